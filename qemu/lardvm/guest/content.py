@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The bytes every server of a test cluster serves, known to every client too.
+
+`/size/N` is the first N bytes of one pseudo-random stream, so that a lost, doubled or moved byte
+changes the checksum wherever it is. The stream is written once per machine.
+"""
+
+import hashlib
+import mmap
+import os
+
+ROOT = "/var/tmp/lard-www"
+LARGEST = 16 << 20
+SIZES = (0, 1, 100, 1460, 10_000, 100_000, 1_000_000, LARGEST)
+
+
+def _write(path, data):
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "wb") as file:
+        file.write(data)
+    os.rename(temporary, path)
+
+
+def prepare(root=ROOT):
+    """Makes the stream and one file a size; does nothing when they are there."""
+    stream = os.path.join(root, "stream")
+    sizes = os.path.join(root, "size")
+    if not os.path.exists(stream) or os.path.getsize(stream) != LARGEST:
+        os.makedirs(sizes, exist_ok=True)
+        data = hashlib.shake_128(b"content").digest(LARGEST)
+        for size in SIZES:
+            _write(os.path.join(sizes, str(size)), data[:size])
+        _write(stream, data)
+    return stream
+
+
+def stream(root=ROOT):
+    """The stream as a read-only map."""
+    with open(prepare(root), "rb") as file:
+        return mmap.mmap(file.fileno(), LARGEST, prot=mmap.PROT_READ)
+
+
+def sha256(size):
+    """Checksum of `/size/<size>`."""
+    return hashlib.sha256(stream()[:size]).hexdigest()
+
+
+if __name__ == "__main__":
+    prepare()

@@ -1,0 +1,346 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Starts one web server of a test cluster on the module's family and says `ready`.
+
+    serve.py nginx|apache|python --name node2 [--port 7080] [--workers N] [--reuseport]
+             [--bind ADDR] [--rcvbuf N] [--backlog N] [--plain] [--no-accept]
+
+nginx and Apache are the distribution's, unmodified, started through `lard_run` (`--plain`: on the
+regular stack). The python server answers requests that show what really arrived; see `Handler`.
+All serve `/who` and `/size/N` of content.py and mark answers with `X-Node`.
+
+The program stays in the foreground; SIGTERM ends it and the server.
+"""
+
+import argparse
+import ctypes
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import content  # noqa: E402
+
+NGINX = """\
+user root;
+daemon off;
+worker_processes {workers};
+worker_rlimit_nofile 40000;
+pid {state}/nginx.pid;
+error_log {state}/error.log warn;
+events {{ worker_connections 16000; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 100000;
+    client_body_temp_path {state}/body;
+    proxy_temp_path {state}/proxy;
+    fastcgi_temp_path {state}/fastcgi;
+    uwsgi_temp_path {state}/uwsgi;
+    scgi_temp_path {state}/scgi;
+    default_type application/octet-stream;
+    server {{
+        listen {bind}:{port} backlog={backlog}{reuseport}{rcvbuf};
+        root {content};
+        add_header X-Node {name} always;
+        location = /who {{ return 200 "{name}\\n"; }}
+    }}
+}}
+"""
+
+APACHE = """\
+ServerName {name}
+ServerRoot {state}
+PidFile {state}/apache.pid
+ErrorLog {state}/error.log
+Mutex pthread
+DefaultRuntimeDir {state}
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule headers_module {modules}/mod_headers.so
+LoadModule alias_module {modules}/mod_alias.so
+Listen {bind}:{port}
+ListenBacklog {backlog}
+StartServers {workers}
+MaxRequestWorkers 150
+KeepAliveTimeout 15
+MaxKeepAliveRequests 0
+DocumentRoot {content}
+Alias /who {state}/who
+Header always set X-Node {name}
+<Directory />
+    Require all granted
+</Directory>
+"""
+
+
+class Handler:
+    """One connection of the python server.
+
+    GET /who          the node's name
+    GET /size/N       N bytes of the stream
+    GET /head…        JSON: length and checksum of the request head as it was read
+    POST /echo        JSON: length and checksum of the body
+    POST /until-eof   JSON: length and checksum of everything up to the client's FIN
+    GET /wait/NAME    answers once the file /run/lard-test/NAME exists
+    GET /hang         never answers; ends when the client does
+    GET /count        requests this server process has begun, by target, as JSON
+    """
+
+    counts = {}
+    lock = threading.Lock()
+    data = None
+
+    def __init__(self, connection, name):
+        self.connection = connection
+        self.name = name
+        self.buffer = b""
+        self.requests = 0
+
+    def run(self):
+        try:
+            while self.request():
+                pass
+            self.connection.shutdown(socket.SHUT_WR)
+            while self.connection.recv(65536):
+                pass
+        except OSError:
+            pass
+        finally:
+            self.connection.close()
+
+    def more(self):
+        data = self.connection.recv(262144)
+        self.buffer += data
+        return data
+
+    def request(self):
+        while b"\r\n\r\n" not in self.buffer:
+            if not self.more():
+                return False
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        head += b"\r\n\r\n"
+        lines = head.decode("latin-1").split("\r\n")
+        method, target, version = lines[0].split(" ")
+        fields = {}
+        for line in lines[1:]:
+            name, colon, value = line.partition(":")
+            if colon:
+                fields[name.lower()] = value.strip()
+        self.requests += 1
+        with self.lock:
+            self.counts[target] = self.counts.get(target, 0) + 1
+        if fields.get("expect", "").lower() == "100-continue":
+            self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = self.body(fields, target)
+        keep = fields.get("connection", "").lower()
+        keep = keep == "keep-alive" if version == "HTTP/1.0" else keep != "close"
+        status, answer = self.answer(method, target, head, body)
+        if answer is None:
+            while self.more():
+                pass
+            return False
+        reply = (
+            f"{version} {status}\r\nX-Node: {self.name}\r\nX-Request: {self.requests}\r\n"
+            f"Content-Length: {len(answer)}\r\n"
+            f"Connection: {'keep-alive' if keep else 'close'}\r\n\r\n"
+        )
+        if method == "HEAD":
+            answer = b""
+        self.connection.sendall(reply.encode() + bytes(answer))
+        return keep and target != "/until-eof"
+
+    def body(self, fields, target):
+        if target == "/until-eof":
+            while self.more():
+                pass
+            body, self.buffer = self.buffer, b""
+            return body
+        if fields.get("transfer-encoding", "").lower() == "chunked":
+            return self.chunked()
+        length = int(fields.get("content-length", 0))
+        chunks, have = [self.buffer], len(self.buffer)
+        self.buffer = b""
+        while have < length:
+            data = self.connection.recv(262144)
+            if not data:
+                raise OSError("the client left in the body")
+            chunks.append(data)
+            have += len(data)
+        body = b"".join(chunks)
+        body, self.buffer = body[:length], body[length:]
+        return body
+
+    def line(self):
+        while b"\r\n" not in self.buffer:
+            if not self.more():
+                raise OSError("the client left in a chunk")
+        line, _, self.buffer = self.buffer.partition(b"\r\n")
+        return line
+
+    def chunked(self):
+        body = b""
+        while size := int(self.line(), 16):
+            while len(self.buffer) < size + 2:
+                if not self.more():
+                    raise OSError("the client left in a chunk")
+            body += self.buffer[:size]
+            self.buffer = self.buffer[size + 2 :]
+        self.line()
+        return body
+
+    def answer(self, method, target, head, body):
+        path = target.partition("?")[0]
+        if path.startswith("http://"):
+            path = "/" + path[7:].partition("/")[2]
+        if path == "/who":
+            return "200 OK", f"{self.name}\n".encode()
+        if path.startswith("/size/"):
+            return "200 OK", self.data[: int(path[6:])]
+        if path.startswith("/head"):
+            digest = hashlib.sha256(head).hexdigest()
+            return "200 OK", json.dumps({"length": len(head), "sha256": digest}).encode()
+        if path in ("/echo", "/until-eof"):
+            digest = hashlib.sha256(body).hexdigest()
+            return "200 OK", json.dumps({"length": len(body), "sha256": digest}).encode()
+        if path.startswith("/wait/"):
+            while not os.path.exists("/run/lard-test/" + path[6:]):
+                time.sleep(0.05)
+            return "200 OK", f"{self.name}\n".encode()
+        if path == "/count":
+            with self.lock:
+                return "200 OK", json.dumps(self.counts).encode()
+        if path == "/hang":
+            return "200 OK", None
+        return "404 Not Found", b"no such thing\n"
+
+
+def python_server(options):
+    """The python server itself, already under lard_run."""
+    Handler.data = content.stream()
+    threading.stack_size(256 << 10)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if options.reuseport or options.workers > 1:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if options.rcvbuf:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, options.rcvbuf)
+    listener.bind((options.bind, options.port))
+    listener.listen(options.backlog)
+    if options.no_accept:
+        while not os.path.exists(f"/run/lard-test/accept-{options.name}"):
+            time.sleep(0.1)
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except ConnectionError:
+            continue
+        handler = Handler(connection, options.name)
+        threading.Thread(target=handler.run, daemon=True).start()
+
+
+def listeners(port):
+    """Listening sockets of this namespace on a port."""
+    found = 0
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table) as file:
+                for line in file.readlines()[1:]:
+                    word = line.split()
+                    if word[3] == "0A" and int(word[1].rpartition(":")[2], 16) == port:
+                        found += 1
+        except FileNotFoundError:
+            pass
+    return found
+
+
+def command(options):
+    state = f"/run/lard-test/{options.name}-{options.port}"
+    os.makedirs(state, exist_ok=True)
+    names = {
+        "state": state,
+        "content": content.ROOT,
+        "modules": "/usr/lib/apache2/modules",
+        "name": options.name,
+        "bind": options.bind,
+        "port": options.port,
+        "workers": options.workers,
+        "backlog": options.backlog,
+        "reuseport": " reuseport" if options.reuseport else "",
+        "rcvbuf": f" rcvbuf={options.rcvbuf}" if options.rcvbuf else "",
+    }
+    content.prepare()
+    run = [] if options.plain else ["lard_run"]
+    if options.kind == "nginx":
+        with open(f"{state}/nginx.conf", "w") as file:
+            file.write(NGINX.format(**names))
+        return run + ["nginx", "-p", state, "-c", f"{state}/nginx.conf"]
+    if options.kind == "apache":
+        with open(f"{state}/who", "w") as file:
+            file.write(f"{options.name}\n")
+        with open(f"{state}/apache.conf", "w") as file:
+            file.write(APACHE.format(**names))
+        return run + ["apache2", "-DFOREGROUND", "-f", f"{state}/apache.conf"]
+    return run + [sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--inner"]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=("nginx", "nginx-reuseport", "apache", "python"))
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--port", type=int, default=7080)
+    parser.add_argument("--bind", default="0.0.0.0")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--reuseport", action="store_true")
+    parser.add_argument("--rcvbuf", type=int, default=0)
+    parser.add_argument("--backlog", type=int, default=4096)
+    parser.add_argument("--plain", action="store_true", help="on the regular stack")
+    parser.add_argument(
+        "--no-accept",
+        action="store_true",
+        help="listen, and accept only once /run/lard-test/accept-NAME exists",
+    )
+    parser.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.kind == "nginx-reuseport":
+        options.kind, options.reuseport, options.workers = "nginx", True, 4
+    if options.inner:
+        for _ in range(options.workers - 1):
+            if os.fork() == 0:
+                ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+                break
+        python_server(options)
+    if listeners(options.port) and options.bind == "0.0.0.0":
+        sys.exit(f"serve.py: port {options.port} has a listener already")
+    server = subprocess.Popen(command(options), stdin=subprocess.DEVNULL)
+
+    def end(*_):
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    limit = time.monotonic() + 60
+    while listeners(options.port) == 0:
+        if server.poll() is not None:
+            sys.exit(f"serve.py: {options.kind} ended with {server.returncode} before it listened")
+        if time.monotonic() > limit:
+            end()
+        time.sleep(0.05)
+    print("ready", flush=True)
+    sys.exit(server.wait())
+
+
+if __name__ == "__main__":
+    main()
