@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the tests share.
+
+A function given to `run` runs on another machine: its source goes there with the modules of
+`lardvm/guest` imported, and what it returns comes back as JSON. So it uses nothing but its
+arguments and those modules. `on_client` makes such a function a test of its own.
+"""
+
+import contextlib
+import inspect
+import json
+import os
+import random
+import sys
+import textwrap
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(__file__)), "lardvm", "guest"))
+
+PRELUDE = """\
+import contextlib, hashlib, json, os, random, re, select, socket, struct, subprocess, sys, threading, time
+import client, content, rawtcp
+from rawtcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, Link, Peer, difference
+
+
+def _main(function, arguments):
+    try:
+        print("\\n" + json.dumps({"value": function(*arguments)}))
+    except BaseException as error:
+        import traceback
+        traceback.print_exc()
+        frame = error.__traceback__.tb_next
+        while frame:
+            for name, value in frame.tb_frame.f_locals.items():
+                print(f"    {name} = {value!r:.400}", file=sys.stderr)
+            frame = frame.tb_next
+        sys.exit(1)
+
+
+"""
+
+
+def source(function):
+    """The function's text without decorators, at the left margin."""
+    lines = textwrap.dedent(inspect.getsource(function)).splitlines(keepends=True)
+    while not lines[0].startswith("def "):
+        del lines[0]
+    return "".join(lines)
+
+
+def program(function, arguments):
+    seed = random.randrange(1 << 32)
+    return (
+        f"{PRELUDE}{source(function)}\n\nrandom.seed({seed})\n"
+        f"_main({function.__name__}, json.loads({json.dumps(arguments)!r}))\n"
+    )
+
+
+def value_of(result):
+    return json.loads(result.stdout.strip().splitlines()[-1])["value"]
+
+
+def run(machine, function, *arguments, timeout=120):
+    """Runs the function on a machine and returns what it returned."""
+    text = program(function, arguments)
+    return value_of(machine.sh("python3 -", input=text, timeout=timeout))
+
+
+class Running:
+    """A function that runs on a machine while the test goes on."""
+
+    def __init__(self, machine, function, arguments):
+        self.path = f"/tmp/lard-test-{random.randrange(1 << 48):012x}.py"
+        machine.put(self.path, program(function, arguments).encode())
+        self.process = machine.spawn(f"exec python3 {self.path}")
+
+    def result(self, timeout=120):
+        result = self.process.wait(timeout)
+        assert result.code == 0, f"{result.stdout}\n{result.stderr}"
+        return value_of(result)
+
+
+def begin(machine, function, *arguments):
+    return Running(machine, function, arguments)
+
+
+def on_client(function):
+    """The body runs on the client machine; its argument is the address of a front-end."""
+
+    def test(cluster):
+        run(cluster.client, function, cluster.fes[0].ext)
+
+    test.__name__ = function.__name__
+    test.__doc__ = function.__doc__
+    test.__module__ = function.__module__
+    return test
+
+
+def totals(cluster):
+    """Every counter, summed over the nodes."""
+    sums = {}
+    for machine in cluster.nodes:
+        for name, value in cluster.stats(cluster.nodes.index(machine) + 1).items():
+            sums[name] = sums.get(name, 0) + value
+    return sums
+
+
+@contextlib.contextmanager
+def counted(cluster, timeout=20, **least):
+    """Within the block each named counter rises by at least that much, or exactly with `exact_`.
+
+    Counters are named with `_` for `-` and `.`; they are waited for, since some are counted a
+    moment after the client has its answer.
+    """
+    before = totals(cluster)
+
+    def matches(name, after):
+        exact = name.startswith("exact_")
+        plain = name.removeprefix("exact_")
+        for counter, value in after.items():
+            if counter.replace("-", "_").replace(".", "_") == plain:
+                rise = value - before.get(counter, 0)
+                return rise == least[name] if exact else rise >= least[name]
+        raise AssertionError(f"there is no counter {plain}; there are {sorted(after)}")
+
+    yield
+    # Exact ones could still rise; they are looked at when the others have arrived.
+    def arrived():
+        after = totals(cluster)
+        return all(matches(name, after) for name in least)
+
+    def risen():
+        after = totals(cluster)
+        return {k: v - before.get(k, 0) for k, v in after.items() if v != before.get(k, 0)}
+
+    try:
+        cluster.wait(arrived, timeout=timeout, what=f"counters {least}")
+    except AssertionError as error:
+        raise AssertionError(f"counters {least}, but only these rose: {risen()}") from error
