@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Bad networks: loss, reordering, duplication and delay on each link, contents compared."""
+
+import pytest
+from support import run
+
+FAULTS = {
+    "loss-2": "loss 2%",
+    "loss-10": "loss 10%",
+    "reorder": "delay 10ms reorder 30% 50%",
+    "duplicate": "duplicate 10%",
+    "delay": "delay 60ms 25ms",
+}
+
+# Which machine's sending side: what the client sends, what the front-end sends to the client and to
+# the back-ends, what the back-ends send to the front-end and to the client.
+LINKS = ("client-ext0", "front-end-ext0", "front-end-int0", "back-end-int0", "back-end-ext0")
+
+
+def machines(cluster, link):
+    role, _, interface = link.rpartition("-")
+    group = {"client": [cluster.client], "front-end": cluster.fes[:1], "back-end": cluster.bes}
+    return group[role], interface
+
+
+def transfer(host, threads, timeout):
+    """Downloads and uploads at once; returns what went wrong."""
+    wrong = []
+
+    def work(number):
+        try:
+            with client.Connection(host, timeout=timeout) as connection:
+                for size in (100, 100_000):
+                    answer = connection.request(f"/size/{size}", keep_body=False)
+                    assert answer.sha256 == content.sha256(size), f"/size/{size}"
+                body = content.stream()[number : number + 40_000]
+                fields = [("Content-Length", str(len(body)))]
+                text = client.head("/echo", method="POST", fields=fields, close=True)
+                cut = number * 7 % len(text)
+                connection.send(text[:cut])
+                connection.send(text[cut:] + body)
+                answer = connection.answer().json()
+                assert answer["sha256"] == hashlib.sha256(body).hexdigest(), answer
+        except Exception as error:
+            wrong.append(f"{number}: {type(error).__name__} {error}")
+
+    pool = [threading.Thread(target=work, args=[number]) for number in range(threads)]
+    for thread in pool:
+        thread.start()
+    for thread in pool:
+        thread.join()
+    return wrong
+
+
+# The layout of the first paper: the front-end serves nothing itself, all links are crossed.
+@pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("link", LINKS)
+def test_contents_survive_a_bad_link(cluster, link, fault):
+    group, interface = machines(cluster, link)
+    for machine in group:
+        machine.netem(interface, FAULTS[fault])
+    assert run(cluster.client, transfer, cluster.fes[0].ext, 6, 100, timeout=150) == []
+
+
+@pytest.mark.vms
+@pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
+def test_contents_survive_faults_on_all_links_at_once(cluster):
+    for machine in [cluster.client, *cluster.nodes]:
+        machine.netem("ext0", "delay 5ms 2ms loss 2% duplicate 1%")
+    for machine in cluster.nodes:
+        machine.netem("int0", "delay 2ms 1ms loss 1% duplicate 1%")
+    assert run(cluster.client, transfer, cluster.fes[0].ext, 8, 100, timeout=150) == []
+
+
+@pytest.mark.vms
+@pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
+@pytest.mark.parametrize("fault", ["loss-2", "reorder"])
+def test_sixteen_mebibytes_survive_a_bad_link(cluster, fault):
+    def fetch(host):
+        return client.check_size(host, content.LARGEST)
+
+    for machine in cluster.bes:
+        machine.netem("ext0", FAULTS[fault])
+    assert run(cluster.client, fetch, cluster.fes[0].ext, timeout=160).startswith("node")

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Many connections: none fails, none is left."""
+
+import re
+
+import pytest
+from support import counted, run
+
+
+def benchmark(cluster, host, requests, concurrency, target="/size/1000", words="", timeout=170):
+    """Runs ab and checks that every request was answered completely."""
+    command = f"ab -q -s 60 {words} -n {requests} -c {concurrency} http://{host}:8080{target}"
+    text = cluster.client.sh(command, timeout=timeout).stdout
+
+    def number(name):
+        found = re.search(rf"^{name}:\s+(\d+)", text, re.MULTILINE)
+        return int(found.group(1)) if found else 0
+
+    assert number("Complete requests") == requests, text
+    assert number("Failed requests") == 0, text
+    assert number("Non-2xx responses") == 0, text
+    assert number("Write errors") == 0, text
+    return text
+
+
+def retransmissions(cluster):
+    return {
+        machine.name: machine.nstat().get("TcpRetransSegs", 0)
+        for machine in [cluster.client, *cluster.nodes]
+    }
+
+
+@pytest.mark.vms
+@pytest.mark.limit(400)
+@pytest.mark.layout(servers="nginx")
+def test_ten_thousand_connections_leave_nothing_behind(cluster):
+    for machine in cluster.nodes:
+        cluster.set(int(machine.name[4:]), "time-wait-ms", 5000)
+    before = retransmissions(cluster)
+    with counted(cluster, exact_adopted=10_000):
+        benchmark(cluster, cluster.fes[0].ext, 10_000, 64, target="/size/100", timeout=300)
+    after = retransmissions(cluster)
+    risen = {name: after[name] - before[name] for name in after}
+    # An emulated processor may be late for a timer; a real one is not.
+    allowed = 0 if cluster.slow <= 1 else 20
+    assert sum(risen.values()) <= allowed, risen
+    cluster.wait_empty(timeout=100)
+    for machine in cluster.nodes:
+        stats = cluster.stats(cluster.nodes.index(machine) + 1)
+        for gauge in ("entries", "children", "head_bytes"):
+            assert stats.get(gauge, 0) == 0, (machine.name, gauge, stats[gauge])
+
+
+@pytest.mark.vms
+@pytest.mark.layout(servers="nginx")
+def test_one_client_address_uses_its_ports_again_at_once(cluster):
+    ports = cluster.client.sh("cat /proc/sys/net/ipv4/ip_local_port_range").stdout.split()
+    try:
+        cluster.client.sh("echo 20000 20299 > /proc/sys/net/ipv4/ip_local_port_range")
+        with counted(cluster, exact_adopted=2000, tcp_reused=1):
+            benchmark(cluster, cluster.fes[0].ext, 2000, 16, target="/size/100")
+    finally:
+        line = " ".join(ports)
+        cluster.client.sh(f"echo {line} > /proc/sys/net/ipv4/ip_local_port_range")
+
+
+@pytest.mark.layout(servers="nginx")
+def test_persistent_connections_under_load(cluster):
+    benchmark(cluster, cluster.fes[0].ext, 3000, 32, words="-k")
+
+
+@pytest.mark.layout(servers={2: "nginx-reuseport", 3: "nginx-reuseport", 4: "nginx"})
+def test_nginx_with_reuseport_and_four_workers(cluster):
+    with counted(cluster, exact_adopted=600, exact_refused=0):
+        benchmark(cluster, cluster.fes[0].ext, 600, 16, target="/size/1000")
+
+    def fetch(host):
+        return [client.check_size(host, 1000, fields=[("X", str(n))]) for n in range(40)]
+
+    assert len(run(cluster.client, fetch, cluster.fes[0].ext)) == 40
+
+
+@pytest.mark.vms
+@pytest.mark.layout(servers={2: "nginx", 3: "apache", 4: "nginx"})
+def test_nginx_and_apache_serve_side_by_side(cluster):
+    def fetch(hosts):
+        nodes = set()
+        for number in range(60):
+            answer = client.get(hosts[number % len(hosts)], f"/who?{number}")
+            assert answer.status == 200 and answer.body.decode().strip() == answer.node
+            nodes.add(answer.node)
+        for host in hosts:
+            client.check_size(host, content.LARGEST)
+        return sorted(nodes)
+
+    hosts = [machine.ext for machine in cluster.fes]
+    assert run(cluster.client, fetch, hosts) == ["node2", "node3", "node4"]
+
+
+def test_all_front_ends_at_once(cluster):
+    def fetch(hosts, rounds):
+        wrong = []
+
+        def work(host, number):
+            try:
+                for turn in range(rounds):
+                    client.check_size(host, (100, 10_000)[turn % 2])
+            except Exception as error:
+                wrong.append(f"{host} {number}: {error}")
+
+        pool = [
+            threading.Thread(target=work, args=[host, number])
+            for host in hosts
+            for number in range(6)
+        ]
+        for thread in pool:
+            thread.start()
+        for thread in pool:
+            thread.join()
+        return wrong
+
+    hosts = [machine.ext for machine in cluster.fes]
+    assert run(cluster.client, fetch, hosts, 10) == []

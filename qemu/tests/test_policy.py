@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the dispatcher decides, seen by clients and by the tool."""
+
+import pytest
+from support import run
+
+
+def nodes_of(host, targets, rounds=1):
+    """Which node answered each target, in order, for each round."""
+    return [[client.get(host, target).node for target in targets] for _ in range(rounds)]
+
+
+@pytest.mark.vms
+@pytest.mark.layout(options={1: "--policy lard"})
+def test_under_lard_a_target_stays_on_its_node_whichever_front_end_is_used(cluster):
+    targets = [f"/who?target-{number}" for number in range(24)]
+    seen = [run(cluster.client, nodes_of, fe.ext, targets, 2) for fe in cluster.fes]
+    first = seen[0][0]
+    for rounds in seen:
+        for nodes in rounds:
+            assert nodes == first
+    assert set(first) == {machine.name for machine in cluster.bes}
+
+
+@pytest.mark.vms
+@pytest.mark.layout(options={1: "--policy wrr"})
+def test_under_wrr_requests_spread_evenly_whatever_they_ask_for(cluster):
+    [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, ["/who"] * 60)
+    for machine in cluster.bes:
+        assert 15 <= nodes.count(machine.name) <= 25, nodes
+
+
+@pytest.mark.layout(options={1: "--policy wrr", 2: "--weight 4"})
+def test_under_wrr_a_weight_is_a_share(cluster):
+    [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, ["/who"] * 60)
+    assert 35 <= nodes.count("node2") <= 45, nodes
+
+
+def test_a_drained_node_gets_nothing_new_and_comes_back(cluster):
+    targets = [f"/who?drain-{number}" for number in range(30)]
+    cluster.node(1).sh("cluster_startup drain node3")
+    [drained] = run(cluster.client, nodes_of, cluster.fes[0].ext, targets)
+    assert "node3" not in drained and set(drained) == {"node2", "node4"}, drained
+    cluster.node(1).sh("cluster_startup drain --undo node3")
+
+    def back():
+        [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, targets)
+        return "node3" in nodes
+
+    cluster.spoil()
+    cluster.wait(back, what="node3 in use again")
+
+
+def test_the_policy_is_changed_while_the_cluster_runs(cluster):
+    cluster.spoil()
+    cluster.set(1, "policy", "wrr")
+    [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, ["/who"] * 30)
+    assert len(set(nodes)) == 3, nodes
+    cluster.set(1, "policy", "lard")
+    [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, ["/who"] * 30)
+    assert len(set(nodes)) == 1, nodes
