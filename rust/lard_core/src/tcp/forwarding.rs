@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the front-end knows of a connection it only forwards.
+//!
+//! Nearly every packet of the cluster passes through [`Forwarding::on_segment`], so it is a few
+//! compares and stores. What it gathers serves two questions: when may the entry be forgotten, and
+//! may this SYN have the tuple?
+//!
+//! # Tuple reuse
+//!
+//! Clients use a port again within milliseconds, while the back-end still holds the old connection in
+//! TIME_WAIT. A SYN that the old connection cannot be confused with (RFC 6191: its sequence number
+//! lies after all that was seen, or its timestamp is newer) starts a new connection here, and the
+//! hand-off removes the TIME_WAIT there. It must not do so while the old connection is alive:
+//! half of all forged SYNs would pass the test. So the client has to have closed first, or the
+//! back-end has to have reported the end. Any other SYN goes to the back-end, whose TCP answers it as
+//! TCP does; if the client has crashed and knows nothing of the old connection, that answer makes it
+//! send a RST, which passes through here.
+
+use super::super::time::Instant;
+use super::config::Config;
+use super::segment::{Flags, Segment};
+use super::seq::{ts_newer, Seq};
+use super::snapshot::Snapshot;
+
+/// How far the successor's sequence numbers start beyond what the client has acknowledged: a whole
+/// unscaled window, and what Linux adds in the same place.
+pub(super) const ISS_GAP: u32 = 65_535 + 2;
+
+const TS: u8 = 1 << 0;
+const FIN: u8 = 1 << 1;
+const RST: u8 = 1 << 2;
+const TIME_WAIT: u8 = 1 << 3;
+const GONE: u8 = 1 << 4;
+
+/// What to do with a SYN for a forwarded connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum OnSyn {
+    /// The old connection is over: delete the entry and answer the SYN as a new one.
+    Replace {
+        /// The least initial sequence number of the new connection.
+        min_iss: Seq,
+    },
+    /// The back-end answers it.
+    Forward,
+}
+
+/// How a connection ended on the back-end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The back-end still knows the tuple in TIME_WAIT, or in FIN_WAIT_2 without a socket.
+    TimeWait,
+    /// Nothing is left.
+    Gone,
+}
+
+/// The state of a forwarded connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forwarding {
+    /// When the client last sent anything, or the back-end reported the end.
+    last: Instant,
+    /// Beyond everything the client was seen to send.
+    snd_max: Seq,
+    /// The newest acknowledgement of the client.
+    ack: Seq,
+    /// The newest timestamp of the client.
+    tsval: u32,
+    /// How far the client can be ahead of what was seen: the largest window of this side.
+    reach: u32,
+    flags: u8,
+}
+
+impl Forwarding {
+    /// The state of the connection that `snapshot` handed over.
+    pub fn new(snapshot: &Snapshot, now: Instant) -> Self {
+        let mut flags = 0;
+        if snapshot.ts_ok {
+            flags |= TS;
+        }
+        if snapshot.fin {
+            flags |= FIN;
+        }
+        Forwarding {
+            last: now,
+            snd_max: snapshot.rcv_nxt,
+            ack: snapshot.snd_nxt,
+            tsval: snapshot.ts_recent,
+            // At most 2^30.
+            reach: 0xffff << snapshot.rcv_wscale.min(super::options::MAX_WSCALE),
+            flags,
+        }
+    }
+
+    /// A segment other than a SYN passes through.
+    #[inline]
+    pub fn on_segment(&mut self, seg: &Segment, now: Instant) {
+        // A forged segment would have to guess this much; it is forwarded like any other.
+        let near = self.snd_max.sub(self.reach);
+        if seg.seq.since(near) > self.reach.wrapping_mul(2) {
+            return;
+        }
+        // Who speaks to a connection that is gone has to find out soon.
+        if !self.has(GONE) {
+            self.last = now;
+        }
+        if seg.is_rst() {
+            self.flags |= RST;
+            return;
+        }
+        self.snd_max = self.snd_max.max(seg.seq_end());
+        if seg.flags.contains(Flags::ACK) {
+            self.ack = self.ack.max(seg.ack);
+        }
+        if let Some(ts) = seg.options.ts {
+            if ts_newer(ts.val, self.tsval) {
+                self.tsval = ts.val;
+            }
+        }
+        if seg.is_fin() {
+            self.flags |= FIN;
+        }
+        // Whoever goes on speaking was not reset.
+        self.flags &= !RST;
+    }
+
+    /// A SYN arrives for the tuple.
+    pub fn on_syn(&self, seg: &Segment) -> OnSyn {
+        let newer_ts = match seg.options.ts {
+            Some(ts) => self.has(TS) && ts_newer(ts.val, self.tsval),
+            None => false,
+        };
+        let distinct = seg.seq.after(self.snd_max) || newer_ts;
+        // Where nothing is left, nothing can be confused, and nobody would answer.
+        if self.has(GONE) || (distinct && self.has(FIN | RST | TIME_WAIT)) {
+            OnSyn::Replace {
+                min_iss: self.ack.add(ISS_GAP),
+            }
+        } else {
+            OnSyn::Forward
+        }
+    }
+
+    /// The back-end reports the end of the connection.
+    pub fn ended(&mut self, how: Ended, now: Instant) {
+        self.last = now;
+        self.flags |= match how {
+            Ended::TimeWait => TIME_WAIT,
+            Ended::Gone => GONE,
+        };
+    }
+
+    /// Has the end been reported, or has the client reset the connection?
+    pub fn is_over(&self) -> bool {
+        self.has(RST | TIME_WAIT | GONE)
+    }
+
+    /// When the entry may be forgotten, if nothing more happens.
+    pub fn expires(&self, cfg: &Config) -> Instant {
+        let wait = if self.has(GONE) {
+            cfg.forward_gone
+        } else if self.has(TIME_WAIT | RST) {
+            cfg.forward_time_wait
+        } else if self.has(FIN) {
+            cfg.forward_closing
+        } else {
+            cfg.forward_idle
+        };
+        self.last.saturating_add(wait)
+    }
+
+    #[inline]
+    const fn has(&self, any: u8) -> bool {
+        self.flags & any != 0
+    }
+}
