@@ -6,10 +6,11 @@
 //! included, so that it comes to its end and reads the reply.
 
 use super::super::time::Instant;
+use super::action::{Action, Output};
 use super::forwarding::ISS_GAP;
 use super::reason::Reason;
 use super::reply::{Sender, Status, Tick, LINGER, TIME_WAIT};
-use super::responder::{Action, Output, Responder, State};
+use super::responder::{Responder, State};
 use super::segment::{Flags, Segment};
 
 impl Responder {
@@ -45,9 +46,8 @@ impl Responder {
                 return Output::delete(None, reason);
             }
         }
-        match (sender.acked, self.fin) {
-            (true, true) => self.enter_time_wait(true, now),
-            (true, false) | (false, true) | (false, false) => {}
+        if sender.acked && self.fin {
+            self.enter_time_wait(true, now);
         }
         Output {
             send: answer,

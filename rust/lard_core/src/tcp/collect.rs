@@ -8,10 +8,11 @@
 //! stored bytes and no others, so it cannot read something else than was decided upon.
 
 use super::super::time::Instant;
+use super::action::{Accepted, Action, Head, Output};
 use super::config::Config;
 use super::reason::Reason;
 use super::reply::Status;
-use super::responder::{Accepted, Action, Head, Output, Responder, State};
+use super::responder::{Responder, State};
 use super::segment::{Flags, Segment};
 
 impl Responder {

@@ -108,7 +108,7 @@ impl Config {
             size -= size % mss;
         }
         // Half is left for requests whatever the slack is said to be.
-        size = size.min(MAX_INJECTED).max(1);
+        size = size.clamp(1, MAX_INJECTED);
         size = size.saturating_sub(self.rewrite_slack).max(size / 2).max(1);
         let mut shift = self.wscale.unwrap_or(0).min(super::options::MAX_WSCALE);
         while shift > 0 && size >> shift < 4 {

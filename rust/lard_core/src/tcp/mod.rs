@@ -12,7 +12,7 @@
 //! * [`config`] – what is offered, the window rule, the timeouts;
 //! * [`isn`], [`cookie`] – numbers nobody can guess;
 //! * [`responder`] – the state machine, from the SYN to the hand-off; `collect` and `closing` are its
-//!   two halves;
+//!   two halves, [`action`] is what it asks of its caller;
 //! * [`reply`] – the front-end's own replies;
 //! * [`snapshot`] – what is handed over;
 //! * [`forwarding`] – what is kept afterwards;
@@ -43,6 +43,7 @@
 //! * Once the head is complete nothing more is acknowledged, unless by an own reply.
 //! * Between the snapshot and a refusal nothing is sent at all.
 
+pub mod action;
 pub mod config;
 pub mod cookie;
 pub mod emit;
@@ -59,6 +60,7 @@ pub mod snapshot;
 mod closing;
 mod collect;
 
+pub use self::action::{Accepted, Action, Head, Output};
 pub use self::config::{Config, Window};
 pub use self::emit::{reset_for, SegmentOut};
 pub use self::forwarding::{Ended, Forwarding, OnSyn};
@@ -66,7 +68,7 @@ pub use self::isn::Secret;
 pub use self::options::{Options, Timestamp};
 pub use self::reason::Reason;
 pub use self::reply::Status;
-pub use self::responder::{Accepted, Action, Head, Output, Responder};
+pub use self::responder::Responder;
 pub use self::segment::{Flags, Segment};
 pub use self::seq::Seq;
 pub use self::snapshot::Snapshot;
