@@ -18,9 +18,9 @@ use core::ptr::NonNull;
 use kernel::error::code::ERESTARTSYS;
 use kernel::prelude::*;
 
-use super::bindings;
-use super::kthread::Running;
-use super::net::Net;
+use crate::bindings;
+use crate::kthread::Running;
+use crate::net::Net;
 
 /// A connected TCP socket.
 ///
@@ -235,11 +235,7 @@ impl ControlSocket {
             }
             // SAFETY: The socket is valid by the invariant, and `rest` may be read for its length.
             let n = unsafe {
-                bindings::lard_socket_send(
-                    self.socket.as_ptr(),
-                    rest.as_ptr().cast(),
-                    rest.len(),
-                )
+                bindings::lard_socket_send(self.socket.as_ptr(), rest.as_ptr().cast(), rest.len())
             };
             match transferred(n, thread) {
                 None => continue,
@@ -280,7 +276,7 @@ fn transferred(n: i32, thread: &Running) -> Option<Result<usize, Failure>> {
         return Some(Ok(n));
     }
     let error = Error::from_errno(n);
-    if error == ERESTARTSYS || error == EINTR || n == -(bindings::ERESTARTNOINTR as i32) {
+    if error == ERESTARTSYS || error == EINTR {
         return thread.interrupted().then_some(Err(Failure::Stop));
     }
     if error == EAGAIN {

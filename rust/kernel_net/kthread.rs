@@ -21,7 +21,7 @@ use kernel::sync::aref::{ARef, AlwaysRefCounted};
 use kernel::task::Task;
 use kernel::types::NotThreadSafe;
 
-use super::bindings;
+use crate::bindings;
 
 /// A running, or finished, kernel thread.
 ///
@@ -79,9 +79,8 @@ impl KThread {
         let start = KBox::into_raw(KBox::new(body, GFP_KERNEL)?).cast::<c_void>();
         // SAFETY: `name` is a C string, copied before the call returns. `run::<F>` gets the box that
         // it expects, if it is ever called.
-        let task = unsafe {
-            bindings::lard_kthread_create(Some(run::<F>), start, name.as_ptr().cast())
-        };
+        let task =
+            unsafe { bindings::lard_kthread_create(Some(run::<F>), start, name.as_ptr().cast()) };
         let task = match from_err_ptr(task.cast::<c::task_struct>()) {
             Ok(task) => task,
             Err(e) => {
