@@ -37,7 +37,7 @@ def test_ten_thousand_connections_leave_nothing_behind(cluster):
     for machine in cluster.nodes:
         cluster.set(int(machine.name[4:]), "time-wait-ms", 5000)
     before = retransmissions(cluster)
-    with counted(cluster, exact_adopted=10_000):
+    with counted(cluster, exact_be_adopted=10_000):
         benchmark(cluster, cluster.fes[0].ext, 10_000, 64, target="/size/100", timeout=300)
     after = retransmissions(cluster)
     risen = {name: after[name] - before[name] for name in after}
@@ -57,7 +57,7 @@ def test_one_client_address_uses_its_ports_again_at_once(cluster):
     ports = cluster.client.sh("cat /proc/sys/net/ipv4/ip_local_port_range").stdout.split()
     try:
         cluster.client.sh("echo 20000 20299 > /proc/sys/net/ipv4/ip_local_port_range")
-        with counted(cluster, exact_adopted=2000, tcp_reused=1):
+        with counted(cluster, exact_be_adopted=2000, tcp_reused=1):
             benchmark(cluster, cluster.fes[0].ext, 2000, 16, target="/size/100")
     finally:
         line = " ".join(ports)
@@ -71,7 +71,7 @@ def test_persistent_connections_under_load(cluster):
 
 @pytest.mark.layout(servers={2: "nginx-reuseport", 3: "nginx-reuseport", 4: "nginx"})
 def test_nginx_with_reuseport_and_four_workers(cluster):
-    with counted(cluster, exact_adopted=600, exact_refused=0):
+    with counted(cluster, exact_be_adopted=600, exact_fe_refused=0):
         benchmark(cluster, cluster.fes[0].ext, 600, 16, target="/size/1000")
 
     def fetch(host):

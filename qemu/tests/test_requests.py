@@ -12,7 +12,7 @@ def test_every_front_end_serves_content_of_every_size(cluster):
     def fetch(hosts, sizes):
         return {host: [client.check_size(host, size) for size in sizes] for host in hosts}
 
-    with counted(cluster, exact_adopted=7 * len(cluster.fes)):
+    with counted(cluster, exact_be_adopted=7 * len(cluster.fes)):
         served = run(
             cluster.client,
             fetch,
@@ -271,7 +271,7 @@ def test_a_bad_head_is_answered_by_the_front_end_and_never_handed_over(cluster):
         return wrong
 
     heads = {name: text.decode("latin-1") for name, text in BAD_HEADS.items()}
-    with counted(cluster, exact_adopted=0):
+    with counted(cluster, exact_be_adopted=0):
         assert run(cluster.client, send_bad, cluster.fes[0].ext, heads) == {}
     assert client_still_served(cluster)
 

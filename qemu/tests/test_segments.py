@@ -401,7 +401,7 @@ def test_a_broken_checksum_is_dropped_and_counted(cluster):
         peer.segment(RST, seq=peer.seq, options=b"", break_checksum=True)
         assert b"\r\n\r\nnode" in peer.request(b"GET /who HTTP/1.0\r\n\r\n")
 
-    with counted(cluster, bad_checksum=3):
+    with counted(cluster, fe_bad_checksum=3):
         run(cluster.client, broken, cluster.fes[0].ext)
 
 
@@ -571,7 +571,7 @@ def test_a_port_is_used_again_while_the_back_end_is_in_time_wait(cluster):
             peer = Peer(peer.link, host, sport=peer.sport, iss=peer.seq + 100_000)
         return turn
 
-    with counted(cluster, tcp_reused=19, exact_adopted=20):
+    with counted(cluster, tcp_reused=19, exact_be_adopted=20):
         run(cluster.client, reuse, cluster.fes[0].ext)
 
 
@@ -657,7 +657,7 @@ def test_sources_that_cannot_be_answered_are_dropped_and_counted(cluster):
             link.send(host, segment, source=source)
         return len(bad)
 
-    with counted(cluster, bad_source=8):
+    with counted(cluster, fe_bad_source=8):
         run(cluster.client, sources, cluster.fes[0].ext, cluster.fes[0].int)
 
 

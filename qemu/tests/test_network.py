@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Packets beside the main road: strays, ICMP errors, and services that are none of our business."""
+
+import contextlib
+
+import pytest
+from support import begin, counted, run
+
+
+@contextlib.contextmanager
+def offloads_off(machine):
+    machine.sh("ethtool -K ext0 tso off gso off gro off")
+    try:
+        yield
+    finally:
+        machine.sh("ethtool -K ext0 tso on gso on gro on", check=False)
+
+
+def mac(machine, interface="ext0"):
+    return machine.sh(f"cat /sys/class/net/{interface}/address").stdout.strip()
+
+
+@pytest.mark.vms
+def test_a_stray_packet_at_a_forwarding_back_end_ends_there(cluster):
+    def strays(host, station, count):
+        link = Link(f"10.10.0.{random.randrange(200, 250)}")
+        station = bytes.fromhex(station.replace(":", ""))
+        for number in range(count):
+            peer = Peer(link, host, sport=30000 + number)
+            for flags in (ACK, ACK | PSH, FIN | ACK, RST):
+                link.send(host, peer.tcp(flags, b"x" if flags & PSH else b"", ack=1), mac=station)
+            # Sent on to the front-end, it would come back as RST.
+            peer.quiet("an answer to a stray packet", lambda s: True, 0.1)
+        link.resolve(host)
+
+    back_end = [machine for machine in cluster.bes if machine is not cluster.fes[0]][0]
+    host = cluster.fes[0].ext
+    back_end.sh("sysctl -q -w net.ipv4.ip_forward=1")
+    try:
+        with counted(cluster, be_unknown_tuple=40, exact_fe_packets=0):
+            run(cluster.client, strays, host, mac(back_end), 10)
+    finally:
+        back_end.sh("sysctl -q -w net.ipv4.ip_forward=0")
+
+
+@pytest.mark.vms
+def test_a_small_path_mtu_is_learnt_by_the_back_end(cluster):
+    def small_path(host, size, mtu):
+        link = Link(f"10.10.0.{random.randrange(200, 250)}")
+        peer = Peer(link, host)
+        peer.handshake()
+        peer.send(f"GET /size/{size} HTTP/1.0\r\n\r\n".encode())
+        # Two full segments, unacknowledged, and a router that cannot pass them on.
+        while not any(len(s.data) > mtu for s in peer.seen):
+            assert peer.receive(10), peer.seen
+        big = next(s for s in peer.seen if len(s.data) > mtu)
+        header = link.ip(host, b"", source=host, total=20 + 32 + len(big.data))
+        header = bytearray(header)
+        header[12:16], header[16:20] = socket.inet_aton(host), link.packed
+        header[10:12] = b"\0\0"
+        header[10:12] = struct.pack("!H", rawtcp.checksum(bytes(header)))
+        quoted = bytes(header) + struct.pack("!HHI", big.sport, big.dport, big.seq)
+        message = struct.pack("!BBHHH", 3, 4, 0, 0, mtu) + quoted
+        message = message[:2] + struct.pack("!H", rawtcp.checksum(message)) + message[4:]
+        peer.seen.clear()
+        link.send(host, message, protocol=rawtcp.ICMP)
+        answer = peer.receive_all()
+        late = [len(s.data) for s in peer.seen][4:]
+        return [answer.endswith(content.stream()[size - 100 : size]), max(late)]
+
+    with contextlib.ExitStack() as stack:
+        for machine in cluster.bes:
+            stack.enter_context(offloads_off(machine))
+        with counted(cluster, timeout=5):
+            whole, largest = run(cluster.client, small_path, cluster.fes[0].ext, 200_000, 1000)
+    assert whole and largest <= 1000 - 40, largest
+
+
+def test_a_path_mtu_message_about_nothing_is_ignored(cluster):
+    def nonsense(host):
+        link = Link(f"10.10.0.{random.randrange(200, 250)}")
+        for kind, code in ((3, 4), (3, 1), (11, 0), (12, 0)):
+            for length in (0, 8, 20, 27, 28, 40):
+                quoted = link.ip(host, struct.pack("!HHI", 8080, 4711, 1), source=host)[:length]
+                message = struct.pack("!BBHHH", kind, code, 0, 0, 68) + quoted
+                message = message[:2] + struct.pack("!H", rawtcp.checksum(message)) + message[4:]
+                link.send(host, message, protocol=rawtcp.ICMP)
+        assert client.check_size(host, 100_000)
+
+    run(cluster.client, nonsense, cluster.fes[0].ext)
+
+
+@pytest.mark.vms
+def test_regular_services_on_a_front_end_are_untouched(cluster):
+    def fetch(host, count):
+        for _ in range(count):
+            with client.Connection(host, port=9080) as connection:
+                answer = connection.request("/size/100000", keep_body=False, close=True)
+                assert answer.sha256 == content.sha256(100_000)
+
+    def cluster_fetch(host, count):
+        for _ in range(count):
+            client.check_size(host, 100_000)
+
+    machine = cluster.fes[0]
+    machine.spawn(f"python3 $G/serve.py python --plain --name {machine.name} --port 9080")
+    cluster.wait(
+        lambda: ":9080 " in machine.sh("ss -Hltn").stdout, what="the regular server listens"
+    )
+    with counted(cluster, exact_be_adopted=30):
+        regular = begin(cluster.client, fetch, machine.ext, 30)
+        run(cluster.client, cluster_fetch, machine.ext, 30)
+        regular.result()
+    ping = cluster.client.sh(f"ping -c 3 -i 0.2 -w 10 {machine.ext}")
+    assert " 0% packet loss" in ping.stdout
+
+
+def test_addresses_of_a_front_end_that_no_rule_names_stay_with_the_regular_stack(cluster):
+    """The port that the cluster serves is closed in the regular stack, and says so."""
+
+    def closed(host):
+        try:
+            client.Connection(host, port=8081).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    assert run(cluster.client, closed, cluster.fes[0].ext)
+
+
+@pytest.mark.vms
+def test_firewall_rules_in_raw_still_protect_the_port(cluster):
+    def blocked(host):
+        link = Link("10.10.0.210")
+        peer = Peer(link, host)
+        peer.segment(SYN, seq=peer.iss)
+        peer.quiet("an answer through the firewall", lambda s: True, 1.0)
+        other = Peer(Link("10.10.0.211"), host)
+        other.handshake()
+        assert b"\r\n\r\nnode" in other.request(b"GET /who HTTP/1.0\r\n\r\n")
+
+    machine = cluster.fes[0]
+    machine.sh(
+        "nft 'add table ip guard; add chain ip guard early { type filter hook prerouting "
+        "priority raw; }; add rule ip guard early ip saddr 10.10.0.210 counter drop'"
+    )
+    try:
+        run(cluster.client, blocked, machine.ext)
+    finally:
+        machine.sh("nft delete table ip guard")
+
+
+def test_connection_tracking_does_not_disturb_connections(cluster):
+    def fetch(host):
+        for size in (100, 100_000, 1_000_000):
+            client.check_size(host, size)
+
+    for machine in cluster.nodes:
+        machine.sh(
+            "nft 'add table ip track; add chain ip track in { type filter hook input priority 0; };"
+            " add rule ip track in ct state invalid counter drop;"
+            " add chain ip track out { type filter hook output priority 0; };"
+            " add rule ip track out ct state invalid counter drop'"
+        )
+    try:
+        run(cluster.client, fetch, cluster.fes[0].ext)
+    finally:
+        for machine in cluster.nodes:
+            machine.sh("nft delete table ip track", check=False)
