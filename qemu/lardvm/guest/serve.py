@@ -322,24 +322,27 @@ def main():
     server = subprocess.Popen(command(options), stdin=subprocess.DEVNULL)
 
     def end(*_):
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
         sys.exit(0)
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    limit = time.monotonic() + 60
-    while listeners(options.port) == 0:
-        if server.poll() is not None:
-            sys.exit(f"serve.py: {options.kind} ended with {server.returncode} before it listened")
-        if time.monotonic() > limit:
-            end()
-        time.sleep(0.05)
-    print("ready", flush=True)
-    sys.exit(server.wait())
+    try:
+        limit = time.monotonic() + 60
+        while listeners(options.port) == 0:
+            if server.poll() is not None:
+                sys.exit(f"serve.py: {options.kind} ended with {server.returncode} before it listened")
+            if time.monotonic() > limit:
+                sys.exit(f"serve.py: {options.kind} does not listen after 60 s")
+            time.sleep(0.05)
+        print("ready", flush=True)
+        sys.exit(server.wait())
+    finally:
+        if server.poll() is None:
+            server.terminate()
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                server.kill()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""The program inside a guest that does what the harness asks for.
+
+One thread a virtio port `lard.N`; a request is one line of JSON, an answer too, both with the
+`id` that the asker chose, so that many commands of one asker run at once. Lines that are no JSON
+(the rest of a message of an asker that died) are ignored. `lardvm/channel.py` is the other end.
+
+    {"id": 1, "op": "run", "cmd": "ip addr", "ns": "node1"}
+    {"id": 1, "pid": 77}                                        it runs
+    {"id": 1, "code": 0, "out": "...", "err": "..."}            it has ended (base64)
+"""
+
+import base64
+import glob
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+STATE = "/run/lard-agent"
+ENVIRONMENT = {
+    "PATH": "/lard/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "G": "/lard/guest",
+    "PYTHONPATH": "/lard/guest",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "LC_ALL": "C.UTF-8",
+    "TERM": "dumb",
+}
+
+
+def encode(data):
+    return base64.b64encode(data).decode()
+
+
+def read(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+class Port:
+    """One virtio port: requests in, answers out, in any order."""
+
+    def __init__(self, device, number):
+        self.fd = os.open(device, os.O_RDWR)
+        self.number = number
+        self.writing = threading.Lock()
+
+    def answer(self, message):
+        data = json.dumps(message).encode() + b"\n"
+        with self.writing:
+            while data:
+                data = data[os.write(self.fd, data) :]
+
+    def serve(self):
+        rest = b""
+        while True:
+            data = os.read(self.fd, 65536)
+            if not data:  # nobody at the other end
+                rest = b""
+                time.sleep(0.05)
+                continue
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                try:
+                    request = json.loads(line)
+                    operation = getattr(self, "do_" + request["op"])
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    continue
+                threading.Thread(target=self.do, args=(operation, request), daemon=True).start()
+
+    def do(self, operation, request):
+        try:
+            answer = operation(request)
+        except Exception as error:  # the asker is told, the agent lives on
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        if answer is not None:
+            self.answer({"id": request.get("id"), **answer})
+
+    def do_run(self, request):
+        # Output goes to files: a daemon that keeps them open delays no answer.
+        name = f"{STATE}/{self.number}-{request['id']}"
+        command = ["/bin/sh", "-c", request["cmd"]]
+        if request.get("ns"):
+            command = ["ip", "netns", "exec", request["ns"], *command]
+        with open(name + ".in", "w+b") as stdin:
+            stdin.write(base64.b64decode(request.get("input", "")))
+            stdin.seek(0)
+            with open(name + ".out", "wb") as out, open(name + ".err", "wb") as err:
+                process = subprocess.Popen(
+                    command,
+                    stdin=stdin,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
+                    env={**ENVIRONMENT, **request.get("env", {})},
+                    cwd="/root",
+                )
+        self.answer({"id": request["id"], "pid": process.pid})
+        code = process.wait()
+        answer = {"code": code, "out": encode(read(name + ".out")), "err": encode(read(name + ".err"))}
+        for kind in (".in", ".out", ".err"):
+            os.unlink(name + kind)
+        return answer
+
+    def do_output(self, request):
+        name = f"{STATE}/{self.number}-{request['of']}"
+        return {"out": encode(read(name + ".out")), "err": encode(read(name + ".err"))}
+
+    def do_kill(self, request):
+        try:
+            os.killpg(request["pid"], request.get("signal", signal.SIGKILL))
+        except ProcessLookupError:
+            pass
+        return {}
+
+    def do_put(self, request):
+        path = request["path"]
+        os.makedirs(os.path.dirname(path) or "/", exist_ok=True)
+        # A new file: the old one may be a program that runs.
+        with open(path + ".new", "wb") as file:
+            file.write(base64.b64decode(request["data"]))
+        os.chmod(path + ".new", request.get("mode", 0o644))
+        os.rename(path + ".new", path)
+        return {}
+
+    def do_get(self, request):
+        with open(request["path"], "rb") as file:
+            return {"data": encode(file.read())}
+
+    def do_kernel_log(self, request):
+        """Kernel messages after the one with that number, and the number of the last."""
+        after = request.get("after", -1)
+        lines = []
+        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            while True:
+                try:
+                    record = os.read(fd, 8192).decode(errors="replace")
+                except BlockingIOError:
+                    break
+                except BrokenPipeError:  # messages were lost to the ring's size
+                    lines.append("(messages lost)")
+                    continue
+                head, _, text = record.partition(";")
+                level, number, microseconds = head.split(",")[:3]
+                if int(number) > after:
+                    after = int(number)
+                    first = text.split("\n")[0]
+                    lines.append(f"[{int(microseconds) / 1e6:12.6f}] <{int(level) & 7}> {first}")
+        finally:
+            os.close(fd)
+        return {"lines": lines, "last": after}
+
+    def do_ping(self, _):
+        return {"uptime": time.monotonic()}
+
+
+def main():
+    os.makedirs(STATE, exist_ok=True)
+    ports = []
+    for entry in glob.glob("/sys/class/virtio-ports/*"):
+        name = read(entry + "/name").decode().strip()
+        if name.startswith("lard."):
+            ports.append(Port("/dev/" + os.path.basename(entry), int(name[5:])))
+    threads = [threading.Thread(target=port.serve, daemon=True) for port in ports]
+    for thread in threads:
+        thread.start()
+    with open("/dev/kmsg", "w") as log:
+        log.write("lard-guest: ready\n")
+    for thread in threads:
+        thread.join()
+
+
+main()

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One virtual machine: how QEMU is started, what is given to the boot, when it is ready, its end.
+
+What a boot needs beyond the root image (the agent, lard.ko, the tools, the guest's programs) is
+a second archive appended to the initial RAM disk, so a new lard.ko needs no new image.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from . import build
+from .channel import PORTS, Channel, GuestGone
+
+BOOT_LIMIT = {"kvm": 30, "tcg": 90}
+
+
+@dataclasses.dataclass(frozen=True)
+class Nic:
+    """A network interface of a guest: its name inside, its hardware address, the tap outside."""
+
+    name: str
+    mac: str
+    tap: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    name: str
+    memory: int = 512  # MiB
+    cpus: int = 1
+    nics: tuple = ()
+    debug: bool = False
+
+
+def cpio(entries):
+    """A `newc` archive of [(path, mode, bytes or None for a directory)]."""
+    parts = []
+
+    def add(number, name, mode, data):
+        name = name.encode() + b"\0"
+        fields = (number, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0)
+        head = b"070701" + b"".join(b"%08X" % field for field in fields) + name
+        parts.append(head + b"\0" * (-len(head) % 4) + data + b"\0" * (-len(data) % 4))
+
+    for number, (name, mode, data) in enumerate(entries, 1):
+        add(number, name, mode if data is not None else 0o040755, data or b"")
+    add(0, "TRAILER!!!", 0, b"")
+    return b"".join(parts)
+
+
+def boot_files(files):
+    """The archive with {path under /lard: (mode, bytes)}."""
+    entries, made = [], set()
+    for path, (mode, data) in sorted(files.items()):
+        parents = path.split("/")[:-1]
+        for depth in range(len(parents) + 1):
+            directory = "/".join(["lard", *parents[:depth]])
+            if directory not in made:
+                made.add(directory)
+                entries.append((directory, 0, None))
+        entries.append((f"lard/{path}", 0o100000 | mode, data))
+    return cpio(entries)
+
+
+def qemu_command(spec, image, directory, accelerator):
+    boot = build.debug_kernel() if spec.debug else os.path.join(image, "vmlinuz")
+    arguments = [
+        f"console=ttyS0 lard.name={spec.name} mitigations=off random.trust_cpu=on nokaslr",
+        "panic=-1 net.ifnames=0 loglevel=5 printk.devkmsg=on log_buf_len=4M",
+        "" if spec.debug else "quiet",
+    ]
+    command = ["qemu-system-x86_64", "-name", f"lard-{spec.name}", "-nodefaults", "-no-user-config"]
+    command += ["-display", "none", "-no-reboot", "-m", str(spec.memory), "-smp", str(spec.cpus)]
+    if accelerator == "kvm":
+        command += ["-accel", "kvm", "-cpu", "host"]
+    else:
+        command += ["-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max"]
+    command += ["-kernel", boot, "-initrd", os.path.join(directory, "initrd.cpio")]
+    command += ["-append", " ".join(filter(None, arguments))]
+    command += ["-chardev", f"file,id=console,path={directory}/console.log,append=on"]
+    command += ["-serial", "chardev:console"]
+    command += ["-drive", f"file={image}/root.img,format=raw,if=virtio,readonly=on"]
+    command += ["-device", f"virtio-serial-pci,max_ports={PORTS + 1}"]
+    for port in range(PORTS):
+        path = f"{directory}/port{port}"
+        command += ["-chardev", f"socket,id=port{port},path={path},server=on,wait=off"]
+        command += ["-device", f"virtserialport,chardev=port{port},name=lard.{port},nr={port + 1}"]
+    for number, nic in enumerate(spec.nics):
+        command += ["-netdev", f"tap,id=n{number},ifname={nic.tap},script=no,downscript=no"]
+        command += ["-device", f"virtio-net-pci,netdev=n{number},mac={nic.mac},romfile="]
+    return command
+
+
+class Vm:
+    """A running guest, known by its directory: sockets, console log, process id."""
+
+    def __init__(self, spec, directory):
+        self.spec = spec
+        self.directory = directory
+        self._channel = None
+        self.process = None
+
+    @classmethod
+    def start(cls, spec, directory, files, netns=None, keep=False):
+        """Starts QEMU; `ready` waits for the guest. With `keep` it outlives this process."""
+        os.makedirs(directory, exist_ok=True)
+        image = build.guest_image()
+        accelerator = build.accelerator()
+        with open(f"{image}/initrd.cpio", "rb") as base:
+            first = base.read()
+        with open(f"{directory}/initrd.cpio", "wb") as initrd:
+            # The kernel wants the next archive at a multiple of four.
+            initrd.write(first + b"\0" * (-len(first) % 512) + boot_files(files))
+        command = qemu_command(spec, image, directory, accelerator)
+        if not keep:
+            command = ["setpriv", "--pdeathsig", "KILL", *command]
+        if netns:
+            command = ["ip", "netns", "exec", netns, *command]
+        with open(f"{directory}/qemu.log", "wb") as log:
+            vm = cls(spec, directory)
+            vm.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        vm.accelerator = accelerator
+        with open(f"{directory}/vm.json", "w") as file:
+            state = {"pid": vm.process.pid, "accelerator": accelerator}
+            json.dump({**state, "spec": dataclasses.asdict(spec)}, file)
+        return vm
+
+    @classmethod
+    def find(cls, directory):
+        """A guest that another process started."""
+        with open(f"{directory}/vm.json") as file:
+            state = json.load(file)
+        nics = tuple(Nic(**nic) for nic in state["spec"].pop("nics"))
+        vm = cls(Spec(**state["spec"], nics=nics), directory)
+        vm.accelerator = state["accelerator"]
+        vm.pid = state["pid"]
+        return vm
+
+    @functools.cached_property
+    def pid(self):
+        return self.process.pid
+
+    def alive(self):
+        if self.process:
+            return self.process.poll() is None
+        try:
+            with open(f"/proc/{self.pid}/cmdline", "rb") as file:
+                return f"lard-{self.spec.name}".encode() in file.read()
+        except OSError:
+            return False
+
+    def console(self):
+        try:
+            with open(f"{self.directory}/console.log", errors="replace") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def failure(self, what):
+        with open(f"{self.directory}/qemu.log", errors="replace") as file:
+            qemu = file.read()[-1500:]
+        return GuestGone(
+            f"{self.spec.name}: {what}\n{qemu}\nthe end of {self.directory}/console.log:\n"
+            f"{self.console()[-2500:]}"
+        )
+
+    def ready(self):
+        """Waits until the agent answers; the boot time limit is here."""
+        limit = BOOT_LIMIT[self.accelerator] * (3 if self.spec.debug else 1)
+        end = time.monotonic() + limit
+        while time.monotonic() < end:
+            if not self.alive():
+                raise self.failure("QEMU ended during the boot")
+            try:
+                self.channel.call("ping", timeout=2)
+                return self
+            except (OSError, TimeoutError, GuestGone):
+                if self._channel:
+                    self._channel.close()
+                    self._channel = None
+                time.sleep(0.1)
+        raise self.failure(f"no answer within {limit} s of boot")
+
+    @property
+    def channel(self):
+        if self._channel is None:
+            self._channel = Channel(self.directory)
+        return self._channel
+
+    def stop(self):
+        """Ends QEMU; the guest keeps nothing, so nothing needs to be shut down."""
+        if self._channel:
+            self._channel.close()
+            self._channel = None
+        if self.alive():
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        if self.process:
+            self.process.wait()
+
+
+def probe(image, directory):
+    """True when a guest boots with KVM; `/dev/kvm` may exist and not work."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    print("trying KVM ...", file=sys.stderr)
+    os.makedirs(directory, exist_ok=True)
+    log = f"{directory}/console.log"
+    with open(log, "wb"):
+        pass
+    spec = Spec("probe", 256)
+    command = qemu_command(spec, image, directory, "kvm")
+    command[command.index("-initrd") + 1] = f"{image}/initrd.cpio"
+    process = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 12
+        while time.monotonic() < end and process.poll() is None:
+            with open(log, errors="replace") as file:
+                # This boot is given no files, which busybox init says: the kernel works.
+                if "lard/boot" in file.read():
+                    return True
+            time.sleep(0.1)
+        return False
+    finally:
+        process.kill()
+        process.wait()
