@@ -37,6 +37,14 @@ impl Addr {
         }
     }
 
+    /// The upper and the lower half, for hashing.
+    #[inline]
+    pub const fn to_words(self) -> [u64; 2] {
+        let all = u128::from_ne_bytes(self.0);
+        // CAST: one half each.
+        [all as u64, (all >> 64) as u64]
+    }
+
     /// Is this an IPv4 address?
     #[inline]
     pub const fn is_v4(self) -> bool {

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The dispatcher: one per cluster, decides which node serves a target.
+//!
+//! The decision itself is `lard_core::policy`; this file gives it memory, a lock and the news of the
+//! cluster. Called by the front-end on the same node, or by the control connection of another one.
+//!
+//! # Locking
+//!
+//! One lock, which is a leaf: a decision takes well under a microsecond.
+
+#![forbid(unsafe_code)]
+
+use kernel::prelude::*;
+use kernel_net::sync::BhLock;
+use lard_core::addr::NodeId;
+use lard_core::policy::{
+    Dest, NodeError, NodeState, ParamError, PolicyKind, Request, Scheduler, Slot, MAX_NODES,
+};
+use lard_core::wire::Assign;
+
+use crate::front_end::now;
+
+/// Targets that are remembered: 2^16 of 32 bytes.
+const TARGETS: usize = 1 << 16;
+
+/// Reports of one load in a row that differ from the dispatcher's own count before it is believed.
+/// One report may cross an assignment on the wire.
+const DISAGREEMENTS: u8 = 3;
+
+/// The dispatcher of one namespace; it decides nothing until it is started.
+pub(crate) struct Dispatcher {
+    inner: BhLock<Option<Inner>>,
+}
+
+struct Inner {
+    scheduler: Scheduler<KVVec<Slot>>,
+    reports: [Report; MAX_NODES],
+}
+
+/// What a node has said about its load.
+#[derive(Clone, Copy, Default)]
+struct Report {
+    /// Connections assigned to it, ever, when it last disagreed.
+    assigned: u64,
+    disagreements: u8,
+}
+
+impl Dispatcher {
+    pub(crate) fn new() -> Self {
+        Self {
+            inner: kernel_net::new_bh_lock!(None, c"lard:dispatcher"),
+        }
+    }
+
+    /// Starts to decide, with no node to choose yet. What an earlier start has learnt is kept.
+    /// May sleep.
+    pub(crate) fn start(&self, policy: PolicyKind) -> Result {
+        let mut slots = KVVec::with_capacity(TARGETS, GFP_KERNEL)?;
+        slots.resize(TARGETS, Slot::EMPTY, GFP_KERNEL)?;
+        let fresh = Inner {
+            scheduler: Scheduler::new(policy, slots),
+            reports: [Report::default(); MAX_NODES],
+        };
+        let unused = {
+            let mut inner = self.inner.lock();
+            match inner.as_mut() {
+                None => inner.replace(fresh),
+                Some(inner) => {
+                    inner.scheduler.set_policy(policy);
+                    Some(fresh)
+                }
+            }
+        };
+        drop(unused);
+        Ok(())
+    }
+
+    /// Decides no more, and forgets. May sleep.
+    pub(crate) fn stop(&self) {
+        let old = self.inner.lock().take();
+        drop(old);
+    }
+
+    /// Chooses a node and counts the connection as its load, until [`Dispatcher::finished`]. `None` if
+    /// nobody may be chosen. Any context but hard irq.
+    pub(crate) fn assign(&self, question: &Assign) -> Option<NodeId> {
+        self.with(|inner| {
+            let Assign { key, exclude, .. } = *question;
+            inner.scheduler.schedule(&Request {
+                key,
+                exclude,
+                now: now(),
+            })
+        })?
+    }
+
+    /// A connection of `node` is over, or never came to be.
+    pub(crate) fn finished(&self, node: NodeId) {
+        self.with(|inner| inner.scheduler.finished(node));
+    }
+
+    /// A back-end has joined, or has come back.
+    pub(crate) fn node_up(&self, node: NodeId, weight: u16) -> Result<(), NodeError> {
+        self.with(|inner| {
+            inner.forget_reports(node);
+            match inner.scheduler.add_dest(node, weight) {
+                Err(NodeError::Exists) => {
+                    inner
+                        .scheduler
+                        .upd_dest(node, Some(weight), Some(NodeState::Up))
+                }
+                other => other,
+            }
+        })
+        .unwrap_or(Err(NodeError::Unknown))
+    }
+
+    /// A back-end is lost, with what it was serving.
+    pub(crate) fn node_down(&self, node: NodeId) {
+        self.with(|inner| {
+            inner.forget_reports(node);
+            inner.scheduler.upd_dest(node, None, Some(NodeState::Down))
+        });
+    }
+
+    /// Changes the state or the weight of a node, as an administrator wants it.
+    pub(crate) fn set_node(
+        &self,
+        node: NodeId,
+        state: Option<NodeState>,
+        weight: Option<u16>,
+    ) -> Result<(), NodeError> {
+        self.with(|inner| inner.scheduler.upd_dest(node, weight, state))
+            .unwrap_or(Err(NodeError::Unknown))
+    }
+
+    /// A back-end says how many connections it has.
+    ///
+    /// Messages about ends are lost with the control connection they were to travel on, so a load can
+    /// stay too high for good. While connections come and go the two counts differ for a moment
+    /// anyway; what a node says is believed when it differs several times with nothing assigned in
+    /// between.
+    pub(crate) fn load(&self, node: NodeId, active: u32) {
+        self.with(|inner| {
+            let Some(&Dest { load, assigned, .. }) = inner.scheduler.nodes().get(node) else {
+                return;
+            };
+            let Some(report) = report_of(&mut inner.reports, node) else {
+                return;
+            };
+            if load == active || report.assigned != assigned {
+                *report = Report {
+                    assigned,
+                    disagreements: 0,
+                };
+                return;
+            }
+            report.disagreements = report.disagreements.saturating_add(1);
+            if report.disagreements >= DISAGREEMENTS {
+                report.disagreements = 0;
+                // The node is there: it was found above.
+                let _ = inner.scheduler.set_load(node, active);
+            }
+        });
+    }
+
+    /// A node as the dispatcher sees it.
+    pub(crate) fn node(&self, node: NodeId) -> Option<Dest> {
+        self.with(|inner| inner.scheduler.nodes().get(node).copied())?
+    }
+
+    pub(crate) fn policy(&self) -> Option<PolicyKind> {
+        self.with(|inner| inner.scheduler.policy())
+    }
+
+    /// Changes the policy at run time; what both have learnt stays. `false` without a dispatcher.
+    pub(crate) fn set_policy(&self, kind: PolicyKind) -> bool {
+        self.with(|inner| inner.scheduler.set_policy(kind))
+            .is_some()
+    }
+
+    /// Names and values of the policies' parameters; `None` without a dispatcher.
+    pub(crate) fn params(&self) -> Option<[(&'static str, u32); 2]> {
+        self.with(|inner| inner.scheduler.params())
+    }
+
+    /// Changes parameters: all of them, or none if one is wrong. `None` without a dispatcher.
+    pub(crate) fn set_params<'a>(
+        &self,
+        changes: impl IntoIterator<Item = (&'a str, u32)>,
+    ) -> Option<Result<(), ParamError>> {
+        self.with(|inner| inner.scheduler.set_params(changes))
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> Option<R> {
+        self.inner.lock().as_mut().map(f)
+    }
+}
+
+impl Inner {
+    fn forget_reports(&mut self, node: NodeId) {
+        if let Some(report) = report_of(&mut self.reports, node) {
+            *report = Report::default();
+        }
+    }
+}
+
+fn report_of(reports: &mut [Report; MAX_NODES], node: NodeId) -> Option<&mut Report> {
+    reports.get_mut(usize::from(node.0).checked_sub(1)?)
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Passing a client's packets on to the back-end that has its connection.
+//!
+//! Last station of a packet on the front-end. Transmission is direct (`dr`): the packet leaves as it
+//! came, with its TTL one lower, towards the back-end's address on the common link. A back-end's
+//! route is looked up once and kept.
+//!
+//! # Locking
+//!
+//! The list of back-ends has a lock of its own, taken when a connection is handed off. A connection
+//! in forwarding state holds a reference, so the way of a packet takes no lock here.
+
+#![forbid(unsafe_code)]
+
+use kernel::alloc::flags::GFP_ATOMIC;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel_net::net::Net;
+use kernel_net::route::RouteCache;
+use kernel_net::skb::{Skb, Verdict};
+use kernel_net::sync::BhLock;
+use lard_core::addr::{Addr, NodeId, Tuple};
+use lard_core::policy::MAX_NODES;
+
+use crate::netns::Node;
+use crate::stats::Counter;
+
+/// A back-end as the destination of packets.
+pub(crate) struct BackEnd {
+    node: NodeId,
+    addr: [u8; 4],
+    /// `None`: the back-end is this node itself.
+    route: Option<RouteCache>,
+}
+
+/// The back-ends that connections have been handed to.
+pub(crate) struct Forward {
+    back_ends: BhLock<[Option<Arc<BackEnd>>; MAX_NODES]>,
+}
+
+impl Forward {
+    pub(crate) fn new() -> Self {
+        Self {
+            back_ends: kernel_net::new_bh_lock!([const { None }; MAX_NODES], c"lard:back-ends"),
+        }
+    }
+
+    /// The way to `node`, whose internal address is `addr`. `None` without memory or for a number
+    /// that no node has. Any context but hard irq.
+    pub(crate) fn back_end(&self, node: NodeId, addr: Addr, local: bool) -> Option<Arc<BackEnd>> {
+        let addr = addr.to_v4()?;
+        let mut all = self.back_ends.lock();
+        let place = all.get_mut(usize::from(node.0).checked_sub(1)?)?;
+        // A node that joined again may have another address.
+        if let Some(known) = place.as_ref().filter(|b| b.addr == addr) {
+            return Some(known.clone());
+        }
+        let route = (!local).then(|| RouteCache::new(addr));
+        let fresh = Arc::new(BackEnd { node, addr, route }, GFP_ATOMIC).ok()?;
+        *place = Some(fresh.clone());
+        Some(fresh)
+    }
+}
+
+impl BackEnd {
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Passes a packet of an adopted connection on. Softirq, or bottom halves off.
+    pub(crate) fn pass(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
+        let Some(route) = &self.route else {
+            return node.back_end.deliver(node, net, skb, tuple);
+        };
+        match skb.forward(net, route) {
+            Ok(()) => node.stats.inc(Counter::Forwarded),
+            Err(_) => node.stats.inc(Counter::ForwardNoRoute),
+        }
+        Verdict::Stolen
+    }
+
+    /// Passes an ICMP error about an adopted connection on. One about a local child needs no help:
+    /// its address is local, and the regular stack finds the socket.
+    pub(crate) fn pass_error(&self, node: &Node, net: &Net, skb: Skb) -> Verdict {
+        let Some(route) = &self.route else {
+            return Verdict::Accept(skb);
+        };
+        match skb.forward(net, route) {
+            Ok(()) => node.stats.inc(Counter::ForwardedIcmp),
+            Err(_) => node.stats.inc(Counter::ForwardNoRoute),
+        }
+        Verdict::Stolen
+    }
+}

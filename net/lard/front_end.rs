@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The front-end: clients' connections from their SYN to the last packet that is passed on.
+//!
+//! ```text
+//!   SYN ──▶ Open ─── head complete ──▶ hand_off.rs ─── ADOPTED ──▶ Forward ──▶ forward.rs
+//!             │ 400, 408, 431, 503
+//!             ▼
+//!        own reply, then gone
+//! ```
+//!
+//! This file decides about packets and time; [`crate::open`] is the connection before its hand-off,
+//! [`crate::hand_off`] finds it a back-end.
+//!
+//! # Locking
+//!
+//! Each packet takes the lock of its connection's bucket once, and works on the connection under it;
+//! sending, asking, injecting and freeing come after the unlock. The settings' lock is a leaf, and
+//! taken for packets of open connections only.
+
+#![forbid(unsafe_code)]
+
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::{Arc, SetOnce};
+use kernel_net::net::Net;
+use kernel_net::segment;
+use kernel_net::skb::{Skb, Verdict};
+use kernel_net::sync::BhLock;
+use lard_core::addr::{ConnId, NodeId, Tuple};
+use lard_core::tcp::{
+    cookie, reset_for, Config, Forwarding, OnSyn, Reason, Responder, Secret, Segment, SegmentOut,
+    Seq,
+};
+use lard_core::time::Instant;
+
+use crate::conn_table::{Bucket, ConnTable, Entry};
+use crate::forward::BackEnd;
+use crate::gauge::{Gauge, Held};
+use crate::netns::Node;
+use crate::open::{Context, Open, Step, Then};
+use crate::packet::Flow;
+use crate::stats::Counter;
+
+/// Half-open connections at once; beyond, SYNs are answered with cookies.
+const HALF_OPEN_MAX: u32 = 4_096;
+
+/// Bytes of request heads at once, for the whole node.
+const HEAD_BYTES_MAX: u32 = 64 << 20;
+
+/// Due connections that one round of the tick handles.
+const TICK_BATCH: usize = 256;
+
+/// What a client's connection is to the front-end.
+pub(crate) enum State {
+    /// Not handed over yet.
+    Open(KBox<Open>),
+    /// A back-end has it.
+    Forward(Forward),
+}
+
+/// A connection that is passed on.
+pub(crate) struct Forward {
+    pub(crate) state: Forwarding,
+    pub(crate) to: Arc<BackEnd>,
+}
+
+/// Is a packet the front-end's?
+pub(crate) enum Claim {
+    /// It was.
+    Taken(Verdict),
+    /// It is not.
+    Foreign(Skb),
+}
+
+/// The front-end of one namespace.
+pub(crate) struct FrontEnd {
+    /// Made when the component is first started, kept until the namespace ends.
+    table: SetOnce<ConnTable>,
+    settings: BhLock<Settings>,
+    half_open: Arc<Gauge>,
+    head_bytes: Arc<Gauge>,
+    /// No new connections; those that are there go on.
+    stopping: Atomic<bool>,
+    /// When the last cookie was sent, in µs; 0 for never.
+    cookie_sent: Atomic<u64>,
+}
+
+/// What new connections are offered. Copied out for each packet of an open connection.
+#[derive(Clone, Copy)]
+struct Settings {
+    config: Config,
+    secret: Secret,
+    hash_key: [u64; 2],
+}
+
+impl FrontEnd {
+    /// A front-end that takes nothing. May sleep.
+    pub(crate) fn new() -> Result<Self> {
+        let mut secret = [0; 16];
+        kernel_net::random::bytes(&mut secret);
+        let settings = Settings {
+            config: Config::default(),
+            secret: Secret::from_bytes(secret),
+            hash_key: [0; 2],
+        };
+        Ok(Self {
+            table: SetOnce::new(),
+            settings: kernel_net::new_bh_lock!(settings, c"lard:front-end"),
+            half_open: Gauge::new(HALF_OPEN_MAX)?,
+            head_bytes: Gauge::new(HEAD_BYTES_MAX)?,
+            stopping: Atomic::new(true),
+            cookie_sent: Atomic::new(0),
+        })
+    }
+
+    /// Starts to take connections for node `id`. May sleep.
+    pub(crate) fn start(&self, id: NodeId, hash_key: [u64; 2]) -> Result {
+        if self.table.as_ref().is_none() {
+            let table = ConnTable::new()?;
+            self.table.populate(table);
+        }
+        if let Some(table) = self.table.as_ref() {
+            table.set_node(id);
+        }
+        self.settings.lock().hash_key = hash_key;
+        self.stopping.store(false, Relaxed);
+        Ok(())
+    }
+
+    /// Takes no more connections. Those that are there go on until they end.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+    }
+
+    /// Gives up all connections, silently. Process context.
+    pub(crate) fn clear(&self) {
+        let Some(table) = self.table.as_ref() else {
+            return;
+        };
+        table.clear();
+    }
+
+    /// Changes what new connections are offered and how long they may take.
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.settings.lock().config);
+    }
+
+    /// Changes the limits on half-open connections and on bytes of request heads.
+    pub(crate) fn set_limits(&self, half_open: u32, head_bytes: u32) {
+        self.half_open.set_limit(half_open);
+        self.head_bytes.set_limit(head_bytes);
+    }
+
+    /// Connections in the table.
+    pub(crate) fn len(&self) -> u32 {
+        self.table.as_ref().map_or(0, ConnTable::len)
+    }
+
+    pub(crate) fn table(&self) -> Option<&ConnTable> {
+        self.table.as_ref()
+    }
+
+    /// Runs `f` with what the steps of a connection need.
+    pub(crate) fn with_context<R>(&self, node: &Node, f: impl FnOnce(&Context<'_>) -> R) -> R {
+        let Settings {
+            config, hash_key, ..
+        } = *self.settings.lock();
+        f(&Context {
+            config: &config,
+            stats: &node.stats,
+            hash_key,
+            now: now(),
+        })
+    }
+
+    /// A TCP packet for a port that is served. Softirq.
+    pub(crate) fn packet(&self, node: &Node, net: &Net, mut skb: Skb, flow: &Flow) -> Claim {
+        let Some(mut bucket) = self.table.as_ref().and_then(|t| t.bucket(&flow.tuple)) else {
+            return Claim::Foreign(skb);
+        };
+        let Some(entry) = bucket.find(&flow.tuple) else {
+            return self.newcomer(node, net, skb, flow, bucket);
+        };
+        let segment = match flow.segment(&mut skb) {
+            Ok(segment) => segment,
+            Err(reason) => {
+                node.stats.inc(reason.into());
+                return Claim::Taken(Verdict::Drop(skb));
+            }
+        };
+        let id = entry.id();
+        match &mut entry.state {
+            State::Forward(forward) => {
+                if segment.is_syn() {
+                    if let OnSyn::Replace { min_iss } = forward.state.on_syn(&segment) {
+                        node.stats.inc(Reason::Reused.into());
+                        self.replace(node, net, &flow.tuple, &segment, bucket, id, min_iss);
+                        return Claim::Taken(Verdict::Stolen);
+                    }
+                } else {
+                    forward.state.on_segment(&segment, now());
+                }
+                let to = forward.to.clone();
+                drop(bucket);
+                if segment.is_urgent() {
+                    flow.strip_urgent(&mut skb);
+                }
+                Claim::Taken(to.pass(node, net, skb, &flow.tuple))
+            }
+            State::Open(open) => {
+                if !flow.checksum_ok(&mut skb) {
+                    node.stats.inc(Counter::Checksum);
+                    return Claim::Taken(Verdict::Drop(skb));
+                }
+                let step = self.with_context(node, |cx| open.on_packet(cx, flow, &segment, skb));
+                if let Then::Restart(min_iss) = step.then {
+                    self.replace(node, net, &flow.tuple, &segment, bucket, id, min_iss);
+                } else {
+                    let deadline = open.deadline();
+                    self.finish(node, net, bucket, id, deadline, step);
+                }
+                Claim::Taken(Verdict::Stolen)
+            }
+        }
+    }
+
+    /// An ICMP error about `tuple`. Softirq.
+    pub(crate) fn error(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Claim {
+        let Some(mut bucket) = self.table.as_ref().and_then(|t| t.bucket(tuple)) else {
+            return Claim::Foreign(skb);
+        };
+        let to = match bucket.find(tuple).map(|entry| &entry.state) {
+            Some(State::Forward(forward)) => forward.to.clone(),
+            // The front-end's own segments are small, and a client that cannot be reached will not
+            // complete its handshake: the timers see to it.
+            Some(State::Open(_)) => {
+                node.stats.inc(Counter::IcmpIgnored);
+                return Claim::Taken(Verdict::Drop(skb));
+            }
+            None => return Claim::Foreign(skb),
+        };
+        drop(bucket);
+        Claim::Taken(to.pass_error(node, net, skb))
+    }
+
+    /// A packet without an entry. `bucket` stays locked until an entry is in it, so that two copies
+    /// of a SYN on two processors make one connection.
+    fn newcomer(
+        &self,
+        node: &Node,
+        net: &Net,
+        mut skb: Skb,
+        flow: &Flow,
+        bucket: Bucket<'_>,
+    ) -> Claim {
+        let tuple = &flow.tuple;
+        if self.stopping.load(Relaxed)
+            || node.back_end.owns(tuple.vip)
+            || !node.classify.accepts(net, &skb, tuple)
+        {
+            drop(bucket);
+            return Claim::Foreign(skb);
+        }
+        let refuse = |counter: Counter, skb| {
+            node.stats.inc(counter);
+            Claim::Taken(Verdict::Drop(skb))
+        };
+        // The regular stack would make these tests after the hook.
+        let source = tuple.client.addr;
+        if !source.is_valid_source()
+            || source
+                .to_v4()
+                .is_none_or(|a| !net.addr_type(a).is_unicast())
+        {
+            return refuse(Counter::MartianSource, skb);
+        }
+        let segment = match flow.segment(&mut skb) {
+            Ok(segment) => segment,
+            Err(reason) => return refuse(reason.into(), skb),
+        };
+        if !flow.checksum_ok(&mut skb) {
+            return refuse(Counter::Checksum, skb);
+        }
+        if segment.is_syn() {
+            self.open(node, net, tuple, &segment, bucket, None);
+            return Claim::Taken(Verdict::Stolen);
+        }
+        self.returning(node, net, skb, flow, &segment, bucket)
+    }
+
+    /// A segment that is no SYN, of no connection: the third of a handshake by cookie, or a stray.
+    fn returning(
+        &self,
+        node: &Node,
+        net: &Net,
+        skb: Skb,
+        flow: &Flow,
+        segment: &Segment,
+        mut bucket: Bucket<'_>,
+    ) -> Claim {
+        let tuple = &flow.tuple;
+        let Settings { config, secret, .. } = *self.settings.lock();
+        let verdict = match self.cookies_are_out() {
+            true => cookie::check(&config, &secret, tuple, segment, now()),
+            false => Err(Reason::Stray),
+        };
+        let responder = match verdict {
+            Ok(responder) => responder,
+            Err(reason) => {
+                drop(bucket);
+                node.stats.inc(reason.into());
+                if let Some(reset) = reset_for(segment) {
+                    send(node, net, tuple, &reset);
+                }
+                return Claim::Taken(Verdict::Drop(skb));
+            }
+        };
+        node.stats.inc(Counter::CookieAccepted);
+        let open = Open::new(responder, &config, Held::none(&self.head_bytes), None);
+        if self.insert(node, &mut bucket, tuple, open).is_none() {
+            return Claim::Taken(Verdict::Drop(skb));
+        }
+        drop(bucket);
+        // Once more, now with an entry; the segment may carry the request.
+        self.packet(node, net, skb, flow)
+    }
+
+    /// Opens a connection: an entry and a SYN-ACK, or a cookie.
+    fn open(
+        &self,
+        node: &Node,
+        net: &Net,
+        tuple: &Tuple,
+        segment: &Segment,
+        mut bucket: Bucket<'_>,
+        min_iss: Option<Seq>,
+    ) {
+        let Settings { config, secret, .. } = *self.settings.lock();
+        let answer = match Held::one(&self.half_open) {
+            Some(held) => Responder::open(&config, &secret, tuple, segment, min_iss, now()).map(
+                |(responder, syn_ack)| {
+                    let bytes = Held::none(&self.head_bytes);
+                    let open = Open::new(responder, &config, bytes, Some(held));
+                    self.insert(node, &mut bucket, tuple, open).map(|_| syn_ack)
+                },
+            ),
+            None => {
+                node.stats.inc(Counter::CookieSent);
+                self.cookie_sent.store(now().as_micros().max(1), Relaxed);
+                cookie::answer(&config, &secret, tuple, segment, now()).map(Some)
+            }
+        };
+        drop(bucket);
+        match answer {
+            Ok(Some(syn_ack)) => send(node, net, tuple, &syn_ack),
+            Ok(None) => {}
+            Err(reason) => node.stats.inc(reason.into()),
+        }
+    }
+
+    /// The tuple's connection is over, and `segment` opens the next one.
+    #[expect(clippy::too_many_arguments)]
+    fn replace(
+        &self,
+        node: &Node,
+        net: &Net,
+        tuple: &Tuple,
+        segment: &Segment,
+        mut bucket: Bucket<'_>,
+        id: ConnId,
+        min_iss: Seq,
+    ) {
+        let old = bucket.remove(id);
+        self.open(node, net, tuple, segment, bucket, Some(min_iss));
+        drop(old);
+    }
+
+    fn insert(
+        &self,
+        node: &Node,
+        bucket: &mut Bucket<'_>,
+        tuple: &Tuple,
+        open: Open,
+    ) -> Option<ConnId> {
+        let deadline = open.deadline();
+        let boxed = KBox::new(open, GFP_ATOMIC).ok();
+        let id = boxed.and_then(|open| bucket.insert(*tuple, State::Open(open), deadline));
+        node.stats.inc(match id {
+            Some(_) => Counter::Opened,
+            None => Counter::NoMemory,
+        });
+        id
+    }
+
+    /// Carries out what a step of an open connection left to do.
+    pub(crate) fn finish(
+        &self,
+        node: &Node,
+        net: &Net,
+        mut bucket: Bucket<'_>,
+        id: ConnId,
+        deadline: Instant,
+        step: Step,
+    ) {
+        let Some(tuple) = bucket.find_id(id).map(|entry| *entry.tuple()) else {
+            return;
+        };
+        let mut gone: Option<KBox<Entry>> = None;
+        match &step.then {
+            Then::Delete(reason) => {
+                node.stats.inc((*reason).into());
+                gone = bucket.remove(id);
+            }
+            _ => bucket.set_deadline(id, deadline),
+        }
+        drop(bucket);
+        for out in step.send.iter().flatten() {
+            send(node, net, &tuple, out);
+        }
+        drop(gone);
+        if let Then::Ask = step.then {
+            self.ask(node, net, id);
+        }
+    }
+
+    /// Looks at the connections whose time has come. Process context, from the namespace's tick.
+    pub(crate) fn tick(&self, node: &Node, net: &Net) {
+        let Some(table) = self.table.as_ref() else {
+            return;
+        };
+        let Ok(mut ids) = KVec::with_capacity(TICK_BATCH, GFP_KERNEL) else {
+            return;
+        };
+        let mut more = true;
+        while more {
+            more = table.due(now(), &mut ids);
+            for id in ids.iter() {
+                self.on_time(node, net, table, *id);
+            }
+        }
+    }
+
+    fn on_time(&self, node: &Node, net: &Net, table: &ConnTable, id: ConnId) {
+        let Some(mut bucket) = table.bucket_of(id) else {
+            return;
+        };
+        let Some(entry) = bucket.find_id(id) else {
+            return;
+        };
+        if entry.deadline() > now() {
+            return;
+        }
+        match &mut entry.state {
+            State::Open(open) => {
+                let step = self.with_context(node, |cx| open.on_timer(cx));
+                let deadline = open.deadline();
+                self.finish(node, net, bucket, id, deadline, step);
+            }
+            State::Forward(forward) => {
+                let expires = self.forward_deadline(&forward.state);
+                if expires > now() {
+                    bucket.set_deadline(id, expires);
+                    return;
+                }
+                node.stats.inc(match forward.state.is_over() {
+                    true => Counter::ForwardEnded,
+                    false => Counter::ForwardExpired,
+                });
+                let gone = bucket.remove(id);
+                drop(bucket);
+                drop(gone);
+            }
+        }
+    }
+
+    /// When the tick looks at a connection that is passed on.
+    pub(crate) fn forward_deadline(&self, state: &Forwarding) -> Instant {
+        state.expires(&self.settings.lock().config)
+    }
+
+    /// Until when a back-end may take a connection that is handed off now. Earlier than this
+    /// front-end gives up, so that a late hand-off and a reset never cross.
+    pub(crate) fn handoff_expires(&self) -> Instant {
+        now().saturating_add(self.settings.lock().config.handoff_timeout * 3 / 4)
+    }
+
+    /// Was a cookie sent so recently that its answer may still come?
+    fn cookies_are_out(&self) -> bool {
+        let sent = self.cookie_sent.load(Relaxed);
+        sent != 0 && now().saturating_since(Instant::from_micros(sent)) < cookie::MAX_AGE
+    }
+}
+
+/// Sends one of the front-end's own segments to the client. Bottom halves off.
+pub(crate) fn send(node: &Node, net: &Net, tuple: &Tuple, out: &SegmentOut) {
+    let mut bytes = [0; SegmentOut::MAX_LEN];
+    let (Some(src), Some(dst)) = (tuple.vip.addr.to_v4(), tuple.client.addr.to_v4()) else {
+        return;
+    };
+    let sent = out
+        .emit(tuple, &mut bytes)
+        .and_then(|len| bytes.get(..len))
+        .is_some_and(|tcp| segment::send(net, src, dst, tcp).is_ok());
+    if !sent {
+        node.stats.inc(Counter::OwnSegmentLost);
+    }
+}
+
+pub(crate) fn now() -> Instant {
+    Instant::from_micros(kernel_net::time::now_us())
+}

@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From a complete head to a back-end that has the connection.
+//!
+//! ```text
+//!            ┌────────────── REFUSED, or it never left this node ──────────────┐
+//!            ▼                                                                 │
+//!   Asking ──┬── ASSIGNED ──▶ HandingOff ──┬── ADOPTED ──▶ Forward             │
+//!            │                             ├─────────────────────────────────── ┘
+//!            ├── nobody ──▶ 503            └── silence, or the peer died ──▶ reset
+//!            └── dispatcher lost ──▶ consistent hashing over the nodes known here
+//! ```
+//!
+//! A hand-off is tried elsewhere only when it is certain that nobody has the connection. A back-end
+//! that falls silent may be answering already: the client is reset, never served twice.
+//!
+//! # Locking
+//!
+//! A HANDOFF for another node is written to that node's send queue under the bucket's lock, so its
+//! answer cannot overtake the change of state. A back-end on this node is called without any lock:
+//! a child can be born, served and dead before the call returns.
+
+#![forbid(unsafe_code)]
+
+use kernel::prelude::*;
+use kernel_net::net::Net;
+use kernel_net::skb::Skb;
+use lard_core::addr::{ConnId, NodeId, Tuple};
+use lard_core::policy::rendezvous;
+use lard_core::tcp::{Ended, Forwarding, Reason, Segment, Snapshot, Status};
+use lard_core::time::Instant;
+use lard_core::wire::{self, Assign, Closed, HowClosed, Refusal};
+
+use crate::conn_table::Entry;
+use crate::front_end::{now, send, Forward, FrontEnd, State};
+use crate::netns::Node;
+use crate::open::{HandingOff, Open, Stage};
+use crate::packet::{Flow, Packet};
+use crate::stats::Counter;
+
+/// Connections that a change of the cluster concerns, handled at a time.
+const BATCH: usize = 256;
+
+/// Who chose a back-end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Chosen {
+    /// The dispatcher, who counts the connection as the node's load until it hears of its end.
+    ByDispatcher,
+    /// This front-end.
+    Here,
+}
+
+/// What came of an attempt.
+enum Attempt {
+    /// Nothing more to do now.
+    Settled,
+    /// Another node is to be asked for.
+    Again,
+}
+
+impl FrontEnd {
+    /// Finds a back-end for a connection whose head is complete. Bottom halves off.
+    pub(crate) fn ask(&self, node: &Node, net: &Net, conn: ConnId) {
+        // Each round that comes back has added a node to those that refused, and their number is
+        // limited.
+        loop {
+            let Some((key, exclude)) = self.with_open(conn, |open| match open.stage {
+                Stage::Asking => Some(open.question()),
+                _ => None,
+            }) else {
+                return;
+            };
+            let question = Assign {
+                conn,
+                key,
+                exclude,
+                subsequent: false,
+                batch: 1,
+            };
+            let (to, chosen) = if node.is_dispatcher() {
+                (node.dispatcher.assign(&question), Chosen::ByDispatcher)
+            } else if node
+                .control
+                .send_assign(node.dispatcher_id(), &question)
+                .is_ok()
+            {
+                return;
+            } else {
+                node.stats.inc(Counter::AssignFallback);
+                (
+                    rendezvous(node.back_ends().iter().copied(), key, exclude),
+                    Chosen::Here,
+                )
+            };
+            match self.hand_off(node, net, conn, to, chosen) {
+                Attempt::Settled => return,
+                Attempt::Again => {}
+            }
+        }
+    }
+
+    /// The dispatcher's answer. Bottom halves off.
+    pub(crate) fn assigned(&self, node: &Node, net: &Net, conn: ConnId, to: Option<NodeId>) {
+        if let Attempt::Again = self.hand_off(node, net, conn, to, Chosen::ByDispatcher) {
+            self.ask(node, net, conn);
+        }
+    }
+
+    fn hand_off(
+        &self,
+        node: &Node,
+        net: &Net,
+        conn: ConnId,
+        to: Option<NodeId>,
+        chosen: Chosen,
+    ) -> Attempt {
+        let Some(to) = to else {
+            node.stats.inc(Counter::NoBackEnd);
+            self.fail(node, net, conn);
+            return Attempt::Settled;
+        };
+        let local = to == node.id();
+        let back_end = node
+            .address_of(to)
+            .and_then(|a| node.forward.back_end(to, a, local));
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
+            return Attempt::Settled;
+        };
+        let entry = bucket.find_id(conn);
+        let Some((tuple, open)) = entry
+            .and_then(Entry::open_mut)
+            .filter(|(_, open)| matches!(open.stage, Stage::Asking))
+        else {
+            // The client has gone meanwhile.
+            drop(bucket);
+            self.unassign(node, conn, to, chosen);
+            return Attempt::Settled;
+        };
+        let (Some(back_end), Some(snapshot)) = (back_end, open.snapshot(now())) else {
+            let again = open.refused(to);
+            drop(bucket);
+            self.unassign(node, conn, to, chosen);
+            return self.retry(node, net, conn, again);
+        };
+        let counted = chosen == Chosen::ByDispatcher;
+        open.stage = Stage::HandingOff(HandingOff {
+            to: back_end,
+            snapshot,
+            counted,
+            ended: None,
+        });
+        let expires = self.handoff_expires();
+        let deadline = open.deadline();
+        if !local {
+            let message = handoff(conn, &tuple, &snapshot, expires, &open.head);
+            let sent = node.control.send(to, &message);
+            if sent.is_ok() {
+                node.stats.inc(Counter::HandoffSent);
+                bucket.set_deadline(conn, deadline);
+                return Attempt::Settled;
+            }
+            node.stats.inc(Counter::HandoffNotSent);
+            let again = open.refused(to);
+            drop(bucket);
+            self.unassign(node, conn, to, chosen);
+            return self.retry(node, net, conn, again);
+        }
+        let head = core::mem::take(&mut open.head);
+        bucket.set_deadline(conn, deadline);
+        drop(bucket);
+        let message = handoff(conn, &tuple, &snapshot, expires, &head);
+        match node.back_end.handoff(node, net, None, &message) {
+            Ok(()) => {
+                node.stats.inc(Counter::HandoffLocal);
+                self.adopted(node, net, conn);
+                Attempt::Settled
+            }
+            Err(refusal) => {
+                let again = self.with_open(conn, |open| {
+                    open.head = head;
+                    Some(open.refused(to))
+                });
+                node.stats.inc(refusal.into());
+                self.unassign(node, conn, to, chosen);
+                self.retry(node, net, conn, again.unwrap_or(false))
+            }
+        }
+    }
+
+    /// A back-end has the connection: from now on its packets are passed on. Bottom halves off.
+    pub(crate) fn adopted(&self, node: &Node, net: &Net, conn: ConnId) {
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
+            return;
+        };
+        let Some(entry) = bucket.find_id(conn) else {
+            return;
+        };
+        let tuple = *entry.tuple();
+        let State::Open(open) = &mut entry.state else {
+            return;
+        };
+        let Stage::HandingOff(handing_off) = &open.stage else {
+            return;
+        };
+        let to = handing_off.to.clone();
+        let mut forwarding = Forwarding::new(&handing_off.snapshot, now());
+        if let Some(how) = handing_off.ended {
+            forwarding.ended(how, now());
+        }
+        let mut parked = open.take_parked();
+        for skb in parked.iter_mut() {
+            if let Some((_, segment)) = look(skb) {
+                forwarding.on_segment(&segment, now());
+            }
+        }
+        let forward = Forward {
+            state: forwarding,
+            to: to.clone(),
+        };
+        let old = core::mem::replace(&mut entry.state, State::Forward(forward));
+        let deadline = self.forward_deadline(&forwarding);
+        bucket.set_deadline(conn, deadline);
+        drop(bucket);
+        drop(old);
+        node.stats.inc(Counter::Adopted);
+        for mut skb in parked {
+            if let Some((flow, segment)) = look(&mut skb) {
+                if segment.is_urgent() {
+                    flow.strip_urgent(&mut skb);
+                }
+                node.deliver(net, to.pass(node, net, skb, &tuple));
+            }
+        }
+    }
+
+    /// A back-end cannot take the connection. Bottom halves off.
+    pub(crate) fn refused(
+        &self,
+        node: &Node,
+        net: &Net,
+        conn: ConnId,
+        from: NodeId,
+        reason: Refusal,
+        client_reset: bool,
+    ) {
+        let Some((counted, again)) = self.with_open(conn, |open| {
+            let counted = open.handing_off_to(from)?.counted;
+            Some((counted, open.refused(from)))
+        }) else {
+            return;
+        };
+        node.stats.inc(reason.into());
+        self.unassign(
+            node,
+            conn,
+            from,
+            if counted {
+                Chosen::ByDispatcher
+            } else {
+                Chosen::Here
+            },
+        );
+        if client_reset {
+            self.delete(node, conn, Counter::ClientResetByRefusal);
+        } else if let Attempt::Again = self.retry(node, net, conn, again) {
+            self.ask(node, net, conn);
+        }
+    }
+
+    /// The child of a connection has ended on `from`. Any context with bottom halves off.
+    pub(crate) fn closed(&self, conn: ConnId, from: NodeId, how: HowClosed) {
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
+            return;
+        };
+        let Some(entry) = bucket.find_id(conn) else {
+            return;
+        };
+        let how = match how {
+            HowClosed::TimeWait => Ended::TimeWait,
+            HowClosed::Closed | HowClosed::Reset | HowClosed::NotAdopted => Ended::Gone,
+        };
+        match &mut entry.state {
+            State::Forward(forward) if forward.to.node() == from => {
+                forward.state.ended(how, now());
+                let deadline = self.forward_deadline(&forward.state);
+                bucket.set_deadline(conn, deadline);
+            }
+            State::Open(open) => {
+                if let Some(handing_off) = open.handing_off_to(from) {
+                    handing_off.ended = Some(how);
+                }
+            }
+            State::Forward(_) => {}
+        }
+    }
+
+    /// The control connection to `peer` is gone. `unsent` are the connections whose ASSIGN or HANDOFF
+    /// never left this node. Connections that are passed on stay: the peer may live, and only its
+    /// `cluster_startup` have died. Process context.
+    pub(crate) fn peer_down(&self, node: &Node, net: &Net, peer: NodeId, unsent: &[ConnId]) {
+        let Some(table) = self.table() else { return };
+        let Ok(mut concerned) = KVec::with_capacity(BATCH, GFP_KERNEL) else {
+            return;
+        };
+        let is_dispatcher = peer == node.dispatcher_id();
+        let mut from = Some(0);
+        while let Some(bucket) = from {
+            concerned.clear();
+            from = table.visit(bucket, |entry| {
+                let State::Open(open) = &entry.state else {
+                    return true;
+                };
+                let waits = match &open.stage {
+                    Stage::Asking => is_dispatcher,
+                    Stage::HandingOff(handing_off) => handing_off.to.node() == peer,
+                    Stage::Reading | Stage::Replying => false,
+                };
+                if waits && concerned.len() == concerned.capacity() {
+                    return false;
+                }
+                if waits {
+                    // Within the capacity: it allocates nothing and cannot fail.
+                    let _ = concerned.push(entry.id(), GFP_ATOMIC);
+                }
+                true
+            });
+            for conn in concerned.iter().copied() {
+                self.lost(node, net, conn, peer, unsent.contains(&conn));
+            }
+        }
+    }
+
+    /// A connection waited for an answer of `peer` that will not come.
+    fn lost(&self, node: &Node, net: &Net, conn: ConnId, peer: NodeId, unsent: bool) {
+        enum Fate {
+            Ask,
+            Retry(bool),
+            Reset,
+        }
+        let fate = self.with_open(conn, |open| match open.handing_off_to(peer) {
+            None => Some(Fate::Ask),
+            Some(_) if unsent => Some(Fate::Retry(open.refused(peer))),
+            Some(_) => Some(Fate::Reset),
+        });
+        match fate {
+            Some(Fate::Ask) => self.ask(node, net, conn),
+            Some(Fate::Retry(again)) => {
+                node.stats.inc(Counter::HandoffNotSent);
+                if let Attempt::Again = self.retry(node, net, conn, again) {
+                    self.ask(node, net, conn);
+                }
+            }
+            Some(Fate::Reset) => self.reset(node, net, conn),
+            None => {}
+        }
+    }
+
+    /// Another node, or 503 after too many.
+    fn retry(&self, node: &Node, net: &Net, conn: ConnId, again: bool) -> Attempt {
+        if again {
+            node.stats.inc(Counter::HandoffRetried);
+            return Attempt::Again;
+        }
+        node.stats.inc(Counter::HandoffGivenUp);
+        self.fail(node, net, conn);
+        Attempt::Settled
+    }
+
+    /// The client gets a 503.
+    fn fail(&self, node: &Node, net: &Net, conn: ConnId) {
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
+            return;
+        };
+        let Some((_, open)) = bucket.find_id(conn).and_then(Entry::open_mut) else {
+            return;
+        };
+        let step = self.with_context(node, |cx| open.fail(cx, Status::ServiceUnavailable));
+        let deadline = open.deadline();
+        self.finish(node, net, bucket, conn, deadline, step);
+    }
+
+    /// The client gets a reset, and the connection is forgotten.
+    fn reset(&self, node: &Node, net: &Net, conn: ConnId) {
+        let found = self.with_open(conn, |open| Some(open.abort()));
+        let Some((tuple, reset)) = self.tuple(conn).zip(found) else {
+            return;
+        };
+        self.delete(node, conn, Reason::HandoffSilent.into());
+        send(node, net, &tuple, &reset);
+    }
+
+    fn delete(&self, node: &Node, conn: ConnId, why: Counter) {
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
+            return;
+        };
+        let gone = bucket.remove(conn);
+        drop(bucket);
+        if gone.is_some() {
+            node.stats.inc(why);
+        }
+    }
+
+    /// Tells the dispatcher that a connection it has counted for `of` is not there.
+    fn unassign(&self, node: &Node, conn: ConnId, of: NodeId, chosen: Chosen) {
+        if chosen == Chosen::Here {
+            return;
+        }
+        if node.is_dispatcher() {
+            node.dispatcher.finished(of);
+            return;
+        }
+        let how = HowClosed::NotAdopted;
+        let never = Closed {
+            conn,
+            node: of,
+            how,
+            bytes: 0,
+            duration: Default::default(),
+        };
+        // Without a dispatcher there is nobody who counts.
+        let _ = node.control.send(node.dispatcher_id(), &never);
+    }
+
+    fn with_open<R>(&self, conn: ConnId, f: impl FnOnce(&mut Open) -> Option<R>) -> Option<R> {
+        let mut bucket = self.table()?.bucket_of(conn)?;
+        let (_, open) = bucket.find_id(conn)?.open_mut()?;
+        f(open)
+    }
+
+    fn tuple(&self, conn: ConnId) -> Option<Tuple> {
+        let mut bucket = self.table()?.bucket_of(conn)?;
+        bucket.find_id(conn).map(|entry| *entry.tuple())
+    }
+}
+
+impl Open {
+    /// The hand-off to `to`, if that is what the connection waits for.
+    fn handing_off_to(&mut self, to: NodeId) -> Option<&mut HandingOff> {
+        match &mut self.stage {
+            Stage::HandingOff(handing_off) if handing_off.to.node() == to => Some(handing_off),
+            _ => None,
+        }
+    }
+}
+
+/// Everything the back-end needs to continue the connection.
+fn handoff<'a>(
+    conn: ConnId,
+    tuple: &Tuple,
+    snapshot: &Snapshot,
+    expires: Instant,
+    data: &'a [u8],
+) -> wire::Handoff<'a> {
+    wire::Handoff {
+        conn,
+        tuple: *tuple,
+        irs: snapshot.irs.0,
+        iss: snapshot.iss.0,
+        expires,
+        mss: snapshot.mss,
+        window: snapshot.window,
+        wscale: snapshot.wscale_ok.then_some(wire::WindowScale {
+            snd: snapshot.snd_wscale,
+            rcv: snapshot.rcv_wscale,
+        }),
+        sack: snapshot.sack_ok,
+        timestamps: snapshot.ts_ok.then_some(wire::Timestamps {
+            recent: snapshot.ts_recent,
+            sent: snapshot.last_tsval,
+            unit: wire::TsUnit::Millis,
+        }),
+        fin: snapshot.fin,
+        data,
+    }
+}
+
+/// A parked packet once more; it was looked at before it was parked.
+fn look(skb: &mut Skb) -> Option<(Flow, Segment)> {
+    let Packet::Tcp(flow) = Packet::look(skb) else {
+        return None;
+    };
+    let segment = flow.segment(skb).ok()?;
+    Some((flow, segment))
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A connection that has not been handed over yet: the responder, the bytes of the request head, and
+//! the packets that wait for a back-end.
+//!
+//! Everything here runs under the connection's bucket lock and only changes the connection. What
+//! has to be sent, asked or freed comes out as a [`Step`], which the front-end carries out once the
+//! bucket is unlocked.
+
+#![forbid(unsafe_code)]
+
+use kernel::alloc::flags::GFP_ATOMIC;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel_net::skb::Skb;
+use lard_core::addr::NodeId;
+use lard_core::http::{self, BadHead, HeadParser};
+use lard_core::policy::NodeSet;
+use lard_core::tcp::{
+    Accepted, Action, Config, Ended, Head, Output, Reason, Responder, Segment, SegmentOut, Seq,
+    Snapshot, Status,
+};
+use lard_core::time::Instant;
+
+use crate::forward::BackEnd;
+use crate::gauge::Held;
+use crate::packet::Flow;
+use crate::stats::{Counter, Stats};
+
+/// Packets that wait for a back-end, at most. The client sends again what does not fit.
+const PARKED_PACKETS: usize = 32;
+
+/// Bytes that wait for a back-end, at most.
+const PARKED_BYTES: usize = 128 * 1024;
+
+/// Hand-offs that are tried for one connection before the client gets a 503.
+const TRIES: u8 = 4;
+
+/// How far the connection has come.
+pub(crate) enum Stage {
+    /// The request head is not complete.
+    Reading,
+    /// The dispatcher has been asked.
+    Asking,
+    /// A back-end has, or is being given, the connection.
+    HandingOff(HandingOff),
+    /// The front-end answers by itself.
+    Replying,
+}
+
+/// A hand-off under way.
+pub(crate) struct HandingOff {
+    pub(crate) to: Arc<BackEnd>,
+    pub(crate) snapshot: Snapshot,
+    /// The dispatcher counts the connection as load of that node.
+    pub(crate) counted: bool,
+    /// The child's end, when it was quicker than the news of its birth.
+    pub(crate) ended: Option<Ended>,
+}
+
+/// A connection before its hand-off.
+pub(crate) struct Open {
+    responder: Responder,
+    parser: HeadParser,
+    /// All bytes received, in order. Empty while a hand-off on this node borrows them.
+    pub(crate) head: KVec<u8>,
+    /// Counts [`Open::head`] against the node's cap.
+    head_held: Held,
+    /// Counts the connection as half-open for as long as it is.
+    half_open: Option<Held>,
+    parked: KVec<Skb>,
+    parked_bytes: usize,
+    pub(crate) stage: Stage,
+    /// The target's hash, once the head is complete.
+    key: u64,
+    refused: NodeSet,
+    tries: u8,
+}
+
+/// What to do for a connection after its bucket is unlocked.
+#[derive(Default)]
+pub(crate) struct Step {
+    /// Segments for the client, in order. There are never more: one of `on_segment()` or
+    /// `on_timer()`, one of `stored()`.
+    pub(crate) send: [Option<SegmentOut>; 2],
+    pub(crate) then: Then,
+}
+
+/// What becomes of the connection.
+#[derive(Default)]
+pub(crate) enum Then {
+    /// It stays.
+    #[default]
+    Stay,
+    /// The head is complete: find a back-end.
+    Ask,
+    /// It is over.
+    Delete(Reason),
+    /// It is over, and the SYN in hand opens its successor, with at least this sequence number.
+    Restart(Seq),
+}
+
+/// What the steps of a connection need besides itself.
+pub(crate) struct Context<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) stats: &'a Stats,
+    pub(crate) hash_key: [u64; 2],
+    pub(crate) now: Instant,
+}
+
+impl Open {
+    /// A connection whose SYN, or SYN cookie, has just been accepted.
+    pub(crate) fn new(
+        responder: Responder,
+        config: &Config,
+        head_held: Held,
+        half_open: Option<Held>,
+    ) -> Self {
+        Self {
+            responder,
+            parser: HeadParser::new(config.head_limit),
+            head: KVec::new(),
+            head_held,
+            half_open,
+            parked: KVec::new(),
+            parked_bytes: 0,
+            stage: Stage::Reading,
+            key: 0,
+            refused: NodeSet::EMPTY,
+            tries: 0,
+        }
+    }
+
+    /// A packet of the client. The checksum has been verified.
+    pub(crate) fn on_packet(
+        &mut self,
+        cx: &Context<'_>,
+        flow: &Flow,
+        segment: &Segment,
+        skb: Skb,
+    ) -> Step {
+        let output = self.responder.on_segment(cx.config, segment, cx.now);
+        if !self.responder.is_half_open() {
+            self.half_open = None;
+        }
+        self.run(cx, output, Some((skb, flow.payload_at(segment))))
+    }
+
+    /// The time [`Open::deadline`] named has come.
+    pub(crate) fn on_timer(&mut self, cx: &Context<'_>) -> Step {
+        let output = self.responder.on_timer(cx.config, cx.now);
+        self.run(cx, output, None)
+    }
+
+    /// No back-end takes the connection: the client gets an answer from the front-end.
+    pub(crate) fn fail(&mut self, cx: &Context<'_>, status: Status) -> Step {
+        self.stage = Stage::Replying;
+        self.parked = KVec::new();
+        let output = self.responder.fail(cx.config, status, cx.now);
+        self.run(cx, output, None)
+    }
+
+    /// The client's reset, when the connection cannot be saved.
+    pub(crate) fn abort(&self) -> SegmentOut {
+        self.responder.abort()
+    }
+
+    /// When to call [`Open::on_timer`].
+    pub(crate) fn deadline(&self) -> Instant {
+        self.responder.deadline()
+    }
+
+    /// What to ask the dispatcher: the target's hash, and who must not be chosen.
+    pub(crate) fn question(&self) -> (u64, NodeSet) {
+        (self.key, self.refused)
+    }
+
+    /// The state to hand over; `None` before the head is complete.
+    pub(crate) fn snapshot(&mut self, now: Instant) -> Option<Snapshot> {
+        self.responder.snapshot(now)
+    }
+
+    /// `by` cannot take the connection. Returns whether another node may be tried.
+    pub(crate) fn refused(&mut self, by: NodeId) -> bool {
+        self.responder.refused();
+        self.refused.insert(by);
+        self.stage = Stage::Asking;
+        self.tries = self.tries.saturating_add(1);
+        self.tries < TRIES
+    }
+
+    /// The packets that waited for the back-end, oldest first.
+    pub(crate) fn take_parked(&mut self) -> KVec<Skb> {
+        core::mem::take(&mut self.parked)
+    }
+
+    pub(crate) fn is_half_open(&self) -> bool {
+        self.responder.is_half_open()
+    }
+
+    fn run(&mut self, cx: &Context<'_>, output: Output, packet: Option<(Skb, usize)>) -> Step {
+        let mut step = Step::default();
+        let [first, second] = &mut step.send;
+        *first = output.send;
+        let mut packet = packet;
+        let action = match (output.action, &mut packet) {
+            (Action::Store(accepted), Some((skb, payload_at))) => {
+                let Some(head) = self.store(cx, skb, *payload_at, &accepted) else {
+                    return step;
+                };
+                let output = self.responder.stored(cx.config, accepted, head, cx.now);
+                *second = output.send;
+                output.action
+            }
+            (action, _) => action,
+        };
+        step.then = match action {
+            Action::HandOff { queue } => {
+                self.stage = Stage::Asking;
+                if let Some((skb, _)) = packet.filter(|_| queue) {
+                    self.park(cx, skb);
+                }
+                Then::Ask
+            }
+            Action::Queue => {
+                if let Some((skb, _)) = packet {
+                    self.park(cx, skb);
+                }
+                Then::Stay
+            }
+            Action::Drop(reason) => {
+                cx.stats.inc(reason.into());
+                Then::Stay
+            }
+            Action::Delete(reason) => Then::Delete(reason),
+            Action::Restart { min_iss } => Then::Restart(min_iss),
+            // A second Store cannot follow the first; dropping it means the segment never came.
+            Action::Done | Action::Store(_) => Then::Stay,
+        };
+        step
+    }
+
+    /// Copies what the responder accepted and lets the parser see it. `None`: no room, and the
+    /// segment counts as never received.
+    fn store(
+        &mut self,
+        cx: &Context<'_>,
+        skb: &mut Skb,
+        payload_at: usize,
+        accepted: &Accepted,
+    ) -> Option<Head> {
+        let start = self.head.len();
+        let end = start.checked_add(accepted.len())?;
+        if !self.head_held.grow(accepted.len()) {
+            cx.stats.inc(Counter::HeadMemory);
+            return None;
+        }
+        if self.head.resize(end, 0, GFP_ATOMIC).is_err() {
+            cx.stats.inc(Counter::NoMemory);
+            return None;
+        }
+        let new = self.head.get_mut(start..)?;
+        if !skb.copy(payload_at.checked_add(accepted.offset())?, new) {
+            // The length was checked against the packet; keep the buffer as the responder sees it.
+            self.head.truncate(start);
+            return None;
+        }
+        Some(match self.parser.feed(new) {
+            http::Status::Partial => Head::Partial,
+            http::Status::Complete(len) => match self.target(len, cx.hash_key) {
+                Ok(key) => {
+                    self.key = key;
+                    Head::Complete
+                }
+                Err(bad) => self.bad(cx, bad),
+            },
+            http::Status::Bad(bad) => self.bad(cx, bad),
+        })
+    }
+
+    fn target(&self, head_len: usize, hash_key: [u64; 2]) -> Result<u64, BadHead> {
+        let head = self.head.get(..head_len).unwrap_or_default();
+        Ok(http::target::key(head, &self.parser)?.hash(hash_key))
+    }
+
+    fn bad(&mut self, cx: &Context<'_>, bad: BadHead) -> Head {
+        cx.stats.inc(bad.into());
+        self.stage = Stage::Replying;
+        Head::Bad(Status::from_code(bad.status()))
+    }
+
+    fn park(&mut self, cx: &Context<'_>, skb: Skb) {
+        let bytes = self.parked_bytes.saturating_add(skb.len());
+        if self.parked.len() >= PARKED_PACKETS || bytes > PARKED_BYTES {
+            cx.stats.inc(Counter::ParkedFull);
+            return;
+        }
+        match self.parked.push(skb.park(), GFP_ATOMIC) {
+            Ok(()) => self.parked_bytes = bytes,
+            Err(_) => cx.stats.inc(Counter::NoMemory),
+        }
+    }
+}
