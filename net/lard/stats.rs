@@ -17,6 +17,7 @@
 
 use kernel::prelude::*;
 use kernel_net::counters::Counters;
+use lard_core::http::BadHead;
 use lard_core::tcp::Reason;
 use lard_core::wire::{DecodeError, HowClosed, Refusal};
 
@@ -24,132 +25,174 @@ macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         /// One counter of the module.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u16)]
         pub(crate) enum Counter {
             $($(#[doc = $doc])+ $variant,)+
+            /// Why the front-end's TCP dropped a segment or ended a connection.
+            Tcp(Reason),
         }
 
+        /// The numbers of the counters of this file.
+        #[repr(u16)]
+        enum Number {
+            $($variant,)+
+        }
+
+        /// Their names, in order.
+        const NAMES: &[&str] = &[$($name,)+];
+
         impl Counter {
-            /// The names, in the order of the variants.
-            const NAMES: &'static [&'static str] = &[$($name,)+];
+            /// The place among all counters.
+            const fn index(self) -> usize {
+                match self {
+                    // CAST: Numbers are small.
+                    $(Self::$variant => Number::$variant as usize,)+
+                    Self::Tcp(reason) => NAMES.len() + reason.index(),
+                }
+            }
         }
     };
 }
 
 counters! {
-    // --- packets that a rule claimed ---
+    // --- packets of clients, at the front-end ---
 
-    /// Packets of clients that a rule claimed.
-    FePackets = "fe_packets",
     /// Dropped: a fragment, which the front-end does not put together.
-    FeFragment = "fe_fragment",
-    /// Dropped: the IP header makes no sense.
-    FeBadHeader = "fe_bad_header",
+    Fragment = "fe_fragment",
     /// Dropped: the checksum is wrong.
-    FeBadChecksum = "fe_bad_checksum",
+    Checksum = "fe_checksum",
     /// Dropped: the source address cannot be a client's.
-    FeBadSource = "fe_bad_source",
-    /// Dropped: no memory for an entry, a buffer or a packet.
-    FeNoMemory = "fe_no_memory",
-    /// Dropped: the connection table is full.
-    FeTableFull = "fe_table_full",
+    MartianSource = "fe_martian_source",
+    /// Dropped: no memory for a connection or for what it sent.
+    NoMemory = "fe_no_memory",
     /// Dropped: unfinished request heads hold as many bytes as they may.
-    FeHeadMemory = "fe_head_memory",
-    /// Dropped: too many packets wait for the end of a hand-off; the client sends it again.
-    FeQueueFull = "fe_queue_full",
-    /// Dropped: a SYN while the node takes no new connections.
-    FeStopping = "fe_stopping",
-    /// Packets of the front-end that could not be sent.
-    FeSendFailed = "fe_send_failed",
+    HeadMemory = "fe_head_memory",
+    /// Dropped: too many packets wait for the end of a hand-off. The client sends them again.
+    ParkedFull = "fe_parked_full",
+    /// ICMP errors about connections that were not handed over yet; nothing is done.
+    IcmpIgnored = "fe_icmp_ignored",
+    /// Segments of the front-end that could not be sent.
+    OwnSegmentLost = "fe_own_segment_lost",
 
-    // --- connections at the front-end ---
+    // --- connections, at the front-end ---
 
-    /// SYNs answered with an entry of their own.
-    FeSyn = "fe_syn",
+    /// Connections opened, by a SYN or by a SYN cookie.
+    Opened = "fe_opened",
     /// SYNs answered with a cookie, because too many handshakes were unfinished.
-    FeCookieSent = "fe_cookie_sent",
+    CookieSent = "fe_cookie_sent",
     /// Connections that a genuine SYN cookie opened.
-    FeCookieOpened = "fe_cookie_opened",
-    /// Complete request heads.
-    FeRequest = "fe_request",
-    /// Request heads answered with 400: not understood.
-    FeReply400 = "fe_reply_400",
-    /// Request heads answered with 408: not complete in time.
-    FeReply408 = "fe_reply_408",
-    /// Request heads answered with 414: the target is too long.
-    FeReply414 = "fe_reply_414",
-    /// Request heads answered with 431: too long.
-    FeReply431 = "fe_reply_431",
-    /// Request heads answered with 501: a transfer coding or method that cannot be served.
-    FeReply501 = "fe_reply_501",
-    /// Requests answered with 503: no node could take them.
-    FeReply503 = "fe_reply_503",
-    /// Request heads answered with 505: an unknown version of HTTP.
-    FeReply505 = "fe_reply_505",
-    /// Requests the dispatcher was asked about.
-    FeAsked = "fe_asked",
-    /// Requests the dispatcher named a node for.
-    FeAssigned = "fe_assigned",
-    /// Requests the dispatcher had no node for.
-    FeUnassigned = "fe_unassigned",
+    CookieAccepted = "fe_cookie_accepted",
     /// Requests the front-end placed itself, because the dispatcher was out of reach.
-    FeFallback = "fe_fallback",
-    /// Connections handed to a back-end, every attempt.
-    FeHandoff = "fe_handoff",
-    /// Connections a back-end adopted.
-    FeAdopted = "fe_adopted",
-    /// Attempts a back-end refused.
-    FeRefused = "fe_refused",
-    /// Connections tried on another node after a refusal, or after a HANDOFF that never left.
-    FeRetried = "fe_retried",
-    /// Connections for which a HANDOFF could not be queued.
-    FeHandoffUnsent = "fe_handoff_unsent",
-    /// Connections reset because the back-end vanished after HANDOFF: it may be answering.
-    FeHandoffLost = "fe_handoff_lost",
-    /// Connections a back-end reported as ended.
-    FeClosed = "fe_closed",
-    /// Entries dropped because nothing was heard of them for too long.
-    FeExpired = "fe_expired",
-    /// Answers of peers about connections that the front-end does not know, or not any more.
-    FeStaleAnswer = "fe_stale_answer",
+    AssignFallback = "fe_assign_fallback",
+    /// Requests answered with 503: no node may be chosen.
+    NoBackEnd = "fe_no_back_end",
+    /// Connections offered to a back-end on another node.
+    HandoffSent = "fe_handoff_sent",
+    /// Connections taken by the back-end on the same node.
+    HandoffLocal = "fe_handoff_local",
+    /// Connections whose HANDOFF did not leave the node; another back-end is tried.
+    HandoffNotSent = "fe_handoff_not_sent",
+    /// Connections offered to another back-end after the first could not take them.
+    HandoffRetried = "fe_handoff_retried",
+    /// Requests answered with 503: several back-ends could not take the connection.
+    HandoffGivenUp = "fe_handoff_given_up",
+    /// Connections that a back-end has taken.
+    Adopted = "fe_adopted",
+    /// Connections lost because a back-end reset the client in refusing them.
+    ClientResetByRefusal = "fe_client_reset",
+    /// Handed-over connections forgotten after they had ended.
+    ForwardEnded = "fe_forward_ended",
+    /// Handed-over connections forgotten because nothing was heard of them for too long.
+    ForwardExpired = "fe_forward_expired",
+
+    // --- why a request head was answered with an error ---
+
+    /// Too many empty lines before the request line.
+    HttpEmptyLines = "http_empty_lines",
+    /// The method has a character that a token cannot have, or is missing.
+    HttpMethod = "http_method",
+    /// The method is longer than any there is.
+    HttpMethodTooLong = "http_method_too_long",
+    /// The request target has a character it cannot have, is missing, or has a form that does not
+    /// go with the method.
+    HttpTarget = "http_target",
+    /// The head reached its limit within the request target.
+    HttpTargetTooLong = "http_target_too_long",
+    /// What follows the target is not `HTTP/digit.digit` and CRLF.
+    HttpVersion = "http_version",
+    /// A version of HTTP other than 1.0 and 1.1.
+    HttpVersionUnsupported = "http_version_unsupported",
+    /// A line feed without a carriage return.
+    HttpBareLf = "http_bare_lf",
+    /// A carriage return without a line feed.
+    HttpBareCr = "http_bare_cr",
+    /// A line that begins with white space: a folded field, or a trick.
+    HttpFold = "http_fold",
+    /// The name of a field has a character that a token cannot have, or is missing.
+    HttpFieldName = "http_field_name",
+    /// White space between the name of a field and the colon.
+    HttpSpaceBeforeColon = "http_space_before_colon",
+    /// The value of a field has a control character.
+    HttpFieldValue = "http_field_value",
+    /// The head reached its limit within the fields.
+    HttpTooLarge = "http_too_large",
+    /// HTTP/1.1 without Host.
+    HttpNoHost = "http_no_host",
+    /// More than one Host.
+    HttpDuplicateHost = "http_duplicate_host",
+    /// Host, or the authority in the target, is not a host with an optional port.
+    HttpHost = "http_host",
+    /// The authority in the target and Host name different hosts.
+    HttpHostMismatch = "http_host_mismatch",
+    /// Content-Length is not a number, does not fit in 64 bits, or comes twice.
+    HttpContentLength = "http_content_length",
+    /// Transfer-Encoding is empty, applies chunked twice, or comes with HTTP/1.0.
+    HttpTransferEncoding = "http_transfer_encoding",
+    /// A transfer coding other than chunked.
+    HttpTransferCoding = "http_transfer_coding",
+    /// Both Content-Length and Transfer-Encoding.
+    HttpLengthConflict = "http_length_conflict",
+    /// CONNECT with a body.
+    HttpConnectBody = "http_connect_body",
+    /// The client closed its direction before the head was complete.
+    HttpTruncated = "http_truncated",
+    /// The head did not arrive in time.
+    HttpTooSlow = "http_too_slow",
+
+    // --- hand-offs that back-ends refused, as the front-end heard it ---
+
+    /// Refused by a back-end: no server listens on the port.
+    FeRefusedNoListener = "fe_refused_no_listener",
+    /// Refused by a back-end: the server's accept queue is full.
+    FeRefusedQueueFull = "fe_refused_queue_full",
+    /// Refused by a back-end: a live socket has the same addresses and ports.
+    FeRefusedTupleInUse = "fe_refused_tuple_in_use",
+    /// Refused by a back-end: net.ipv4.tcp_syncookies is 0.
+    FeRefusedSyncookiesOff = "fe_refused_syncookies_off",
+    /// Refused by a back-end: the server listens with MPTCP.
+    FeRefusedMptcpListener = "fe_refused_mptcp_listener",
+    /// Refused by a back-end: the connection uses a TCP option that is switched off there.
+    FeRefusedOptions = "fe_refused_options",
+    /// Refused by a back-end: the message came too late, or its age was not known.
+    FeRefusedExpired = "fe_refused_expired",
+    /// Refused by a back-end: the sender, the address or the port is not among those allowed.
+    FeRefusedNotAllowed = "fe_refused_not_allowed",
+    /// Refused by a back-end: no memory.
+    FeRefusedNoMemory = "fe_refused_no_memory",
+    /// Refused by a back-end: the kernel made no socket.
+    FeRefusedNotCreated = "fe_refused_not_created",
 
     // --- forwarding ---
 
-    /// Packets of clients forwarded to back-ends.
-    FwPackets = "fw_packets",
-    /// Bytes of these packets.
-    FwBytes = "fw_bytes",
-    /// ICMP errors about handed-off connections, forwarded to the back-end.
-    FwIcmp = "fw_icmp",
-    /// Dropped: no route to the back-end.
-    FwNoRoute = "fw_no_route",
-    /// Dropped: the back-end is not on the same link.
-    FwOffLink = "fw_off_link",
-    /// Dropped: the packet's time to live is over.
-    FwTtl = "fw_ttl",
-    /// Dropped: the packet could not be changed or sent, for want of memory as a rule.
-    FwFailed = "fw_failed",
-
-    // --- dispatcher ---
-
-    /// Requests assigned to a node.
-    DpAssigned = "dp_assigned",
-    /// Requests no node could take.
-    DpNoNode = "dp_no_node",
-    /// Connections that ended and no longer count as load.
-    DpClosed = "dp_closed",
-    /// Load reports of back-ends.
-    DpLoad = "dp_load",
-    /// Targets moved to another node because theirs was overloaded.
-    DpMoved = "dp_moved",
-    /// Targets forgotten because the table was full.
-    DpEvicted = "dp_evicted",
+    /// Packets of clients passed on to back-ends.
+    Forwarded = "fw_packets",
+    /// ICMP errors about handed-over connections, passed on to the back-end.
+    ForwardedIcmp = "fw_icmp",
+    /// Dropped: the packet could not be passed on, for want of a route as a rule.
+    ForwardNoRoute = "fw_no_route",
 
     // --- back-end ---
 
-    /// Connections handed to this node.
-    BeHandoff = "be_handoff",
-    /// Connections a socket of this node has taken.
+    /// Connections that a socket of this node has taken.
     BeAdopted = "be_adopted",
     /// Refused: no server listens on the port.
     BeNoListener = "be_no_listener",
@@ -163,7 +206,7 @@ counters! {
     BeMptcpListener = "be_mptcp_listener",
     /// Refused: the connection uses a TCP option that is switched off here.
     BeOptions = "be_options",
-    /// Refused: the message came too late, or its age is not known.
+    /// Refused: the message came too late, or its age was not known.
     BeExpired = "be_expired",
     /// Refused: the sender, the address or the port is not among those allowed.
     BeNotAllowed = "be_not_allowed",
@@ -173,17 +216,17 @@ counters! {
     BeNotCreated = "be_not_created",
     /// Sockets in TIME_WAIT that gave way to a new connection of the same client.
     BeTimeWaitReplaced = "be_time_wait_replaced",
-    /// Forwarded packets delivered to sockets of handed-off connections.
+    /// Packets delivered to sockets of handed-over connections.
     BePackets = "be_packets",
     /// Dropped: a forwarded packet that belongs to no socket.
     BeUnknownTuple = "be_unknown_tuple",
-    /// Handed-off connections that both sides closed.
+    /// Handed-over connections that both sides closed.
     BeClosed = "be_closed",
-    /// Handed-off connections that the server closed first.
+    /// Handed-over connections that the server closed first.
     BeTimeWait = "be_time_wait",
-    /// Handed-off connections that were reset or timed out.
+    /// Handed-over connections that were reset or timed out.
     BeReset = "be_reset",
-    /// Ends of connections that could not be reported.
+    /// Ends of connections that could not be reported to the front-end or the dispatcher.
     BeUnreported = "be_unreported",
 
     // --- control connections ---
@@ -228,29 +271,82 @@ counters! {
     CtLostError = "ct_lost_error",
 }
 
-/// Something that has a counter.
-pub(crate) trait Counted: Copy {
-    /// Its place among all counters.
-    fn index(self) -> usize;
-}
-
-impl Counted for Counter {
-    fn index(self) -> usize {
-        usize::from(self as u16)
+impl From<Reason> for Counter {
+    fn from(reason: Reason) -> Self {
+        Counter::Tcp(reason)
     }
 }
 
-impl Counted for Reason {
-    fn index(self) -> usize {
-        // Never overflows: both are lengths of short tables.
-        Counter::NAMES.len().wrapping_add(Reason::index(self))
+/// Why the front-end answers a request with an error.
+impl From<BadHead> for Counter {
+    fn from(bad: BadHead) -> Self {
+        match bad {
+            BadHead::EmptyLines => Counter::HttpEmptyLines,
+            BadHead::Method => Counter::HttpMethod,
+            BadHead::MethodTooLong => Counter::HttpMethodTooLong,
+            BadHead::Target => Counter::HttpTarget,
+            BadHead::TargetTooLong => Counter::HttpTargetTooLong,
+            BadHead::Version => Counter::HttpVersion,
+            BadHead::VersionUnsupported => Counter::HttpVersionUnsupported,
+            BadHead::BareLf => Counter::HttpBareLf,
+            BadHead::BareCr => Counter::HttpBareCr,
+            BadHead::Fold => Counter::HttpFold,
+            BadHead::FieldName => Counter::HttpFieldName,
+            BadHead::SpaceBeforeColon => Counter::HttpSpaceBeforeColon,
+            BadHead::FieldValue => Counter::HttpFieldValue,
+            BadHead::TooLarge => Counter::HttpTooLarge,
+            BadHead::NoHost => Counter::HttpNoHost,
+            BadHead::DuplicateHost => Counter::HttpDuplicateHost,
+            BadHead::Host => Counter::HttpHost,
+            BadHead::HostMismatch => Counter::HttpHostMismatch,
+            BadHead::ContentLength => Counter::HttpContentLength,
+            BadHead::TransferEncoding => Counter::HttpTransferEncoding,
+            BadHead::TransferCoding => Counter::HttpTransferCoding,
+            BadHead::LengthConflict => Counter::HttpLengthConflict,
+            BadHead::ConnectBody => Counter::HttpConnectBody,
+            BadHead::Truncated => Counter::HttpTruncated,
+            BadHead::TooSlow => Counter::HttpTooSlow,
+        }
     }
 }
 
-/// A hand-off refused by this node.
-impl Counted for Refusal {
-    fn index(self) -> usize {
-        let counter = match self {
+/// What a back-end answered to the front-end.
+impl From<Refusal> for Counter {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoListener => Counter::FeRefusedNoListener,
+            Refusal::QueueFull => Counter::FeRefusedQueueFull,
+            Refusal::TupleInUse => Counter::FeRefusedTupleInUse,
+            Refusal::SyncookiesOff => Counter::FeRefusedSyncookiesOff,
+            Refusal::MptcpListener => Counter::FeRefusedMptcpListener,
+            Refusal::Options => Counter::FeRefusedOptions,
+            Refusal::Expired => Counter::FeRefusedExpired,
+            Refusal::NotAllowed => Counter::FeRefusedNotAllowed,
+            Refusal::NoMemory => Counter::FeRefusedNoMemory,
+            Refusal::NotCreated => Counter::FeRefusedNotCreated,
+        }
+    }
+}
+
+/// Why a frame ended its connection.
+impl From<DecodeError> for Counter {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Version(_) => Counter::CtBadVersion,
+            DecodeError::Type(_) => Counter::CtBadType,
+            DecodeError::Flags(_) => Counter::CtBadFlags,
+            DecodeError::Length(_) => Counter::CtBadLength,
+            DecodeError::Reserved(_) => Counter::CtBadReserved,
+            DecodeError::Value(..) => Counter::CtBadValue,
+            DecodeError::NotIntroduced(_) => Counter::CtNotIntroduced,
+        }
+    }
+}
+
+impl Counter {
+    /// What the back-end of this node answers to a front-end.
+    pub(crate) fn refusing(refusal: Refusal) -> Self {
+        match refusal {
             Refusal::NoListener => Counter::BeNoListener,
             Refusal::QueueFull => Counter::BeQueueFull,
             Refusal::TupleInUse => Counter::BeTupleInUse,
@@ -261,41 +357,20 @@ impl Counted for Refusal {
             Refusal::NotAllowed => Counter::BeNotAllowed,
             Refusal::NoMemory => Counter::BeNoMemory,
             Refusal::NotCreated => Counter::BeNotCreated,
-        };
-        Counted::index(counter)
+        }
     }
-}
 
-/// A frame that ended its connection.
-impl Counted for DecodeError {
-    fn index(self) -> usize {
-        let counter = match self {
-            DecodeError::Version(_) => Counter::CtBadVersion,
-            DecodeError::Type(_) => Counter::CtBadType,
-            DecodeError::Flags(_) => Counter::CtBadFlags,
-            DecodeError::Length(_) => Counter::CtBadLength,
-            DecodeError::Reserved(_) => Counter::CtBadReserved,
-            DecodeError::Value(..) => Counter::CtBadValue,
-            DecodeError::NotIntroduced(_) => Counter::CtNotIntroduced,
-        };
-        Counted::index(counter)
-    }
-}
-
-/// The end of a handed-off connection on this node.
-impl Counted for HowClosed {
-    fn index(self) -> usize {
-        let counter = match self {
+    /// How a connection that a socket of this node had came to its end.
+    pub(crate) fn ending(how: HowClosed) -> Self {
+        match how {
             HowClosed::Closed => Counter::BeClosed,
             HowClosed::TimeWait => Counter::BeTimeWait,
-            HowClosed::Reset => Counter::BeReset,
-            HowClosed::NotAdopted => Counter::BeUnreported,
-        };
-        Counted::index(counter)
+            HowClosed::Reset | HowClosed::NotAdopted => Counter::BeReset,
+        }
     }
 }
 
-const COUNT: usize = Counter::NAMES.len() + Reason::COUNT;
+const COUNT: usize = NAMES.len() + Reason::COUNT;
 
 /// The counters of one namespace.
 pub(crate) struct Stats(Counters<COUNT>);
@@ -308,25 +383,25 @@ impl Stats {
 
     /// Counts one event. Any context.
     #[inline]
-    pub(crate) fn inc(&self, what: impl Counted) {
+    pub(crate) fn inc(&self, what: Counter) {
         self.0.inc(what.index());
     }
 
     /// Counts several. Any context.
     #[inline]
-    pub(crate) fn add(&self, what: impl Counted, n: u64) {
+    pub(crate) fn add(&self, what: Counter, n: u64) {
         self.0.add(what.index(), n);
     }
 
-    /// The name and value of the counter at `index`, if there is one.
-    pub(crate) fn at(&self, index: usize) -> Option<(&'static str, u64)> {
-        Some((Self::name(index)?, self.0.sum(index)))
+    /// The value of the counter at `index`; 0 if there is none.
+    pub(crate) fn at(&self, index: usize) -> u64 {
+        self.0.sum(index)
     }
 
     /// The name of the counter at `index`, if there is one.
     pub(crate) fn name(index: usize) -> Option<&'static str> {
-        match index.checked_sub(Counter::NAMES.len()) {
-            None => Counter::NAMES.get(index).copied(),
+        match index.checked_sub(NAMES.len()) {
+            None => NAMES.get(index).copied(),
             Some(reason) => Reason::ALL.get(reason).map(|r| r.name()),
         }
     }
