@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The control port against strangers, liars and noise."""
+
+import pytest
+from support import counted, run
+
+# Node 4 has no component: the tests' own member runs there.
+pytestmark = pytest.mark.layout(nodes=4, d=1, fe=(2,), be=(3,))
+
+
+def still_serves(cluster):
+    def fetch(host):
+        return client.check_size(host, 10_000)
+
+    assert run(cluster.client, fetch, cluster.fes[0].ext) == "node3"
+
+
+@pytest.mark.vms
+def test_noise_on_the_control_port_is_hung_up_on(cluster):
+    def noise(hosts, count):
+        seed = random.randrange(1 << 32)
+        print("seed", seed, file=sys.stderr)
+        chance = random.Random(seed)
+        starts = (b"", b"\0" * 8, b"GET / HTTP/1.1\r\n\r\n", b'{"lard":1', b'{"lard":1,"nonce":"')
+        starts += (b'{"lard":2,"nonce":"' + b"00" * 32 + b'"}\n', b"[" * 5000, b'{"a":' * 200)
+        for number in range(count):
+            host = hosts[number % len(hosts)]
+            data = chance.choice(starts) + chance.randbytes(chance.choice((0, 1, 100, 2000)))
+            try:
+                with socket.create_connection((host, 7021), timeout=10) as stream:
+                    stream.sendall(data + chance.choice((b"", b"\n")))
+                    stream.shutdown(socket.SHUT_WR)
+                    while stream.recv(65536):
+                        pass
+            except ConnectionError:
+                pass
+        return True
+
+    hosts = [machine.int for machine in cluster.nodes[:3]]
+    assert run(cluster.node(4), noise, hosts, 1000, timeout=170)
+    still_serves(cluster)
+
+
+def test_silent_callers_do_not_keep_members_out(cluster):
+    def silent(host, count):
+        import member
+
+        held = [socket.create_connection((host, 7021), timeout=10) for _ in range(count)]
+        caller = member.Member(host, timeout=30)
+        caller.join()
+        caller.close()
+        # They are hung up on in the end.
+        ended = 0
+        for stream in held:
+            stream.settimeout(30)
+            try:
+                ended += stream.recv(1) == b""
+            except ConnectionError:
+                ended += 1
+        return ended
+
+    assert run(cluster.node(4), silent, cluster.node(1).int, 60) == 60
+    still_serves(cluster)
+
+
+@pytest.mark.vms
+def test_malformed_frames_end_their_connection_and_nothing_else(cluster):
+    def malform(dispatcher, front_end, back_end, own, seconds):
+        """Joins over and over, and sends something that makes no sense each time."""
+        import member
+
+        seed = random.randrange(1 << 32)
+        print("seed", seed, file=sys.stderr)
+        chance = random.Random(seed)
+        targets = {1: dispatcher, 2: front_end, 3: back_end}
+        was, kept, done = None, [], {}
+
+        def bad(to):
+            kind = chance.choice(member.TYPES)
+            hello = member.frame(member.HELLO, to.hello(own))
+            way = chance.randrange(12)
+            if way == 0:
+                return "not introduced", member.frame(member.PING, bytes(8))
+            if way == 1:
+                return "version", hello + member.frame(kind, bytes(8), version=chance.choice((0, 2, 255)))
+            if way == 2:
+                unknown = chance.choice([k for k in range(256) if k not in member.TYPES])
+                return "type", hello + member.frame(unknown, bytes(8))
+            if way == 3:
+                return "flags", hello + member.frame(member.PING, bytes(8), flags=1 << chance.randrange(16))
+            if way == 4:
+                length = chance.choice((0, 7, 9, 65_536, 100_000, (1 << 32) - 1))
+                return "length", hello + member.frame(member.PING, b"", length=length)
+            if way == 5:
+                return "huge hand-off", hello + member.frame(member.HANDOFF, b"", length=70_000)
+            if way == 6:
+                return "mismatch", member.frame(member.HELLO, to.hello(own, cluster=to.cluster ^ 1))
+            if way == 7:
+                return "mismatch", member.frame(member.HELLO, to.hello(own, node=to.id ^ 1))
+            if way == 8:
+                return "bad hello", member.frame(member.HELLO, to.hello(own, name="\1\2"))
+            if way == 9:
+                return "bad hello", member.frame(member.HELLO, to.hello(own, tail=b"zz"))
+            if way == 10:
+                return "noise", hello + chance.randbytes(chance.randrange(8, 3000)) + bytes(9)
+            return "noise", chance.randbytes(chance.randrange(8, 100)) + bytes(9)
+
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            number = chance.choice((1, 1, 2, 3))
+            joined = member.Member(dispatcher, name="intruder")
+            try:
+                joined.join(was)
+            except ConnectionError:
+                # The dispatcher still takes the former connection for alive.
+                time.sleep(0.05)
+                continue
+            was = (joined.cluster, joined.id)
+            one = joined
+            if number != 1:
+                one = member.Member(targets[number], name="intruder")
+                try:
+                    one.link(joined, number)
+                except ConnectionError:
+                    joined.close()
+                    continue
+            name, data = bad(one)
+            try:
+                one.socket.sendall(data)
+            except ConnectionError:
+                pass
+            assert one.ended(20), f"still open after {name}"
+            one.close()
+            joined.close()
+            done[name] = done.get(name, 0) + 1
+        return done
+
+    with counted(cluster, ct_not_introduced=1, ct_bad_type=1, ct_bad_length=1, ct_mismatch=1):
+        done = run(
+            cluster.node(4), malform, *[m.int for m in cluster.nodes[:4]], 45, timeout=120
+        )
+    assert sum(done.values()) >= 40, done
+    cluster.spoil()
+    still_serves(cluster)
+
+
+@pytest.mark.vms
+def test_hand_offs_from_strangers_and_for_strange_addresses_make_no_socket(cluster):
+    def hand_off(dispatcher, back_end, own):
+        import member
+
+        joined = member.Member(dispatcher, roles=member.FRONT_END)
+        joined.join()
+        joined.send(member.HELLO, joined.hello(own))
+        peer = member.Member(back_end, roles=member.FRONT_END)
+        peer.link(joined, 3)
+        peer.send(member.HELLO, peer.hello(own))
+        outcome = {}
+        text = b"GET /who HTTP/1.0\r\n\r\n"
+        client_end = ("10.10.0.241", 4242)
+        for name, vip, conn in (
+            ("ssh", (back_end, 22), 1),
+            ("foreign", ("198.51.100.7", 8080), 2),
+            ("server's port", (back_end, 7080), 3),
+            ("not announced", (own, 8080), 4),
+        ):
+            number = joined.id << 52 | conn
+            peer.send(member.HANDOFF, member.handoff(number, client_end, vip, text))
+            while True:
+                kind, body = peer.receive()
+                if kind in (member.ADOPTED, member.REFUSED) and body[:8] == struct.pack("!Q", number):
+                    outcome[name] = "adopted" if kind == member.ADOPTED else "refused"
+                    break
+        return outcome
+
+    cluster.spoil()
+    with counted(cluster, be_not_allowed=4, exact_be_adopted=0):
+        outcome = run(
+            cluster.node(4), hand_off, cluster.node(1).int, cluster.node(3).int, cluster.node(4).int
+        )
+    assert set(outcome.values()) == {"refused"}, outcome
+    still_serves(cluster)
+
+
+@pytest.mark.layout(nodes=4, d=1, fe=(2,), be=(3,), options="--secret-file /run/lard-secret")
+def test_a_wrong_secret_keeps_a_node_out(lab):
+    def join(host, secret):
+        import member
+
+        caller = member.Member(host, secret=secret.encode())
+        try:
+            caller.join()
+        except ConnectionError as error:
+            return str(error)
+        return "joined"
+
+    for machine in lab.nodes:
+        machine.put("/run/lard-secret", b"the right one")
+        machine.sh("chmod 600 /run/lard-secret")
+    for machine in lab.bes:
+        lab.start_server(int(machine.name[4:]))
+    lab.start()
+    answer = run(lab.node(4), join, lab.node(1).int, "the wrong one")
+    assert "joined" not in answer, answer
+    assert run(lab.node(4), join, lab.node(1).int, "the right one") == "joined"
+    still_serves(lab)
