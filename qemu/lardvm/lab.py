@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Machines and networks, before anything of LARD runs on them.
+
+    node i:  ext0 10.10.0.i/24 (the clients' network)   int0 10.20.0.i/24 (the internal network)
+    client:  ext0 10.10.0.100/24
+
+`VmLab` has a guest a node; the bridges, taps and the client are in namespaces of the host.
+`NsLab` has all of it in namespaces of one guest. The rest of the harness does not care which.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+
+from . import build, vm
+from .machine import GuestMachine, HostMachine
+
+CLIENT = 100
+SLOWNESS = {"kvm": 1.0, "tcg": 3.0}
+
+
+def ext_address(number):
+    return f"10.10.0.{number}"
+
+
+def int_address(number):
+    return f"10.20.0.{number}"
+
+
+def hosts(count):
+    lines = [f"{int_address(i)} node{i}" for i in range(1, count + 1)]
+    return "\n".join([*lines, f"{ext_address(CLIENT)} client", ""])
+
+
+def host(*words, check=True):
+    result = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if check and result.returncode:
+        raise build.SetupFailed(f"{' '.join(words)}: {result.stderr.strip()}")
+    return result.stdout
+
+
+class Lab:
+    """Guests and machines in a directory; also for another process (`attach`)."""
+
+    mode = None
+
+    def __init__(self, directory, count, debug=False):
+        self.directory = os.path.abspath(directory)
+        self.count = count
+        self.debug = debug
+        self.guests = []  # vm.Vm
+        self.nodes = []
+        self.client = None
+
+    def save(self):
+        with open(f"{self.directory}/lab.json", "w") as file:
+            json.dump({"mode": self.mode, "count": self.count, "debug": self.debug}, file)
+
+    @staticmethod
+    def attach(directory):
+        with open(f"{directory}/lab.json") as file:
+            state = json.load(file)
+        lab = {"vms": VmLab, "ns": NsLab}[state["mode"]](
+            directory, state["count"], state["debug"]
+        )
+        lab.find()
+        return lab
+
+    @property
+    def machines(self):
+        return [*self.nodes, self.client]
+
+    @property
+    def slow(self):
+        factor = SLOWNESS[self.guests[0].accelerator]
+        return factor * (4 if self.debug else 1)
+
+    def roots(self):
+        """The guests themselves, as machines: for the module, the kernel log, slab statistics."""
+        return [GuestMachine(guest, guest.spec.name) for guest in self.guests]
+
+    def refresh_programs(self):
+        """Gives the guests what of the checkout changed since their boot."""
+        for root in self.roots():
+            for path, (mode, data) in build.boot_files(self.debug, hosts(self.count)).items():
+                if path not in ("agent.py", "boot", "hosts"):
+                    root.put(f"/lard/{path}", data, mode)
+
+    def start(self, keep=False):
+        shutil.rmtree(self.directory, ignore_errors=True)
+        os.makedirs(self.directory)
+        try:
+            self._start(keep)
+        except BaseException:
+            self.stop()
+            raise
+        self.save()
+        return self
+
+
+class NsLab(Lab):
+    mode = "ns"
+
+    def _spec(self):
+        memory = 2560 if self.debug else 1536
+        return vm.Spec("ns", memory=memory, cpus=2, debug=self.debug)
+
+    def _start(self, keep):
+        files = build.boot_files(self.debug, hosts(self.count))
+        guest = vm.Vm.start(self._spec(), f"{self.directory}/ns", files, keep=keep)
+        self.guests = [guest]
+        guest.ready()
+        self._machines()
+        self.build_network()
+
+    def find(self):
+        self.guests = [vm.Vm.find(f"{self.directory}/ns")]
+        self._machines()
+
+    def _machines(self):
+        (guest,) = self.guests
+        self.nodes = [
+            GuestMachine(
+                guest, f"node{i}", netns=f"node{i}", ext=ext_address(i), int_=int_address(i)
+            )
+            for i in range(1, self.count + 1)
+        ]
+        self.client = GuestMachine(guest, "client", netns="client", ext=ext_address(CLIENT))
+
+    def build_network(self):
+        """Makes all namespaces anew."""
+        lines = [
+            "set -e",
+            "for ns in $(ip netns list | cut -d ' ' -f 1); do"
+            " kill -9 $(ip netns pids $ns) 2>/dev/null || :; ip netns del $ns; done",
+            "ip netns add switch",
+            "ip -n switch link add ext type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+            "ip -n switch link add int type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+            "ip -n switch link set ext up",
+            "ip -n switch link set int up",
+        ]
+        for number, name in [*((i, f"node{i}") for i in range(1, self.count + 1)), (CLIENT, "client")]:
+            lines += [f"ip netns add {name}", f"ip -n {name} link set lo up"]
+            for net, address in (("ext", ext_address(number)), ("int", int_address(number))):
+                if name == "client" and net == "int":
+                    continue
+                lines += [
+                    f"ip -n switch link add {name}-{net} type veth peer name {net}0 netns {name}",
+                    f"ip -n switch link set {name}-{net} master {net} up",
+                    f"ip -n {name} addr add {address}/24 dev {net}0",
+                    f"ip -n {name} link set {net}0 up",
+                ]
+            # A namespace takes over settings of the first one, so they are said once more.
+            lines.append(
+                f"ip netns exec {name} sysctl -qw net.ipv6.conf.all.disable_ipv6=1"
+                " net.ipv6.conf.default.disable_ipv6=1 net.ipv4.ip_forward=0"
+                " net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0"
+                " net.ipv4.conf.ext0.rp_filter=0"
+            )
+        self.roots()[0].sh("\n".join(lines), timeout=120)
+
+    def stop(self):
+        for guest in self.guests:
+            guest.stop()
+
+
+class VmLab(Lab):
+    mode = "vms"
+
+    def __init__(self, directory, count, debug=False, memory=512):
+        super().__init__(directory, count, debug)
+        self.memory = memory
+        # Short, for the 15 octets of interface names and the 107 of socket paths.
+        self.switch = "lard-" + os.path.basename(self.directory)
+        self.client_ns = self.switch + "-c"
+
+    def _start(self, keep):
+        self._host_network()
+        files = build.boot_files(self.debug, hosts(self.count))
+        for i in range(1, self.count + 1):
+            nics = tuple(
+                vm.Nic(f"{net}0", f"52:54:00:00:{number:02x}:{i:02x}", f"{net}{i}")
+                for number, net in enumerate(("ext", "int"))
+            )
+            spec = vm.Spec(f"node{i}", memory=self.memory, nics=nics, debug=self.debug)
+            directory = f"{self.directory}/node{i}"
+            self.guests.append(vm.Vm.start(spec, directory, files, netns=self.switch, keep=keep))
+        for guest in self.guests:
+            guest.ready()
+        self._machines()
+        for number in range(1, self.count + 1):
+            self.configure(number)
+
+    def find(self):
+        self.guests = [vm.Vm.find(f"{self.directory}/node{i}") for i in range(1, self.count + 1)]
+        self._machines()
+
+    def _machines(self):
+        self.nodes = [
+            GuestMachine(guest, f"node{i}", ext=ext_address(i), int_=int_address(i))
+            for i, guest in enumerate(self.guests, 1)
+        ]
+        self.client = HostMachine("client", self.client_ns, ext=ext_address(CLIENT))
+
+    def reboot(self, number):
+        """Starts a guest again that was killed or has crashed."""
+        old = self.guests[number - 1]
+        old.stop()
+        for name in os.listdir(old.directory):
+            if name.startswith("port"):
+                os.unlink(f"{old.directory}/{name}")
+        files = build.boot_files(self.debug, hosts(self.count))
+        guest = vm.Vm.start(old.spec, old.directory, files, netns=self.switch)
+        self.guests[number - 1] = guest
+        guest.ready()
+        self._machines()
+        self.configure(number)
+
+    def configure(self, number):
+        """Names and addresses of a guest's interfaces."""
+        guest = self.guests[number - 1]
+        addresses = {"ext0": ext_address(number), "int0": int_address(number)}
+        lines = ["set -e"]
+        for nic in guest.spec.nics:
+            lines += [
+                f"old=$(grep -l {nic.mac} /sys/class/net/*/address | cut -d / -f 5)",
+                f"ip link set $old name {nic.name}",
+                f"ip addr add {addresses[nic.name]}/24 dev {nic.name}",
+                f"ip link set {nic.name} up",
+            ]
+        self.nodes[number - 1].sh("\n".join(lines))
+
+    def _host_network(self):
+        self._remove_network()
+        for namespace in (self.switch, self.client_ns):
+            host("ip", "netns", "add", namespace)
+            host("ip", "-n", namespace, "link", "set", "lo", "up")
+        for net in ("ext", "int"):
+            bridge = ("ip", "-n", self.switch, "link")
+            host(*bridge, "add", net, "type", "bridge", "stp_state", "0", "forward_delay", "0")
+            host(*bridge, "set", net, "up")
+            for i in range(1, self.count + 1):
+                host("ip", "-n", self.switch, "tuntap", "add", f"{net}{i}", "mode", "tap")
+                host(*bridge, "set", f"{net}{i}", "master", net, "up")
+        host("ip", "-n", self.client_ns, "link", "add", "ext0", "type", "veth",
+             "peer", "name", "client", "netns", self.switch)
+        host("ip", "-n", self.switch, "link", "set", "client", "master", "ext", "up")
+        address = f"{ext_address(CLIENT)}/24"
+        host("ip", "-n", self.client_ns, "addr", "add", address, "dev", "ext0")
+        host("ip", "-n", self.client_ns, "link", "set", "ext0", "up")
+
+    def _remove_network(self):
+        for namespace in (self.client_ns, self.switch):
+            if namespace in host("ip", "netns", "list").split():
+                for pid in host("ip", "netns", "pids", namespace, check=False).split():
+                    host("kill", "-9", pid, check=False)
+                host("ip", "netns", "del", namespace)
+        shutil.rmtree(f"/etc/netns/{self.client_ns}", ignore_errors=True)
+
+    def stop(self):
+        for guest in self.guests:
+            guest.stop()
+        self._remove_network()
