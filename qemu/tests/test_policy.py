@@ -41,7 +41,7 @@ def test_a_drained_node_gets_nothing_new_and_comes_back(cluster):
     cluster.node(1).sh("cluster_startup drain node3")
     [drained] = run(cluster.client, nodes_of, cluster.fes[0].ext, targets)
     assert "node3" not in drained and set(drained) == {"node2", "node4"}, drained
-    cluster.node(1).sh("cluster_startup drain --undo node3")
+    cluster.node(1).sh("cluster_startup drain node3 --undo")
 
     def back():
         [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, targets)

@@ -18,8 +18,8 @@ def reach(host, sources, port=8080):
 
 
 def set_rules(cluster, machine, rules):
-    words = " ".join(f"'{rule}'" for rule in rules)
-    machine.sh(f"cluster_startup set rules {words}")
+    words = " ".join(f"--set '{rule}'" for rule in rules)
+    machine.sh(f"cluster_startup rules {words}")
     cluster.spoil()
 
 
@@ -109,11 +109,11 @@ def test_rules_change_while_connections_live(cluster):
 
 def test_a_bad_rule_is_refused_and_changes_nothing(cluster):
     machine = cluster.fes[0]
-    before = machine.sh("cluster_startup show rules").stdout
+    before = machine.sh("cluster_startup rules").stdout
     for bad in ("accept sometimes", "accept from 10.0.0.0/33", "accept if ", "to local", "x" * 300):
-        result = machine.sh(f"cluster_startup set rules '{bad}'", check=False)
+        result = machine.sh(f"cluster_startup rules --set '{bad}'", check=False)
         assert result.code in (1, 2), (bad, result)
         assert result.stderr.strip(), bad
-    assert machine.sh("cluster_startup show rules").stdout == before
+    assert machine.sh("cluster_startup rules").stdout == before
     [node] = run(cluster.client, reach, machine.ext, ["10.10.0.100"]).values()
     assert node.startswith("node")

@@ -166,7 +166,7 @@ def test_a_live_socket_with_the_same_ends_is_refused(cluster):
 @pytest.mark.vms
 @pytest.mark.layout(
     servers={i: f"python --bind 10.20.0.{i}" for i in (2, 3, 4)},
-    options={i: f"--be-addr 10.20.0.{i}" for i in (2, 3, 4)},
+    options={i: f"--bind-addr 10.20.0.{i}" for i in (2, 3, 4)},
 )
 def test_servers_bound_to_one_address_serve(cluster):
     answers = run(cluster.client, ask, cluster.fes[0].ext, 12)
