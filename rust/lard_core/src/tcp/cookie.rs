@@ -36,7 +36,7 @@ use super::isn::{ts_clock, Purpose, Secret};
 use super::options::MAX_WSCALE;
 use super::reason::Reason;
 use super::responder::{Negotiated, Responder};
-use super::segment::Segment;
+use super::segment::{Flags, Segment};
 use super::seq::Seq;
 
 /// How long after the last [`answer`] an acknowledgement can still carry a valid cookie. Outside of
@@ -94,7 +94,7 @@ pub fn check(
     if seg.options.md5_or_ao {
         return Err(Reason::Signed);
     }
-    if seg.is_rst() || seg.is_syn() {
+    if seg.flags.intersects(Flags::RST.with(Flags::SYN)) || !seg.flags.contains(Flags::ACK) {
         return Err(Reason::CookieInvalid);
     }
     let (irs, iss) = (seg.seq.sub(1), seg.ack.sub(1));

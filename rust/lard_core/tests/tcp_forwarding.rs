@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Forwarded connections: when they may be forgotten, and who gets the tuple next.
+
+mod common;
+
+use common::*;
+use lard_core::tcp::{
+    Config, Ended, Flags, Forwarding, OnSyn, Options, Segment, Seq, Snapshot, Timestamp,
+};
+use lard_core::time::Instant;
+use proptest::prelude::*;
+
+const ACK: Flags = Flags::ACK;
+const FIN_ACK: Flags = Flags::FIN.with(Flags::ACK);
+const ISS: Seq = Seq(5_000);
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        irs: IRS,
+        iss: ISS,
+        snd_nxt: ISS.add(1),
+        rcv_nxt: IRS.add(101),
+        mss: 1_460,
+        snd_wscale: 8,
+        rcv_wscale: 7,
+        wscale_ok: true,
+        sack_ok: true,
+        ts_ok: true,
+        fin: false,
+        ts_recent: 1_000,
+        last_tsval: 1,
+        window: W,
+    }
+}
+
+fn forwarding() -> Forwarding {
+    Forwarding::new(&snapshot(), start())
+}
+
+/// `offset` bytes after the request.
+fn client(offset: u32, ack: u32, flags: Flags, len: u32) -> Segment {
+    segment(IRS.add(101).add(offset), ISS.add(1).add(ack), flags, len)
+}
+
+fn new_syn(offset: u32, tsval: Option<u32>) -> Segment {
+    let ts = tsval.map(|val| Timestamp { val, ecr: 0 });
+    let options = Options {
+        ts,
+        ..Options::default()
+    };
+    Segment {
+        options,
+        ..segment(IRS.add(101).add(offset), Seq(0), Flags::SYN, 0)
+    }
+}
+
+fn replaced(after_ack: u32) -> OnSyn {
+    OnSyn::Replace {
+        min_iss: ISS.add(1).add(after_ack).add(65_537),
+    }
+}
+
+#[test]
+fn a_living_connection_keeps_its_tuple() {
+    let f = forwarding();
+    assert_eq!(f.on_syn(&new_syn(1_000_000, Some(9_000))), OnSyn::Forward);
+    assert!(!f.is_over());
+}
+
+#[test]
+fn a_closed_connection_gives_way_to_what_cannot_be_confused_with_it() {
+    let mut f = forwarding();
+    f.on_segment(&with_ts(client(0, 700, FIN_ACK, 0), 2_000), start());
+    for (syn, expected) in [
+        (new_syn(2, None), replaced(700)),
+        (new_syn(1, None), OnSyn::Forward),
+        (new_syn(u32::MAX, None), OnSyn::Forward),
+        (new_syn(u32::MAX, Some(2_001)), replaced(700)),
+        (new_syn(u32::MAX, Some(2_000)), OnSyn::Forward),
+        (new_syn(2, Some(1_999)), replaced(700)),
+    ] {
+        assert_eq!(f.on_syn(&syn), expected, "{syn:?}");
+    }
+}
+
+#[test]
+fn timestamps_count_only_where_they_were_negotiated() {
+    let mut f = Forwarding::new(
+        &Snapshot {
+            ts_ok: false,
+            ..snapshot()
+        },
+        start(),
+    );
+    f.ended(Ended::TimeWait, start());
+    assert_eq!(f.on_syn(&new_syn(u32::MAX, Some(9_000))), OnSyn::Forward);
+}
+
+#[test]
+fn the_end_reported_by_the_back_end_counts_like_a_fin() {
+    let mut f = forwarding();
+    f.ended(Ended::TimeWait, start());
+    assert!(f.is_over());
+    assert_eq!(f.on_syn(&new_syn(1, None)), replaced(0));
+    assert_eq!(f.on_syn(&new_syn(0, None)), OnSyn::Forward);
+    f.ended(Ended::Gone, start());
+    assert_eq!(
+        f.on_syn(&new_syn(u32::MAX / 2, None)),
+        replaced(0),
+        "nobody else would answer"
+    );
+}
+
+#[test]
+fn a_reset_counts_until_the_client_speaks_again() {
+    let mut f = forwarding();
+    f.on_segment(&client(0, 0, Flags::RST, 0), start());
+    assert!(f.is_over());
+    assert_eq!(f.on_syn(&new_syn(10, None)), replaced(0));
+    f.on_segment(&client(0, 0, ACK, 10), start());
+    assert!(!f.is_over());
+    assert_eq!(f.on_syn(&new_syn(20, None)), OnSyn::Forward);
+}
+
+#[test]
+fn segments_out_of_reach_change_nothing() {
+    let reach = 0xffff << 7;
+    for far in [reach + 1, u32::MAX / 2, 0u32.wrapping_sub(reach + 1)] {
+        for flags in [FIN_ACK, Flags::RST, ACK] {
+            let mut f = forwarding();
+            f.on_segment(&client(far, 0, flags, 5), after(start(), 9));
+            assert_eq!(f, forwarding(), "{far} {flags:?}");
+        }
+    }
+    let mut f = forwarding();
+    f.on_segment(&client(reach, 0, FIN_ACK, 0), start());
+    assert_ne!(f, forwarding());
+}
+
+#[test]
+fn entries_outlive_what_the_back_end_remembers() {
+    let cfg = Config::default();
+    let secs = |f: &Forwarding| f.expires(&cfg).saturating_since(start()).as_secs();
+    let mut f = forwarding();
+    assert!(secs(&f) > 7_200 + 9 * 75);
+    f.on_segment(&client(0, 0, FIN_ACK, 0), start());
+    assert_eq!(secs(&f), 900);
+    f.on_segment(&client(1, 0, Flags::RST, 0), start());
+    assert!(secs(&f) > 60 && secs(&f) < 120);
+    f.ended(Ended::Gone, start());
+    assert_eq!(secs(&f), 5);
+    f.on_segment(&client(1, 0, ACK, 5), after(start(), 4_000));
+    assert_eq!(secs(&f), 5, "a connection that is gone is not kept alive");
+}
+
+#[test]
+fn a_request_handed_over_with_its_fin_is_closing() {
+    let f = Forwarding::new(
+        &Snapshot {
+            fin: true,
+            ..snapshot()
+        },
+        start(),
+    );
+    assert_eq!(f.on_syn(&new_syn(1, None)), replaced(0));
+}
+
+proptest! {
+    #[test]
+    fn nothing_overflows(
+        rcv in any::<u32>(), ack in any::<u32>(), wscale in any::<u8>(), at in any::<u64>(),
+        segs in proptest::collection::vec(
+            (any::<u32>(), any::<u32>(), any::<u8>(), any::<u16>(), any::<u32>()), 0..50),
+    ) {
+        let snap = Snapshot {
+            rcv_nxt: Seq(rcv), snd_nxt: Seq(ack), rcv_wscale: wscale, ..snapshot()
+        };
+        let mut f = Forwarding::new(&snap, Instant::from_micros(at));
+        for (seq, ack, flags, len, ts) in segs {
+            let seg = with_ts(segment(Seq(seq), Seq(ack), Flags(flags), len.into()), ts);
+            if seg.is_syn() {
+                let _ = f.on_syn(&seg);
+            } else {
+                f.on_segment(&seg, Instant::from_micros(at));
+            }
+            let _ = f.expires(&Config::default());
+        }
+    }
+
+    #[test]
+    fn what_follows_a_closed_connection_is_replaced(gap in 1u32..(1 << 30), sent in 0u32..100_000) {
+        let mut f = forwarding();
+        f.on_segment(&client(0, 0, ACK, sent), start());
+        f.on_segment(&client(sent, 5, FIN_ACK, 0), start());
+        prop_assert_eq!(f.on_syn(&new_syn(sent + 1 + gap, None)), replaced(5));
+    }
+}
