@@ -18,6 +18,7 @@
 //! * `field` – the few fields whose values mean something here
 //! * `target` – [`TargetKey`]: what the request asks for, and its keyed hash
 //! * `body` – [`Body`], [`BodyScanner`]: where the request ends
+//! * `words` – [`Status`], [`Method`], [`Version`] and the like
 //! * `chars` – the character classes of the grammar
 //! * `error` – [`BadHead`]: everything that can be wrong, with its status
 
@@ -27,11 +28,13 @@ mod error;
 mod field;
 mod parser;
 pub mod target;
+mod words;
 
 pub use body::{BadBody, Body, BodyScanner, Scanned};
 pub use error::BadHead;
-pub use parser::{Form, HeadParser, Method, Span, Status, Version};
+pub use parser::HeadParser;
 pub use target::TargetKey;
+pub use words::{Form, Method, Span, Status, Version};
 
 #[cfg(test)]
 mod tests;

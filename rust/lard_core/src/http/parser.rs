@@ -15,91 +15,7 @@
 
 use super::chars::{self, TARGET, TOKEN, VALUE};
 use super::field::{Element, Field, List, Name, Number, Word};
-use super::{BadHead, Body};
-
-/// Where something stands in the head, counted from the first byte ever fed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
-    /// Offset of the first byte.
-    pub start: u16,
-    /// Offset behind the last byte.
-    pub end: u16,
-}
-
-impl Span {
-    /// The bytes in `head`; none if `head` is not the head the span is about.
-    pub fn of<'h>(&self, head: &'h [u8]) -> &'h [u8] {
-        let range = usize::from(self.start)..usize::from(self.end);
-        head.get(range).unwrap_or_default()
-    }
-
-    /// Number of bytes.
-    pub const fn len(&self) -> usize {
-        self.end.saturating_sub(self.start) as usize
-    }
-
-    /// Are there no bytes?
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// How far a head has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Some of it is missing.
-    Partial,
-    /// It is complete: this many bytes, from the first one fed to the empty line, which is included.
-    /// What was fed behind it was not looked at.
-    Complete(usize),
-    /// It is refused.
-    Bad(BadHead),
-}
-
-/// The versions we serve.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
-    /// HTTP/1.0
-    #[default]
-    Http10,
-    /// HTTP/1.1
-    Http11,
-}
-
-/// The methods that matter here. Names are case-sensitive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Method {
-    /// `GET`
-    Get,
-    /// `HEAD`, whose response has no body whatever its head says.
-    Head,
-    /// `CONNECT`, which has a target form of its own.
-    Connect,
-    /// `OPTIONS`, the only one that may ask for `*`.
-    Options,
-    /// Any other.
-    #[default]
-    Other,
-}
-
-/// The four forms of a request target.
-///
-/// ```text
-/// request-target = origin-form / absolute-form / authority-form / asterisk-form
-///                                                                 ; RFC 9112, 3.2
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
-    /// `/path?query`
-    #[default]
-    Origin,
-    /// `http://host/path?query`
-    Absolute,
-    /// `host:port`, for CONNECT.
-    Authority,
-    /// `*`, for OPTIONS.
-    Asterisk,
-}
+use super::{BadHead, Body, Form, Method, Span, Status, Version};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -381,7 +297,7 @@ impl HeadParser {
             b if chars::is(b, TOKEN) => {
                 self.method = self.span_here();
                 self.state = State::Method;
-                self.method_kind = first_letter(b);
+                self.method_kind = Method::with_initial(b);
             }
             _ => return Err(BadHead::Method),
         }
@@ -625,29 +541,6 @@ impl HeadParser {
             start: self.at,
             end: self.at,
         }
-    }
-}
-
-impl Method {
-    const fn name(self) -> &'static [u8] {
-        match self {
-            Method::Get => b"GET",
-            Method::Head => b"HEAD",
-            Method::Connect => b"CONNECT",
-            Method::Options => b"OPTIONS",
-            Method::Other => b"",
-        }
-    }
-}
-
-/// The method that begins with this letter: no two of ours share one.
-const fn first_letter(b: u8) -> Method {
-    match b {
-        b'G' => Method::Get,
-        b'H' => Method::Head,
-        b'C' => Method::Connect,
-        b'O' => Method::Options,
-        _ => Method::Other,
     }
 }
 
