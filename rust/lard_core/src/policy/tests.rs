@@ -1,1 +1,290 @@
 // SPDX-License-Identifier: GPL-2.0
+
+//! What each policy must do, case by case. Random sequences against naive models are in
+//! `tests/policy_models.rs`.
+
+use super::super::addr::NodeId;
+use super::super::time::Instant;
+use super::*;
+
+type Sched = Scheduler<Vec<Slot>>;
+
+fn scheduler(kind: PolicyKind, weights: &[u16]) -> Sched {
+    let mut s = Scheduler::new(kind, vec![Slot::EMPTY; 16]);
+    for (i, weight) in weights.iter().enumerate() {
+        s.add_dest(NodeId(i as u16 + 1), *weight).unwrap();
+    }
+    s
+}
+
+fn request(key: u64) -> Request {
+    Request {
+        // Spread over the table as a hash would.
+        key: key.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        exclude: NodeSet::EMPTY,
+        now: Instant::ZERO,
+    }
+}
+
+fn choose(s: &mut Sched, key: u64) -> Option<u16> {
+    s.schedule(&request(key)).map(|n| n.0)
+}
+
+fn load(s: &Sched, node: u16) -> u32 {
+    s.nodes().get(NodeId(node)).unwrap().load
+}
+
+#[test]
+fn round_robin_is_smooth() {
+    let mut s = scheduler(PolicyKind::Wrr, &[5, 1, 1]);
+    let order: Vec<_> = (0..7).map(|_| choose(&mut s, 0).unwrap()).collect();
+    assert_eq!(order, [1, 1, 2, 1, 3, 1, 1]);
+    assert_eq!([load(&s, 1), load(&s, 2), load(&s, 3)], [5, 1, 1]);
+}
+
+#[test]
+fn round_robin_passes_over_who_may_not_be_chosen() {
+    let mut s = scheduler(PolicyKind::Wrr, &[1, 1, 1, 0]);
+    s.upd_dest(NodeId(1), None, Some(NodeState::Draining))
+        .unwrap();
+    let mut second = request(0);
+    second.exclude.insert(NodeId(2));
+    assert_eq!(s.schedule(&second), Some(NodeId(3)));
+    s.upd_dest(NodeId(3), None, Some(NodeState::Down)).unwrap();
+    assert_eq!(choose(&mut s, 0), Some(2));
+    assert_eq!(s.schedule(&second), None);
+}
+
+#[test]
+fn lard_keeps_a_target_on_its_node() {
+    let mut s = scheduler(PolicyKind::Lard, &[1; 4]);
+    let first = choose(&mut s, 1).unwrap();
+    for _ in 0..64 {
+        assert_eq!(choose(&mut s, 1), Some(first));
+    }
+    assert_eq!(load(&s, first), 65);
+}
+
+#[test]
+fn lard_spreads_targets_over_idle_nodes() {
+    let mut s = scheduler(PolicyKind::Lard, &[1; 4]);
+    // One request at a time: every node is idle whenever the next target comes.
+    let nodes: Vec<_> = (0..8)
+        .map(|key| {
+            let node = choose(&mut s, key).unwrap();
+            assert!(s.finished(NodeId(node)));
+            node
+        })
+        .collect();
+    assert_eq!(nodes, [1, 2, 3, 4, 1, 2, 3, 4]);
+    for key in 0..8 {
+        assert_eq!(choose(&mut s, key), Some(nodes[key as usize]));
+    }
+}
+
+#[test]
+fn lard_moves_a_target_from_an_overloaded_to_an_idle_node() {
+    let mut s = scheduler(PolicyKind::Lard, &[1; 2]);
+    s.set_load(NodeId(2), 24).unwrap();
+    // Node 1 is the less loaded one.
+    for _ in 0..66 {
+        assert_eq!(choose(&mut s, 1), Some(1));
+    }
+    // 66 > T_high, and node 2 is below T_low.
+    assert_eq!(choose(&mut s, 1), Some(2));
+    assert_eq!(s.lard().moves(), 1);
+    assert_eq!(s.lard().servers().peek(request(1).key), Some(NodeId(2)));
+}
+
+#[test]
+fn lard_does_not_move_while_no_node_is_idle() {
+    let mut s = scheduler(PolicyKind::Lard, &[1; 2]);
+    assert_eq!(choose(&mut s, 1), Some(1));
+    s.set_load(NodeId(1), 129).unwrap();
+    s.set_load(NodeId(2), 25).unwrap();
+    assert_eq!(choose(&mut s, 1), Some(1));
+    // Now it has 2 * T_high.
+    assert_eq!(choose(&mut s, 1), Some(2));
+    // Above the limit on every node there is nowhere to go but to the least loaded.
+    s.set_load(NodeId(2), 131).unwrap();
+    assert_eq!(choose(&mut s, 1), Some(1));
+}
+
+#[test]
+fn weights_scale_loads_and_thresholds() {
+    let mut s = scheduler(PolicyKind::Lard, &[1, 3]);
+    s.set_load(NodeId(1), 10).unwrap();
+    s.set_load(NodeId(2), 29).unwrap();
+    // 29/3 < 10/1.
+    assert_eq!(choose(&mut s, 1), Some(2));
+    s.set_load(NodeId(2), 3 * 65).unwrap();
+    assert_eq!(choose(&mut s, 1), Some(2));
+    assert_eq!(choose(&mut s, 1), Some(1));
+}
+
+#[test]
+fn a_mapping_to_a_node_that_may_not_be_chosen_counts_as_none() {
+    for state in [NodeState::Draining, NodeState::Down] {
+        let mut s = scheduler(PolicyKind::Lard, &[1; 3]);
+        let first = choose(&mut s, 1).unwrap();
+        s.upd_dest(NodeId(first), None, Some(state)).unwrap();
+        let second = choose(&mut s, 1).unwrap();
+        assert_ne!(first, second);
+        s.upd_dest(NodeId(first), None, Some(NodeState::Up))
+            .unwrap();
+        assert_eq!(
+            choose(&mut s, 1),
+            Some(second),
+            "the target has moved for good"
+        );
+    }
+    let mut s = scheduler(PolicyKind::Lard, &[1; 2]);
+    let first = choose(&mut s, 1).unwrap();
+    let mut again = request(1);
+    again.exclude.insert(NodeId(first));
+    let second = s.schedule(&again).unwrap();
+    assert_ne!(second, NodeId(first));
+    again.exclude.insert(second);
+    assert_eq!(s.schedule(&again), None);
+    s.del_dest(second).unwrap();
+    assert_eq!(choose(&mut s, 1), Some(first));
+}
+
+#[test]
+fn loads_are_counted_and_never_negative() {
+    let mut s = scheduler(PolicyKind::Lard, &[1]);
+    assert!(!s.finished(NodeId(1)));
+    choose(&mut s, 1);
+    assert!(s.finished(NodeId(1)));
+    assert!(!s.finished(NodeId(1)));
+    assert!(!s.finished(NodeId(2)));
+    assert_eq!(load(&s, 1), 0);
+    choose(&mut s, 1);
+    s.upd_dest(NodeId(1), None, Some(NodeState::Down)).unwrap();
+    assert_eq!(load(&s, 1), 0, "a dead node serves nothing");
+    assert_eq!(s.nodes().get(NodeId(1)).unwrap().assigned, 2);
+    s.set_load(NodeId(1), u32::MAX).unwrap();
+    s.upd_dest(NodeId(1), None, Some(NodeState::Up)).unwrap();
+    s.set_load(NodeId(1), u32::MAX).unwrap();
+    choose(&mut s, 1);
+    assert_eq!(load(&s, 1), u32::MAX);
+}
+
+#[test]
+fn nodes_are_checked() {
+    let mut s = scheduler(PolicyKind::Wrr, &[1]);
+    assert_eq!(s.add_dest(NodeId(1), 1), Err(NodeError::Exists));
+    assert_eq!(s.add_dest(NodeId(0), 1), Err(NodeError::Number));
+    assert_eq!(s.add_dest(NodeId(65), 1), Err(NodeError::Number));
+    assert_eq!(s.add_dest(NodeId(2), 1_001), Err(NodeError::Weight));
+    assert_eq!(s.add_dest(NodeId(64), 1_000), Ok(()));
+    assert_eq!(
+        s.upd_dest(NodeId(2), Some(1), None),
+        Err(NodeError::Unknown)
+    );
+    assert_eq!(
+        s.upd_dest(NodeId(1), Some(2_000), None),
+        Err(NodeError::Weight)
+    );
+    assert_eq!(s.set_load(NodeId(3), 1), Err(NodeError::Unknown));
+    assert_eq!(s.del_dest(NodeId(3)).unwrap_err(), NodeError::Unknown);
+    assert_eq!(s.del_dest(NodeId(1)).unwrap().node, NodeId(1));
+    assert_eq!(s.nodes().iter().map(|d| d.node.0).collect::<Vec<_>>(), [64]);
+    assert_eq!(s.nodes().present().len(), 1);
+}
+
+#[test]
+fn parameters_change_together_or_not_at_all() {
+    let mut s = scheduler(PolicyKind::Lard, &[1]);
+    assert_eq!(s.params(), [("t-low", 25), ("t-high", 65)]);
+    assert_eq!(s.set_params([("t-low", 100), ("t-high", 200)]), Ok(()));
+    assert_eq!(s.set_params([("t-low", 200)]), Err(ParamError::Value));
+    assert_eq!(s.set_params([("t-low", 0)]), Err(ParamError::Value));
+    assert_eq!(s.set_params([("t-high", u32::MAX)]), Err(ParamError::Value));
+    assert_eq!(
+        s.set_params([("t-low", 1), ("k", 1)]),
+        Err(ParamError::Unknown)
+    );
+    assert_eq!(s.params(), [("t-low", 100), ("t-high", 200)]);
+}
+
+#[test]
+fn policies_can_be_changed_while_running() {
+    let mut s = scheduler(PolicyKind::Lard, &[1; 2]);
+    let mapped = choose(&mut s, 1);
+    s.set_policy("wrr".parse().unwrap());
+    assert_eq!([choose(&mut s, 1), choose(&mut s, 1)], [Some(1), Some(2)]);
+    s.set_policy(PolicyKind::Lard);
+    assert_eq!(choose(&mut s, 1), mapped);
+    for kind in PolicyKind::ALL {
+        assert_eq!(kind.to_string().parse(), Ok(kind));
+    }
+    assert_eq!("rr".parse::<PolicyKind>(), Err(UnknownPolicy));
+}
+
+#[test]
+fn the_table_forgets_what_was_not_used_for_longest() {
+    let mut t = TargetTable::new(vec![Slot::EMPTY; 3]);
+    for key in [1, 2, 3] {
+        assert_eq!(t.insert(key, NodeId(1)), None);
+    }
+    assert_eq!(t.lookup(1), Some(NodeId(1)));
+    assert_eq!(t.insert(2, NodeId(2)), None);
+    assert_eq!(t.insert(4, NodeId(1)), Some(3));
+    assert_eq!(t.peek(3), None);
+    assert_eq!(t.iter().map(|(k, _)| k).collect::<Vec<_>>(), [4, 2, 1]);
+    assert_eq!((t.len(), t.capacity(), t.evictions()), (3, 3, 1));
+    assert_eq!(t.remove(2), Some(NodeId(2)));
+    assert_eq!(t.remove(2), None);
+    assert_eq!(t.insert(5, NodeId(1)), None);
+    t.clear();
+    assert!(t.is_empty());
+    assert_eq!(t.iter().count(), 0);
+}
+
+#[test]
+fn a_table_moves_to_other_storage_with_its_newest_entries() {
+    let mut t = TargetTable::new(vec![Slot::EMPTY; 4]);
+    for key in 1..=4 {
+        t.insert(key << 60 | key, NodeId(key as u16));
+    }
+    let keys = |t: &TargetTable<Vec<Slot>>| t.iter().map(|(_, n)| n.0).collect::<Vec<_>>();
+    assert_eq!(t.replace_storage(vec![Slot::EMPTY; 100]).len(), 4);
+    assert_eq!(keys(&t), [4, 3, 2, 1]);
+    assert_eq!(t.capacity(), 100);
+    t.replace_storage(vec![Slot::EMPTY; 2]);
+    assert_eq!(keys(&t), [4, 3]);
+    t.replace_storage(Vec::new());
+    assert!(t.is_empty());
+}
+
+#[test]
+fn a_table_without_slots_maps_nothing_and_lard_still_works() {
+    let mut s = Scheduler::new(PolicyKind::Lard, Vec::new());
+    s.add_dest(NodeId(1), 1).unwrap();
+    s.add_dest(NodeId(2), 1).unwrap();
+    assert_eq!(choose(&mut s, 1), Some(1));
+    assert_eq!(choose(&mut s, 1), Some(2));
+    assert!(s.lard().servers().is_empty());
+}
+
+#[test]
+fn sets_hold_the_nodes_they_can() {
+    let mut set = NodeSet::EMPTY.with(NodeId(1)).with(NodeId(64));
+    assert_eq!(set.bits(), 1 << 63 | 1);
+    assert_eq!(
+        set.with(NodeId(0)).with(NodeId(65)).with(NodeId(4_095)),
+        set
+    );
+    assert_eq!(set.iter().map(|n| n.0).collect::<Vec<_>>(), [1, 64]);
+    assert!(!set.contains(NodeId(0)) && !set.contains(NodeId(65)));
+    assert_eq!(format!("{set:?}"), "{1, 64}");
+    set.remove(NodeId(64));
+    assert_eq!(set.len(), 1);
+    assert_eq!(NodeSet::from_bits(u64::MAX).iter().count(), 64);
+}
+
+#[test]
+fn a_slot_is_no_larger_than_it_must_be() {
+    assert_eq!(size_of::<Slot>(), 32);
+}
