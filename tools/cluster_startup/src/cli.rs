@@ -1,0 +1,647 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line.
+//!
+//! The components' options have one dash and several letters (`-FE`, `-fp`), which clap would read
+//! as several options of one letter. They are given to clap as long ones; what clap prints is
+//! turned back.
+
+use crate::error::{Error, Result, EXIT_USAGE};
+use crate::kernel::{Roles, MAX_VIPS};
+use crate::membership::message::is_name;
+use clap::builder::PossibleValuesParser;
+use clap::{value_parser, Arg, ArgAction, ArgMatches, Command};
+use lard_core::classify::{Rule, MAX_RULES};
+use lard_core::policy::PolicyKind;
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// Port at which nodes call each other: one of the few numbers near the family's that nobody uses.
+pub const CONTROL_PORT: u16 = 7021;
+/// Ports of the example everybody starts from.
+const FRONT_END_PORT: u16 = 8080;
+const BACK_END_PORT: u16 = 7080;
+/// Where the dispatcher keeps what lasts.
+const STATE_DIR: &str = "/var/lib/lard";
+/// Options of one dash and several letters.
+const SINGLE_DASH: [&str; 5] = ["FE", "BE", "fp", "bp", "da"];
+
+/// What the user wants.
+#[derive(Debug)]
+pub enum Wish {
+    /// Be a node.
+    Node(Box<NodeOptions>),
+    /// Show this node and the others.
+    Status { json: bool },
+    /// Show counters.
+    Stats { json: bool, all: bool },
+    /// Show connections.
+    Connections { json: bool },
+    /// Drain a node, or use it again.
+    Drain { node: String, undo: bool },
+    /// Change a node's weight.
+    Weight { node: String, weight: u32 },
+    /// Change parameters; list them when there is nothing to change.
+    Set {
+        changes: Vec<(String, String)>,
+        json: bool,
+    },
+    /// Show rules.
+    Rules { json: bool },
+    /// Replace rules.
+    SetRules { rules: Vec<String> },
+    /// Leave the cluster.
+    Stop { force: bool },
+}
+
+/// How to be a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeOptions {
+    pub roles: Roles,
+    pub fe_port: Option<u16>,
+    pub be_port: Option<u16>,
+    pub dispatcher: Option<(String, Option<u16>)>,
+    pub internal: Option<String>,
+    pub control_port: u16,
+    pub secret_file: Option<PathBuf>,
+    pub name: Option<String>,
+    pub policy: Option<String>,
+    pub weight: u32,
+    pub rules: Vec<String>,
+    pub vips: Vec<Ipv4Addr>,
+    pub any_listener: bool,
+    pub bind_addr: Option<Ipv4Addr>,
+    pub cluster_id: Option<u64>,
+    pub state_dir: PathBuf,
+}
+
+/// A command line that ends the program here: text, and the exit code.
+#[derive(Debug)]
+pub struct Finished {
+    /// To be printed; to standard output if the code is 0.
+    pub text: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+impl From<Error> for Finished {
+    fn from(error: Error) -> Self {
+        Finished {
+            text: format!(
+                "cluster_startup: {error}\n  `cluster_startup --help` shows what can be said\n"
+            ),
+            code: error.exit_code(),
+        }
+    }
+}
+
+fn port(name: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("PORT")
+        .value_parser(value_parser!(u16).range(1..))
+}
+
+fn text(name: &'static str, value: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value)
+}
+
+fn flag(name: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue)
+}
+
+fn json() -> Arg {
+    flag("json").help("Print JSON")
+}
+
+fn policies() -> PossibleValuesParser {
+    PossibleValuesParser::new(PolicyKind::ALL.map(PolicyKind::name))
+}
+
+fn node_argument() -> Arg {
+    Arg::new("node")
+        .value_name("NODE")
+        .required(true)
+        .help("Number or name of the node, as in `cluster_startup status`")
+}
+
+fn commands() -> [Command; 8] {
+    [
+        Command::new("status")
+            .about("Shows this node and those it knows")
+            .arg(json()),
+        Command::new("stats")
+            .about("Shows the counters that are not zero")
+            .arg(json())
+            .arg(flag("all").help("Also those that are zero")),
+        Command::new("connections")
+            .about("Shows the connections of this node")
+            .arg(json()),
+        Command::new("drain")
+            .about("Gives a node no new connections; those it has go on. On the dispatcher's node")
+            .arg(node_argument())
+            .arg(flag("undo").help("Use the node again")),
+        Command::new("weight")
+            .about("Changes a node's share under weighted policies. On the dispatcher's node")
+            .arg(node_argument())
+            .arg(
+                Arg::new("weight")
+                    .value_name("N")
+                    .required(true)
+                    .value_parser(value_parser!(u32).range(1..=65535))
+                    .help("The share, 1 to 65535"),
+            ),
+        Command::new("set")
+            .about("Changes parameters of the module, all or none; without any, lists them")
+            .arg(
+                Arg::new("change")
+                    .value_name("KEY=VALUE")
+                    .num_args(0..)
+                    .help("Parameter and its new value"),
+            )
+            .arg(json()),
+        Command::new("rules")
+            .about("Shows the classification rules, or replaces them all at once")
+            .arg(
+                text("set", "RULE")
+                    .action(ArgAction::Append)
+                    .help("Replace the rules by this one; repeat for more"),
+            )
+            .arg(
+                text("file", "FILE")
+                    .value_parser(value_parser!(PathBuf))
+                    .conflicts_with("set")
+                    .help("Replace the rules by those in a file, one a line, # for comments"),
+            )
+            .arg(json()),
+        Command::new("stop")
+            .about("Makes this machine's node leave the cluster; its connections go on")
+            .arg(flag("force").help("Cut the connections too")),
+    ]
+}
+
+fn command() -> Command {
+    Command::new("cluster_startup")
+        .version(env!("CARGO_PKG_VERSION"))
+        .override_help(include_str!("help.txt"))
+        .args_conflicts_with_subcommands(true)
+        .subcommand_negates_reqs(true)
+        .disable_help_subcommand(true)
+        .arg(Arg::new("D").short('D').action(ArgAction::SetTrue))
+        .args([flag("FE"), flag("BE"), port("fp"), port("bp")])
+        .arg(text("da", "HOST"))
+        .arg(text("internal", "ADDR|IFACE"))
+        .arg(port("control-port"))
+        .arg(text("secret-file", "FILE").value_parser(value_parser!(PathBuf)))
+        .arg(text("name", "NAME"))
+        .arg(text("policy", "POLICY").value_parser(policies()))
+        .arg(text("weight", "N").value_parser(value_parser!(u32).range(1..=65535)))
+        .arg(text("rule", "RULE").action(ArgAction::Append))
+        .arg(
+            text("vip", "ADDR")
+                .action(ArgAction::Append)
+                .value_parser(value_parser!(Ipv4Addr)),
+        )
+        .arg(flag("any-listener"))
+        .arg(text("bind-addr", "ADDR").value_parser(value_parser!(Ipv4Addr)))
+        .arg(text("cluster-id", "ID"))
+        .arg(text("state-dir", "DIR").value_parser(value_parser!(PathBuf)))
+        .subcommands(commands())
+}
+
+/// `-FE` becomes `--FE`, and `-fp=80` becomes `--fp=80`; what follows `--` is left alone.
+fn to_long(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut ended = false;
+    arguments
+        .into_iter()
+        .map(|argument| {
+            ended = ended || argument == "--";
+            let single = argument.to_str().filter(|_| !ended).and_then(|text| {
+                let name = text.strip_prefix('-')?;
+                let stem = name.split('=').next().unwrap_or(name);
+                SINGLE_DASH.contains(&stem).then(|| format!("-{text}"))
+            });
+            single.map_or(argument, OsString::from)
+        })
+        .collect()
+}
+
+/// In what clap prints, `--FE` is `-FE`.
+fn to_single(mut text: String) -> String {
+    for name in SINGLE_DASH {
+        for end in [" ", "'", "=", "\n", "`", ",", ">"] {
+            text = text.replace(&format!("--{name}{end}"), &format!("-{name}{end}"));
+        }
+    }
+    text
+}
+
+/// Reads a command line, of which the first word is the program.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> std::result::Result<Wish, Finished> {
+    let matches = command()
+        .try_get_matches_from(to_long(arguments))
+        .map_err(|error| Finished {
+            code: if error.use_stderr() { EXIT_USAGE } else { 0 },
+            text: to_single(error.render().to_string()),
+        })?;
+    Ok(wish(&matches)?)
+}
+
+fn wish(matches: &ArgMatches) -> Result<Wish> {
+    let Some((name, sub)) = matches.subcommand() else {
+        return node_options(matches).map(|options| Wish::Node(Box::new(options)));
+    };
+    let json = || sub.get_flag("json");
+    let string = |name: &str| sub.get_one::<String>(name).cloned().unwrap_or_default();
+    Ok(match name {
+        "status" => Wish::Status { json: json() },
+        "stats" => Wish::Stats {
+            json: json(),
+            all: sub.get_flag("all"),
+        },
+        "connections" => Wish::Connections { json: json() },
+        "drain" => Wish::Drain {
+            node: string("node"),
+            undo: sub.get_flag("undo"),
+        },
+        "weight" => Wish::Weight {
+            node: string("node"),
+            weight: sub.get_one("weight").copied().unwrap_or(1),
+        },
+        "set" => Wish::Set {
+            changes: sub
+                .get_many::<String>("change")
+                .unwrap_or_default()
+                .map(|change| key_value(change))
+                .collect::<Result<_>>()?,
+            json: json(),
+        },
+        "rules" => rules_wish(sub)?,
+        "stop" => Wish::Stop {
+            force: sub.get_flag("force"),
+        },
+        other => return Err(Error::usage(format!("there is no command {other}"))),
+    })
+}
+
+fn key_value(change: &str) -> Result<(String, String)> {
+    match change.split_once('=') {
+        Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+            Ok((key.to_string(), value.to_string()))
+        }
+        _ => Err(Error::usage(format!(
+            "\"{change}\" is not of the form KEY=VALUE"
+        ))),
+    }
+}
+
+fn rules_wish(sub: &ArgMatches) -> Result<Wish> {
+    let rules: Vec<String> = if let Some(file) = sub.get_one::<PathBuf>("file") {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Error::io(format!("read {}", file.display()), &error))?;
+        text.lines()
+            .map(|line| line.split('#').next().unwrap_or_default().trim())
+            .filter(|line| !line.is_empty())
+            .map(str::to_string)
+            .collect()
+    } else if let Some(rules) = sub.get_many::<String>("set") {
+        rules.cloned().collect()
+    } else {
+        return Ok(Wish::Rules {
+            json: sub.get_flag("json"),
+        });
+    };
+    check_rules(&rules)?;
+    Ok(Wish::SetRules { rules })
+}
+
+/// Rules are checked here, by the module's own parser, because the module can only say that one of
+/// them is wrong.
+fn check_rules(rules: &[String]) -> Result<()> {
+    if rules.len() > MAX_RULES {
+        return Err(Error::usage(format!(
+            "there can be {MAX_RULES} rules, these are {}",
+            rules.len()
+        )));
+    }
+    for text in rules {
+        if let Err(error) = text.parse::<Rule>() {
+            return Err(Error::usage(format!("rule \"{text}\": {error}")).remedy(
+                "a rule reads: accept|pass [if IFACE,...] [from PREFIX] [to local|PREFIX] [port N]",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn node_options(matches: &ArgMatches) -> Result<NodeOptions> {
+    let string = |name: &str| matches.get_one::<String>(name).cloned();
+    let roles = Roles {
+        dispatcher: matches.get_flag("D"),
+        front_end: matches.get_flag("FE"),
+        back_end: matches.get_flag("BE"),
+    };
+    if roles.is_empty() {
+        return Err(Error::usage(
+            "say which components this node has: -D, -FE or -BE, or give a command",
+        ));
+    }
+    for (present, needed, option) in [
+        (roles.front_end, "-FE", "fp"),
+        (roles.front_end, "-FE", "rule"),
+        (roles.front_end, "-FE", "vip"),
+        (roles.back_end, "-BE", "bp"),
+        (roles.back_end, "-BE", "bind-addr"),
+        (roles.dispatcher, "-D", "policy"),
+        (roles.dispatcher, "-D", "cluster-id"),
+        (roles.dispatcher, "-D", "state-dir"),
+    ] {
+        if !present && matches.contains_id(option) {
+            let dashes = if SINGLE_DASH.contains(&option) {
+                "-"
+            } else {
+                "--"
+            };
+            return Err(Error::usage(format!(
+                "{dashes}{option} means something only with {needed}"
+            )));
+        }
+    }
+    if matches.get_flag("any-listener") && !roles.back_end {
+        return Err(Error::usage("--any-listener means something only with -BE"));
+    }
+    if !roles.dispatcher && !matches.contains_id("da") {
+        return Err(Error::usage(
+            "say with -da HOST which node runs the dispatcher, or give -D to run it here",
+        ));
+    }
+    if roles.dispatcher && matches.contains_id("da") {
+        return Err(Error::usage(
+            "-D runs the dispatcher here, so -da has no meaning; a cluster has one dispatcher",
+        ));
+    }
+    let rules: Vec<String> = matches
+        .get_many::<String>("rule")
+        .unwrap_or_default()
+        .cloned()
+        .collect();
+    check_rules(&rules)?;
+    let vips: Vec<Ipv4Addr> = matches
+        .get_many::<Ipv4Addr>("vip")
+        .unwrap_or_default()
+        .copied()
+        .collect();
+    if vips.len() > MAX_VIPS {
+        return Err(Error::usage(format!(
+            "a front-end can have {MAX_VIPS} addresses, these are {}",
+            vips.len()
+        )));
+    }
+    let name = string("name");
+    if let Some(name) = name.as_deref().filter(|name| !is_name(name)) {
+        return Err(Error::usage(format!(
+            "\"{name}\" cannot be a node's name: 1 to 63 letters, digits, '-', '_', '.' or ':'"
+        )));
+    }
+    let or_default = |role: bool, option: &str, default: u16| {
+        role.then(|| matches.get_one::<u16>(option).copied().unwrap_or(default))
+    };
+    Ok(NodeOptions {
+        roles,
+        fe_port: or_default(roles.front_end, "fp", FRONT_END_PORT),
+        be_port: or_default(roles.back_end, "bp", BACK_END_PORT),
+        dispatcher: string("da").as_deref().map(host_port).transpose()?,
+        internal: string("internal"),
+        control_port: matches
+            .get_one::<u16>("control-port")
+            .copied()
+            .unwrap_or(CONTROL_PORT),
+        secret_file: matches.get_one::<PathBuf>("secret-file").cloned(),
+        name,
+        policy: string("policy"),
+        weight: matches.get_one::<u32>("weight").copied().unwrap_or(1),
+        rules,
+        vips,
+        any_listener: matches.get_flag("any-listener"),
+        bind_addr: matches.get_one::<Ipv4Addr>("bind-addr").copied(),
+        cluster_id: string("cluster-id")
+            .as_deref()
+            .map(cluster_id)
+            .transpose()?,
+        state_dir: matches
+            .get_one::<PathBuf>("state-dir")
+            .cloned()
+            .unwrap_or_else(|| STATE_DIR.into()),
+    })
+}
+
+fn host_port(text: &str) -> Result<(String, Option<u16>)> {
+    let (host, port) = match text.split_once(':') {
+        None => (text, None),
+        Some((host, port)) => match port.parse() {
+            Ok(port) if port != 0 => (host, Some(port)),
+            _ => {
+                return Err(Error::usage(format!(
+                    "\"{port}\" in -da {text} is not a port"
+                )))
+            }
+        },
+    };
+    if host.is_empty() {
+        return Err(Error::usage("-da needs the name or address of a node"));
+    }
+    Ok((host.to_string(), port))
+}
+
+fn cluster_id(text: &str) -> Result<u64> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    match u64::from_str_radix(digits, 16) {
+        Ok(id) if id != 0 => Ok(id),
+        _ => Err(Error::usage(format!(
+            "\"{text}\" cannot be a cluster's number: 1 to 16 hexadecimal digits, not 0"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> std::result::Result<Wish, Finished> {
+        read_all(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    fn read_all(words: &[&str]) -> std::result::Result<Wish, Finished> {
+        let program = std::iter::once(&"cluster_startup");
+        parse(program.chain(words).map(OsString::from))
+    }
+
+    #[track_caller]
+    fn node(line: &str) -> NodeOptions {
+        match read(line) {
+            Ok(Wish::Node(options)) => *options,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn refused(line: &str) -> String {
+        refused_all(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    #[track_caller]
+    fn refused_all(words: &[&str]) -> String {
+        match read_all(words) {
+            Err(finished) if finished.code == EXIT_USAGE => finished.text,
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_seeds_command_lines_are_understood_to_the_letter() {
+        let dispatcher = node("-D");
+        assert_eq!(dispatcher.roles.to_bits(), 1);
+        assert_eq!((dispatcher.fe_port, dispatcher.be_port), (None, None));
+        let both = node("-FE -fp 8080 -BE -bp 7080 -da host1-ifc2.cs.rice.edu");
+        assert_eq!(both.roles.to_bits(), 6);
+        assert_eq!((both.fe_port, both.be_port), (Some(8080), Some(7080)));
+        assert_eq!(
+            both.dispatcher,
+            Some(("host1-ifc2.cs.rice.edu".to_string(), None))
+        );
+        assert_eq!(both.control_port, CONTROL_PORT);
+    }
+
+    #[test]
+    fn any_combination_of_components_in_any_order() {
+        for (line, bits) in [
+            ("-D -FE", 3),
+            ("-BE -D", 5),
+            ("-BE -FE -D", 7),
+            ("-da n -BE", 4),
+            ("-da n -FE", 2),
+            ("-fp 80 -FE -da n:99 -BE", 6),
+        ] {
+            assert_eq!(node(line).roles.to_bits(), bits, "{line}");
+        }
+        assert_eq!(
+            node("-FE -da n:99").dispatcher,
+            Some(("n".into(), Some(99)))
+        );
+        assert_eq!(node("-FE -fp=81 -da n").fe_port, Some(81));
+        let defaults = node("-D -FE -BE");
+        assert_eq!(
+            (defaults.fe_port, defaults.be_port),
+            (Some(8080), Some(7080))
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_remedy() {
+        assert!(refused("").contains("-D, -FE or -BE"));
+        assert!(refused("-FE").contains("-da HOST"));
+        assert!(refused("-D -da n").contains("one dispatcher"));
+        assert!(refused("-D -fp 80").contains("-fp means something only with -FE"));
+        assert!(refused("-D -bp 80").contains("only with -BE"));
+        assert!(refused("-BE -da n --policy wrr").contains("only with -D"));
+        assert!(refused("-D --any-listener").contains("only with -BE"));
+        assert!(refused("-D --policy best").contains("wrr"));
+        assert!(refused("-D --cluster-id 0").contains("cannot be"));
+        assert!(refused("-FE -da n:x").contains("not a port"));
+        assert!(refused("-D status").contains("cluster_startup"));
+        for line in [
+            "-XX",
+            "-D -fp",
+            "-FE -fp 0 -da n",
+            "-FE -fp 70000 -da n",
+            "frob",
+        ] {
+            refused(line);
+        }
+        assert!(refused("-D --name a_b;c").contains("cannot be a node's name"));
+        assert!(refused("set a").contains("KEY=VALUE"));
+        assert!(refused_all(&["rules", "--set", "accept from 10.0.0.1/8"]).contains("accept|pass"));
+        let text = refused("-FE -fp x -da n");
+        assert!(text.contains("-fp") && !text.contains("--fp"), "{text}");
+    }
+
+    #[test]
+    fn commands_have_their_arguments() {
+        assert!(matches!(
+            read("status --json"),
+            Ok(Wish::Status { json: true })
+        ));
+        assert!(matches!(
+            read("stats"),
+            Ok(Wish::Stats {
+                json: false,
+                all: false
+            })
+        ));
+        match read("set dead-after-ms=3000 a=b=c") {
+            Ok(Wish::Set { changes, .. }) => assert_eq!(
+                changes,
+                [
+                    ("dead-after-ms".to_string(), "3000".to_string()),
+                    ("a".to_string(), "b=c".to_string())
+                ]
+            ),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(
+            read("stop --force"),
+            Ok(Wish::Stop { force: true })
+        ));
+        assert!(matches!(read("rules"), Ok(Wish::Rules { json: false })));
+    }
+
+    #[test]
+    fn the_seeds_rules_are_understood() {
+        let words = [
+            "-FE",
+            "-da",
+            "n",
+            "--rule",
+            "pass from 192.168.2.75",
+            "--rule",
+            "accept if fxp0,fxp1 from 192.0.0.0/8",
+        ];
+        match read_all(&words) {
+            Ok(Wish::Node(options)) => assert_eq!(options.rules.len(), 2),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn help_shows_every_option_and_exits_with_success() {
+        for line in ["--help", "-h"] {
+            let help = read(line).unwrap_err();
+            assert_eq!(help.code, 0);
+            for arg in command().get_arguments() {
+                let id = arg.get_id().as_str();
+                let shown = if SINGLE_DASH.contains(&id) || id.len() == 1 {
+                    format!("-{id}")
+                } else {
+                    format!("--{id}")
+                };
+                let words: Vec<&str> = help.text.split([' ', '\n', ',', '[', ']']).collect();
+                assert!(words.contains(&shown.as_str()), "{shown}");
+            }
+            for sub in commands() {
+                assert!(help.text.contains(&format!("\n  {}", sub.get_name())));
+            }
+            assert!(help.text.lines().all(|line| line.len() <= 100));
+        }
+        for sub in commands() {
+            let help = read(&format!("{} --help", sub.get_name())).unwrap_err();
+            assert_eq!(help.code, 0);
+            assert!(help.text.contains("Usage:"));
+        }
+        let version = read("--version").unwrap_err();
+        assert_eq!(
+            (version.code, version.text.starts_with("cluster_startup ")),
+            (0, true)
+        );
+    }
+}

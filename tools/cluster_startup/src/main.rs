@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `cluster_startup`: one process a node makes the control connections of a LARD cluster and gives
+//! them to the module; the same program shows and changes what the cluster does.
+//!
+//! `cli` reads the command line; `resident` is the process that stays, around `membership`, which
+//! knows the module only as the trait in `kernel`; `genl` is the module; `command` does the rest.
+
+mod cli;
+mod command;
+mod error;
+mod genl;
+mod interface;
+mod kernel;
+mod local;
+mod membership;
+mod resident;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let result = match cli::parse(std::env::args_os()) {
+        Ok(wish) => command::run(wish),
+        Err(finished) if finished.code == 0 => {
+            // A reader that went away is no failure.
+            let _ = std::io::stdout().write_all(finished.text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(finished) => {
+            eprint!("{}", finished.text);
+            return ExitCode::from(finished.code);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cluster_startup: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What members say to each other once both have proved themselves: one request, one reply.
+//!
+//! A node joins by asking the dispatcher, which numbers it and names the other members; it then
+//! links itself to each of them. After the reply the socket belongs to the kernels.
+
+use super::auth::hex_bytes;
+use crate::kernel::{Roles, MAX_NAME};
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// A node, as the others need to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its number.
+    pub id: u16,
+    /// Its name.
+    pub name: String,
+    /// Its components.
+    pub roles: Roles,
+    /// Its internal address.
+    pub addr: Ipv4Addr,
+    /// Its control port.
+    pub port: u16,
+}
+
+impl Member {
+    /// Where its `cluster_startup` listens.
+    pub fn control(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.addr, self.port)
+    }
+}
+
+/// What the caller wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// Become a member; asked of the dispatcher.
+    Join(Join),
+    /// Link two members.
+    Link(Link),
+}
+
+/// A node that wants to become a member. Its address is the one it calls from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Its name.
+    pub name: String,
+    /// Its components.
+    pub roles: Roles,
+    /// Its control port.
+    pub port: u16,
+    /// The cluster it was a member of, and its number there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was: Option<Was>,
+}
+
+/// An earlier membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Was {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// The number.
+    pub id: u16,
+}
+
+/// A member that links itself to another. Its address is the one it calls from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// The caller's number.
+    pub id: u16,
+    /// Its name.
+    pub name: String,
+    /// Its components.
+    pub roles: Roles,
+    /// Its control port.
+    pub port: u16,
+    /// The number of the node it means to reach.
+    pub to: u16,
+}
+
+/// What the listener says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// To Join: you are a member.
+    Welcome(Welcome),
+    /// To Link: linked.
+    Linked,
+    /// No.
+    Refused(Refused),
+}
+
+/// All a new member needs to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// The new member's number.
+    pub id: u16,
+    /// Its name, made unique.
+    pub name: String,
+    /// Key of the target hash, masked with the session's pad.
+    #[serde(with = "hex_bytes")]
+    pub masked_key: [u8; 16],
+    /// The dispatcher.
+    pub dispatcher: Member,
+    /// The other members.
+    pub members: Vec<Member>,
+}
+
+/// Why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The reason, for people.
+    pub reason: String,
+    /// Is asking again later of use?
+    pub again: bool,
+}
+
+impl Refused {
+    /// It will not help to ask again.
+    pub fn never(reason: impl Into<String>) -> Self {
+        Refused {
+            reason: reason.into(),
+            again: false,
+        }
+    }
+
+    /// Ask again in a moment.
+    pub fn later(reason: impl Into<String>) -> Self {
+        Refused {
+            reason: reason.into(),
+            again: true,
+        }
+    }
+}
+
+/// A name as it may stand in tables and logs: bounded, printable, not empty.
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= MAX_NAME
+        && name
+            .bytes()
+            .all(|octet| octet.is_ascii_alphanumeric() || b"-_.:".contains(&octet))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::line::MAX_PROVED;
+
+    #[test]
+    fn the_largest_welcome_fits_a_line() {
+        let member = Member {
+            id: u16::MAX,
+            name: "x".repeat(MAX_NAME),
+            roles: Roles::from_bits(7),
+            addr: Ipv4Addr::BROADCAST,
+            port: u16::MAX,
+        };
+        let reply = Reply::Welcome(Welcome {
+            cluster_id: u64::MAX,
+            id: u16::MAX,
+            name: member.name.clone(),
+            masked_key: [0xff; 16],
+            dispatcher: member.clone(),
+            members: vec![member; crate::kernel::MAX_NODES],
+        });
+        let line = serde_json::to_vec(&reply).unwrap();
+        assert!(line.len() < MAX_PROVED, "{}", line.len());
+        assert_eq!(serde_json::from_slice::<Reply>(&line).unwrap(), reply);
+    }
+
+    #[test]
+    fn requests_read_back() {
+        for request in [
+            Request::Join(Join {
+                name: "node2".into(),
+                roles: Roles::from_bits(6),
+                port: 7021,
+                was: Some(Was {
+                    cluster_id: u64::MAX,
+                    id: 4,
+                }),
+            }),
+            Request::Link(Link {
+                cluster_id: 1,
+                id: 4,
+                name: "n".into(),
+                roles: Roles::from_bits(2),
+                port: 1,
+                to: 3,
+            }),
+        ] {
+            let line = serde_json::to_string(&request).unwrap();
+            assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn names_are_bounded_and_printable() {
+        assert!(is_name("host2-ifc1.cs.rice.edu"));
+        for bad in ["", "a b", "a\n", "\u{1b}[2J", "ä", &"x".repeat(64)] {
+            assert!(!is_name(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The resident process around [`Node`]: settings, addresses, ports, signals, systemd.
+
+use crate::cli::NodeOptions;
+use crate::error::{Error, Result};
+use crate::genl::Lard;
+use crate::interface::{self, Internal};
+use crate::kernel::{Kernel, Settings};
+use crate::local;
+use crate::membership::auth::Secret;
+use crate::membership::dial;
+use crate::membership::listen;
+use crate::membership::message::is_name;
+use crate::membership::node::{Config, Input, Log, Node, Progress};
+use crate::membership::store::Store;
+use lard_core::policy::PolicyKind;
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// Reports that may wait for the node; more than all threads together can have.
+const MAX_INPUTS: usize = 512;
+/// A secret is a line, not a book.
+const MAX_SECRET: u64 = 4096;
+/// How often what can change by itself, as name service, is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Is a node until told to stop.
+pub fn run(options: &NodeOptions) -> Result<()> {
+    let log: Log = Arc::new(|line: &str| eprintln!("cluster_startup: {line}"));
+    let name = node_name(options.name.as_deref())?;
+    let secret = read_secret(options.secret_file.as_deref(), &log)?;
+    let (sender, inputs) = sync_channel(MAX_INPUTS);
+    listen_for_signals(sender.clone())?;
+    let claimed = local::claim()?;
+    let lard = Arc::new(Lard::open()?);
+    lard.subscribe()?;
+    let stop_sender = sender.clone();
+    in_thread("stop", move || local::serve(&claimed, &stop_sender))?;
+
+    let Some(internal) = internal_address(options, &inputs, &log)? else {
+        return Ok(());
+    };
+    let listener = listen_at(options, &internal, &log)?;
+    if secret.is_empty() {
+        log(&format!(
+            "no --secret-file: whoever reaches port {} can join the cluster",
+            options.control_port
+        ));
+    }
+    let config = Config {
+        settings: settings(options, &internal)?,
+        name,
+        internal: internal.addr,
+        port: options.control_port,
+        dispatcher: dispatcher(options),
+        secret: secret.clone(),
+        cluster_id: options.cluster_id,
+        store: Store::new(
+            &options.state_dir,
+            SocketAddrV4::new(internal.addr, options.control_port),
+        ),
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let events = (Arc::clone(&lard), sender.clone(), Arc::clone(&stop));
+    in_thread("events", move || {
+        let (kernel, sender, stop) = events;
+        listen_to_kernel(kernel.as_ref(), &sender, &stop);
+    })?;
+    let calls = (sender.clone(), Arc::clone(&log), Arc::clone(&stop));
+    in_thread("control", move || {
+        let (sender, log, stop) = calls;
+        listen::run(&listener, secret, sender, log, &stop);
+    })?;
+    let node = Node::new(config, lard, (sender, inputs), log, Arc::new(tell_systemd));
+    let result = node.run();
+    stop.store(true, Ordering::Relaxed);
+    result
+}
+
+fn in_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    thread::Builder::new()
+        .name(name.to_string())
+        .spawn(run)
+        .map(drop)
+        .map_err(|error| Error::io("start a thread", &error))
+}
+
+fn listen_for_signals(sender: SyncSender<Input>) -> Result<()> {
+    // Not SIGHUP: `nohup` has it ignored, and otherwise it ends the process, which the module sees.
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT]).map_err(|error| Error::io("listen for signals", &error))?;
+    in_thread("signals", move || {
+        for signal in signals.forever() {
+            let why = match signal {
+                SIGINT => "interrupted",
+                _ => "terminated",
+            };
+            if sender.send(Input::Stop(why.to_string())).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// Passes the module's events on until `stop`.
+pub fn listen_to_kernel(kernel: &dyn Kernel, sender: &SyncSender<Input>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let input = match kernel.next_event(Duration::from_secs(1)) {
+            Ok(Some(event)) => Input::Kernel(event),
+            Ok(None) => continue,
+            Err(error) => {
+                let _ = sender.send(Input::Deaf(error));
+                return;
+            }
+        };
+        if sender.send(input).is_err() {
+            return;
+        }
+    }
+}
+
+/// systemd need not be there.
+fn tell_systemd(progress: Progress) {
+    let _ = match progress {
+        Progress::Ready(status) => {
+            sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)])
+        }
+        Progress::Status(status) => sd_notify::notify(&[NotifyState::Status(&status)]),
+        Progress::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
+    };
+}
+
+/// The host's name serves, with what cannot stand in a name left out.
+fn node_name(given: Option<&str>) -> Result<String> {
+    if let Some(name) = given {
+        return Ok(name.to_string());
+    }
+    let host = nix::unistd::gethostname()
+        .map_err(|errno| Error::new("get the host's name").errno(errno as i32))?;
+    let host = host.to_string_lossy();
+    let name: String = host
+        .chars()
+        .filter(|c| is_name(&c.to_string()))
+        .take(crate::kernel::MAX_NAME)
+        .collect();
+    Ok(if name.is_empty() { "node".into() } else { name })
+}
+
+/// The content of the file without the end of its last line.
+fn read_secret(path: Option<&Path>, log: &Log) -> Result<Secret> {
+    let Some(path) = path else {
+        return Ok(Secret::default());
+    };
+    let failed = |error: io::Error| {
+        Error::io(format!("read the secret in {}", path.display()), &error)
+            .remedy("--secret-file takes a file with the same content on all nodes")
+    };
+    let file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        log(&format!(
+            "others can read {}: `chmod 600` it",
+            path.display()
+        ));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_SECRET + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    while bytes.last().is_some_and(|last| b"\r\n".contains(last)) {
+        bytes.pop();
+    }
+    if bytes.is_empty() || bytes.len() as u64 > MAX_SECRET {
+        return Err(Error::new(format!("read the secret in {}", path.display()))
+            .detail(format!("it must have 1 to {MAX_SECRET} octets")));
+    }
+    Ok(Secret::new(bytes))
+}
+
+fn dispatcher(options: &NodeOptions) -> Option<(String, u16)> {
+    let (host, port) = options.dispatcher.clone()?;
+    Some((host, port.unwrap_or(options.control_port)))
+}
+
+/// The address the command line means, else the one from which the dispatcher is reached; `None`
+/// when told to stop while waiting for its name to mean something.
+fn internal_address(
+    options: &NodeOptions,
+    inputs: &Receiver<Input>,
+    log: &Log,
+) -> Result<Option<Internal>> {
+    if let Some(text) = &options.internal {
+        return interface::named(&interface::addresses()?, text).map(Some);
+    }
+    let Some((host, port)) = dispatcher(options) else {
+        let all = interface::addresses()?;
+        let internal = interface::guessed(&all);
+        let others = all.iter().filter(|own| !own.loopback).count();
+        if others > 1 {
+            log(&format!(
+                "internal address {} taken; --internal chooses another",
+                internal.addr
+            ));
+        }
+        return Ok(Some(internal));
+    };
+    let mut said = String::new();
+    loop {
+        let why = match dial::resolve(&host, port).and_then(dial::source_for) {
+            Ok(addr) => {
+                return Ok(Some(Internal {
+                    addr,
+                    interface: None,
+                }))
+            }
+            Err(error) => error,
+        };
+        let line = format!("waiting for the dispatcher at {host}:{port} ({why}), retrying");
+        if line != said {
+            log(&line);
+            tell_systemd(Progress::Status(line.clone()));
+            said = line;
+        }
+        if let Ok(Input::Stop(_)) = inputs.recv_timeout(RETRY) {
+            return Ok(None);
+        }
+    }
+}
+
+/// The control port: at the internal address. Where that is only a guess, which is on the
+/// dispatcher's node, at all addresses, so that the others find it under the name they were given.
+fn listen_at(options: &NodeOptions, internal: &Internal, log: &Log) -> Result<TcpListener> {
+    let guessed = options.internal.is_none() && options.roles.dispatcher;
+    let addr = if guessed {
+        Ipv4Addr::UNSPECIFIED
+    } else {
+        internal.addr
+    };
+    let place = SocketAddrV4::new(addr, options.control_port);
+    let listener = TcpListener::bind(place).map_err(|error| {
+        Error::io(format!("listen for other nodes at {place}"), &error)
+            .remedy("--control-port chooses another port, the same on all nodes")
+    })?;
+    log(&format!("listening for other nodes at {place}"));
+    Ok(listener)
+}
+
+fn settings(options: &NodeOptions, internal: &Internal) -> Result<Settings> {
+    let mut rules = options.rules.clone();
+    let mut vips = Vec::new();
+    if let Some(port) = options.fe_port {
+        if rules.is_empty() {
+            rules.push(format!("accept to local port {port}"));
+        }
+        vips = if options.vips.is_empty() {
+            interface::virtual_addresses(&interface::addresses()?, port)
+        } else {
+            let own = options.vips.iter();
+            own.map(|addr| SocketAddrV4::new(*addr, port)).collect()
+        };
+    }
+    let policy = options
+        .policy
+        .clone()
+        .unwrap_or_else(|| PolicyKind::default().name().to_string());
+    Ok(Settings {
+        roles: options.roles,
+        fe_port: options.fe_port,
+        be_port: options.be_port,
+        be_addr: options.bind_addr,
+        internal: Some(internal.addr),
+        interface: internal.interface.clone(),
+        any_listener: options.any_listener,
+        weight: options.weight,
+        policy: options.roles.dispatcher.then_some(policy),
+        rules,
+        vips,
+    })
+}
