@@ -128,19 +128,27 @@ class NsLab(Lab):
         ]
         self.client = GuestMachine(guest, "client", netns="client", ext=ext_address(CLIENT))
 
-    def build_network(self):
-        """Makes all namespaces anew."""
+    def remove_network(self):
+        """Ends all that runs in the namespaces, and the namespaces."""
+        self.roots()[0].sh(
+            "for ns in $(ip netns list | cut -d ' ' -f 1); do"
+            " kill -9 $(ip netns pids $ns) 2>/dev/null; ip netns del $ns; done; true",
+            timeout=120,
+        )
+
+    def build_network(self, count=None):
+        """Makes the namespaces of the first nodes, and the client's, anew."""
+        count = count or self.count
+        self.remove_network()
         lines = [
             "set -e",
-            "for ns in $(ip netns list | cut -d ' ' -f 1); do"
-            " kill -9 $(ip netns pids $ns) 2>/dev/null || :; ip netns del $ns; done",
             "ip netns add switch",
             "ip -n switch link add ext type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
             "ip -n switch link add int type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
             "ip -n switch link set ext up",
             "ip -n switch link set int up",
         ]
-        for number, name in [*((i, f"node{i}") for i in range(1, self.count + 1)), (CLIENT, "client")]:
+        for number, name in [*((i, f"node{i}") for i in range(1, count + 1)), (CLIENT, "client")]:
             lines += [f"ip netns add {name}", f"ip -n {name} link set lo up"]
             for net, address in (("ext", ext_address(number)), ("int", int_address(number))):
                 if name == "client" and net == "int":
@@ -207,9 +215,6 @@ class VmLab(Lab):
         """Starts a guest again that was killed or has crashed."""
         old = self.guests[number - 1]
         old.stop()
-        for name in os.listdir(old.directory):
-            if name.startswith("port"):
-                os.unlink(f"{old.directory}/{name}")
         files = build.boot_files(self.debug, hosts(self.count))
         guest = vm.Vm.start(old.spec, old.directory, files, netns=self.switch)
         self.guests[number - 1] = guest
@@ -231,6 +236,12 @@ class VmLab(Lab):
             ]
         self.nodes[number - 1].sh("\n".join(lines))
 
+    def intact(self, number):
+        """False when a test has taken an interface away."""
+        result = self.nodes[number - 1].sh("ip -br link show dev ext0 && ip -br link show dev int0",
+                                           check=False)
+        return result.code == 0 and result.stdout.count("UP") == 2
+
     def _host_network(self):
         self._remove_network()
         for namespace in (self.switch, self.client_ns):
@@ -246,6 +257,8 @@ class VmLab(Lab):
         host("ip", "-n", self.client_ns, "link", "add", "ext0", "type", "veth",
              "peer", "name", "client", "netns", self.switch)
         host("ip", "-n", self.switch, "link", "set", "client", "master", "ext", "up")
+        # A namespace takes over the host's settings.
+        host("ip", "netns", "exec", self.client_ns, "sysctl", "-qw", "net.ipv4.ip_forward=0")
         address = f"{ext_address(CLIENT)}/24"
         host("ip", "-n", self.client_ns, "addr", "add", address, "dev", "ext0")
         host("ip", "-n", self.client_ns, "link", "set", "ext0", "up")

@@ -37,6 +37,7 @@ class Machine:
         self.int = int_
         self.slow = slow
         self.procs = []
+        self.shaped = set()
 
     def __repr__(self):
         return f"<{self.name}>"
@@ -78,8 +79,14 @@ class Machine:
         """Sets, or with None removes, what happens to the packets that leave by the interface."""
         if spec is None:
             self.sh(f"tc qdisc del dev {iface} root", check=False)
+            self.shaped.discard(iface)
         else:
             self.sh(f"tc qdisc replace dev {iface} root netem {spec}")
+            self.shaped.add(iface)
+
+    def undo_netem(self):
+        for iface in list(self.shaped):
+            self.netem(iface, None)
 
     def counters(self, iface):
         links = json.loads(self.sh(f"ip -s -s -j link show dev {iface}").stdout)

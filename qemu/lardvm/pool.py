@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Clusters for one test after another: the lab is booted once, a cluster kept while it is good."""
+
+import os
+
+from . import lab as labs
+from .channel import GuestGone
+from .cluster import Cluster
+
+
+class Pool:
+    def __init__(self, mode, count, directory, debug=False):
+        self.mode = mode
+        self.count = count
+        self.directory = directory
+        self.debug = debug
+        self.lab = None
+        self.current = None
+
+    def get(self, layout, started):
+        """A cluster of that layout; a started one is given again while it is not spoilt."""
+        current = self.current
+        if current and not current.spoilt and started and current.layout == layout:
+            if all(guest.alive() for guest in self.lab.guests):
+                return current
+        self.drop()
+        try:
+            return self._make(layout, started)
+        except (GuestGone, TimeoutError):
+            # A guest that died in between is not the next test's failure.
+            self.stop()
+            return self._make(layout, started)
+
+    def _make(self, layout, started):
+        self._boot()
+        cluster = Cluster(self.lab, layout)
+        self.current = cluster
+        if self.mode == "ns":
+            self.lab.build_network(layout.nodes)
+        if not all(cluster.loaded(guest) for guest in cluster.guests):
+            cluster.load()
+        if started:
+            try:
+                cluster.start()
+            except BaseException:
+                cluster.spoil()
+                raise
+        else:
+            cluster.spoil()
+        return cluster
+
+    def _boot(self):
+        if self.lab and self.mode == "vms":
+            for number, guest in enumerate(self.lab.guests, 1):
+                if not guest.alive() or not self.lab.intact(number):
+                    self.lab.reboot(number)
+        elif self.lab and not self.lab.guests[0].alive():
+            self.lab.stop()
+            self.lab = None
+        if self.lab is None:
+            kind = {"ns": labs.NsLab, "vms": labs.VmLab}[self.mode]
+            self.lab = kind(os.path.join(self.directory, "lab"), self.count, self.debug)
+            self.lab.start()
+
+    def drop(self):
+        """Takes the current cluster off the lab; a lab that cannot be cleaned is ended."""
+        current, self.current = self.current, None
+        if current is None or self.lab is None:
+            return
+        try:
+            current.tear_down()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self):
+        self.current = None
+        if self.lab:
+            self.lab.stop()
+            self.lab = None

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Fixtures of the cluster tests, and what is done around each test.
+
+    pytest qemu/tests              nodes are namespaces of one guest
+    pytest qemu/tests --vms        the tests marked `vms`, a guest a node
+    pytest qemu/tests --debug-kernel
+
+`cluster` is a running cluster of the layout that `@pytest.mark.layout(...)` names, `lab` the same
+machines with the module loaded and nothing started. A clean kernel log is part of every test.
+"""
+
+import atexit
+import json
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from lardvm import build, log_gate  # noqa: E402
+from lardvm.channel import GuestGone  # noqa: E402
+from lardvm.cluster import Layout  # noqa: E402
+from lardvm.pool import Pool  # noqa: E402
+
+LIMIT = 180  # seconds for one test
+CAPTURED = 4000  # packets kept of each test
+
+
+def pytest_addoption(parser):
+    parser.addoption("--vms", action="store_true", help="a guest a node; only tests marked vms")
+    parser.addoption("--debug-kernel", action="store_true", help="guests run the debug kernel")
+    parser.addoption("--no-capture", action="store_true", help="no packets of failed tests")
+
+
+def pytest_configure(config):
+    for line in (
+        "layout(**fields): the cluster this test wants, see lardvm.cluster.Layout",
+        "vms: also run with a guest a node",
+        "limit(seconds): longest time of the test",
+        "log_allows(regex): kernel messages that are expected",
+    ):
+        config.addinivalue_line("markers", line)
+    mode = "vms" if config.getoption("--vms") else "ns"
+    if config.getoption("--debug-kernel"):
+        mode += "-debug"
+    name = time.strftime("%Y%m%d-%H%M%S-") + f"{mode}-{os.getpid()}"
+    config.artefacts = os.path.join(build.TOP, "build", "artefacts", name)
+
+
+def layout_of(item):
+    mark = item.get_closest_marker("layout")
+    fields = dict(mark.kwargs) if mark else {}
+    for name in ("fe", "be"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
+    return Layout(**fields)
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--vms"):
+        away = [item for item in items if not item.get_closest_marker("vms")]
+        if away:
+            config.hook.pytest_deselected(items=away)
+            items[:] = [item for item in items if item.get_closest_marker("vms")]
+    config.largest = max([layout_of(item).nodes for item in items], default=4)
+    # Tests of one layout follow each other, so that a cluster serves many.
+    first = {}
+    for number, item in enumerate(items):
+        key = ("lab" in item.fixturenames, repr(layout_of(item)))
+        first.setdefault(key, number)
+    items.sort(key=lambda item: first[("lab" in item.fixturenames, repr(layout_of(item)))])
+
+
+def pytest_report_header(config):
+    return f"artefacts: {config.artefacts}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.failed:
+        item.failed = True
+
+
+def ended(number, _):
+    # As an exception, so that guests and namespaces are removed on the way out.
+    raise KeyboardInterrupt(f"signal {number}")
+
+
+@pytest.fixture(scope="session")
+def pool(request):
+    config = request.config
+    os.makedirs(config.artefacts, exist_ok=True)
+    mode = "vms" if config.getoption("--vms") else "ns"
+    debug = config.getoption("--debug-kernel")
+    directory = f"/run/lard-tests/{os.getpid()}"
+    pool = Pool(mode, config.largest, directory, debug)
+    atexit.register(pool.stop)
+    signal.signal(signal.SIGTERM, ended)
+    signal.signal(signal.SIGHUP, ended)
+    yield pool
+    try:
+        pool.drop()
+    finally:
+        keep_consoles(pool, config.artefacts)
+        pool.stop()
+
+
+def keep_consoles(pool, directory):
+    if pool.lab:
+        for guest in pool.lab.guests:
+            with open(os.path.join(directory, f"console-{guest.spec.name}.log"), "w") as file:
+                file.write(guest.console())
+
+
+@pytest.fixture
+def cluster(request, pool):
+    yield from around(request, pool, started=True)
+
+
+@pytest.fixture
+def lab(request, pool):
+    yield from around(request, pool, started=False)
+
+
+class Late(Exception):
+    pass
+
+
+def late(*_):
+    raise Late("the test took longer than its limit")
+
+
+def around(request, pool, started):
+    item = request.node
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(600)
+    try:
+        cluster = pool.get(layout_of(item), started)
+        cluster.begin_test()
+    except BaseException:
+        if pool.current:
+            save(item, pool.current, pool.current.kernel_log())
+        raise
+    capture = start_capture(item.config, cluster)
+    mark = item.get_closest_marker("limit")
+    signal.alarm(int((mark.args[0] if mark else LIMIT) * max(1, cluster.slow / 3)))
+    yield cluster
+    signal.alarm(300)
+    failed = getattr(item, "failed", False)
+    problems = []
+    try:
+        log = cluster.kernel_log()
+        allows = item.get_closest_marker("log_allows")
+        problems += log_gate.findings(log, allows.args[0] if allows else None)
+        if failed or problems:
+            cluster.spoil()
+            save(item, cluster, log, capture)
+        cluster.undo()
+    except (GuestGone, TimeoutError, OSError, AssertionError) as error:
+        problems.append(f"after the test: {error}")
+        cluster.spoil()
+    if cluster.spoilt:
+        # Now, so that what cannot be taken away is this test's failure.
+        try:
+            pool.drop()
+        except Exception as error:
+            problems.append(f"taking the cluster down: {error}")
+    signal.alarm(0)
+    if problems:
+        pytest.fail("\n".join(problems[:40]), pytrace=False)
+
+
+def start_capture(config, cluster):
+    if config.getoption("--no-capture") or cluster.mode != "ns":
+        return None
+    guest = cluster.guests[0]
+    guest.sh("pkill tcpdump; rm -f /tmp/capture.pcap", check=False)
+    return guest._spawn(
+        "exec ip netns exec switch tcpdump -i any -s 160 -Z root -U -w /tmp/capture.pcap"
+        f" -c {CAPTURED}",
+        None,
+    )
+
+
+def save(item, cluster, log, capture=None):
+    """What helps to understand a failure, in a directory of the test's name."""
+    directory = os.path.join(item.config.artefacts, item.name)
+    os.makedirs(directory, exist_ok=True)
+
+    def write(name, data):
+        with open(os.path.join(directory, name), "wb") as file:
+            file.write(data if isinstance(data, bytes) else data.encode())
+
+    write("kernel.log", log)
+    for guest in cluster.lab.guests:
+        write(f"console-{guest.spec.name}.log", guest.console())
+    if not all(guest.alive() for guest in cluster.lab.guests):
+        return
+    try:
+        for machine in [*cluster.nodes, cluster.client]:
+            text = [f"# {machine.name}"]
+            commands = ["ss -tnaeim", "nstat -as", "ip -s addr", "ip route", "tc -s qdisc"]
+            if machine is not cluster.client:
+                words = ("status", "stats", "connections", "set")
+                commands += [f"cluster_startup {word}" for word in words]
+            script = "; ".join(f"echo '## {c}'; {c} 2>&1 | head -c 60000" for c in commands)
+            text.append(machine.sh(script, check=False).stdout)
+            for kind, procs in (("cluster_startup", cluster.startup), ("server", cluster.server)):
+                proc = procs.get(cluster.nodes.index(machine) + 1) if machine.int else None
+                if proc:
+                    text.append(f"## output of {kind}\n{proc.stdout()}\n{proc.stderr()}")
+            write(f"{machine.name}.txt", "\n".join(text))
+        if capture:
+            capture.kill(2)
+            write("capture.pcap", cluster.guests[0].vm and cluster.client.get("/tmp/capture.pcap"))
+    except (GuestGone, TimeoutError, OSError, RuntimeError, AssertionError, json.JSONDecodeError) as e:
+        write("incomplete.txt", repr(e))
