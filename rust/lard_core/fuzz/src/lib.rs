@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One function for each thing that reads bytes from outside. Each takes any bytes at all, must not
+//! panic, and checks what has to hold whatever the bytes are. The fuzz targets call them with what
+//! the fuzzer makes up, `tests/corpus.rs` with the checked-in corpus and mutations of it.
+
+use lard_core::addr::{Addr, Endpoint, Tuple};
+use lard_core::classify::{self, Packet, Rule};
+use lard_core::http::{target, BadHead, BodyScanner, HeadParser, Scanned, Status};
+use lard_core::icmp;
+use lard_core::tcp::{cookie, reset_for, Config, Responder, Secret, Segment, SegmentOut};
+use lard_core::time::Instant;
+use lard_core::wire::{DecodeError, Framer, Header, Message, HEADER_LEN};
+
+/// A request head with what follows it. The first byte decides where the stream is cut.
+pub fn head_parser(data: &[u8]) {
+    let Some((cut, stream)) = data.split_first() else {
+        return;
+    };
+    let limit = 4_096;
+    let mut whole = HeadParser::new(limit);
+    let status = whole.feed(stream);
+    assert_eq!(status, whole.status());
+
+    let mut pieces = HeadParser::new(limit);
+    for piece in stream.chunks(usize::from(*cut).max(1)) {
+        pieces.feed(piece);
+    }
+    assert_eq!(pieces.status(), status, "the pieces matter");
+    assert_eq!(pieces.method_span(), whole.method_span());
+    assert_eq!(pieces.target_span(), whole.target_span());
+    assert_eq!(pieces.host_span(), whole.host_span());
+    assert_eq!(pieces.body(), whole.body());
+    assert_eq!(pieces.keep_alive(), whole.keep_alive());
+
+    let end = match status {
+        Status::Partial => {
+            assert!(stream.len() < limit);
+            return;
+        }
+        Status::Bad(bad) => {
+            assert!(bad.status() >= 400);
+            return;
+        }
+        Status::Complete(end) => end,
+    };
+    let (head, behind) = stream.split_at(end);
+    assert!(head.ends_with(b"\r\n\r\n"), "a head without an end");
+    assert!(!whole.method_span().is_empty());
+    assert!(!whole.target_span().is_empty());
+    // Every line feed has its carriage return, so no server sees other lines than we did.
+    let bare = |w: &[u8]| (w[0] == b'\r') != (w[1] == b'\n');
+    assert!(!head.windows(2).any(bare), "a bare line end");
+
+    match target::key(head, &whole) {
+        Ok(key) => {
+            let text = key.to_string();
+            assert!(text.is_ascii());
+            assert_eq!(key.hash([1, 2]), key.hash([1, 2]));
+        }
+        Err(bad) => assert!(matches!(
+            bad,
+            BadHead::Host | BadHead::Target | BadHead::HostMismatch
+        )),
+    }
+
+    let mut whole_body = BodyScanner::new(whole.body());
+    let scanned = whole_body.feed(behind);
+    let mut pieces = BodyScanner::new(whole.body());
+    let mut at = 0;
+    for piece in behind.chunks(usize::from(*cut).max(1)) {
+        match pieces.feed(piece) {
+            Scanned::Partial => at += piece.len(),
+            Scanned::Complete(n) => {
+                assert_eq!(scanned, Scanned::Complete(at + n));
+                return;
+            }
+            bad => {
+                assert_eq!(bad, scanned);
+                return;
+            }
+        }
+    }
+    // With nothing fed at all not even an empty body was seen to end.
+    assert!(scanned == Scanned::Partial || behind.is_empty());
+}
+
+/// A TCP header with options, or an ICMP error; what is made of it must be readable again.
+pub fn segment_parser(data: &[u8]) {
+    let _ = icmp::quoted_tuple(data);
+    let Ok(segment) = Segment::parse(data, data.len()) else {
+        return;
+    };
+    let header = usize::from(segment.header_len);
+    assert_eq!(header + segment.payload_len as usize, data.len());
+    assert_eq!(Segment::parse(&data[..header], data.len()), Ok(segment));
+
+    let tuple = Tuple::new(
+        Endpoint::new(Addr::from_v4([192, 0, 2, 1]), segment.src_port),
+        Endpoint::new(Addr::from_v4([198, 51, 100, 1]), segment.dst_port),
+    );
+    let emitted = |out: SegmentOut| {
+        let mut buf = [0; SegmentOut::MAX_LEN];
+        let len = out
+            .emit(&tuple, &mut buf)
+            .expect("the buffer is large enough");
+        // A segment of ours goes from the VIP, whose port can be anything a client asked for.
+        if segment.dst_port != 0 {
+            Segment::parse(&buf[..len], len).expect("we can read what we send");
+        }
+    };
+    let (config, secret) = (Config::default(), Secret::from_bytes([7; 16]));
+    let now = Instant::from_millis(1_000_000);
+    reset_for(&segment).map(emitted);
+    let _ = cookie::check(&config, &secret, &tuple, &segment, now);
+    if let Ok(out) = cookie::answer(&config, &secret, &tuple, &segment, now) {
+        emitted(out);
+    }
+    if let Ok((mut responder, out)) = Responder::open(&config, &secret, &tuple, &segment, None, now)
+    {
+        emitted(out);
+        // The same segment again, as a retransmission.
+        if let Some(out) = responder.on_segment(&config, &segment, now).send {
+            emitted(out);
+        }
+    }
+}
+
+/// Frames back to back, as a control connection delivers them.
+pub fn frames(data: &[u8]) {
+    let mut left = data;
+    while let Some((header, rest)) = left.split_first_chunk::<HEADER_LEN>() {
+        let Ok(header) = Header::decode(header) else {
+            break;
+        };
+        let Some((body, rest)) = rest.split_at_checked(header.length) else {
+            break;
+        };
+        let frame = &left[..HEADER_LEN + header.length];
+        if let Ok(message) = Message::decode(header, body) {
+            // What decodes has exactly one encoding.
+            assert_eq!(message.kind(), header.kind);
+            assert_eq!(message.frame_len(), frame.len());
+            let mut again = vec![0; frame.len()];
+            assert_eq!(message.encode(&mut again), Ok(frame.len()));
+            assert_eq!(again, frame);
+        }
+        left = rest;
+    }
+
+    let mut framer = Framer::new();
+    let mut left = data;
+    while let Some((piece, rest)) = left.split_at_checked(framer.need()) {
+        assert!(!piece.is_empty());
+        left = rest;
+        match framer.push(piece) {
+            Ok(Some(message)) => assert_eq!(message.frame_len(), HEADER_LEN + piece.len()),
+            Ok(None) => {}
+            Err(error) => {
+                let introduced = framer.is_introduced();
+                assert!(!introduced || !matches!(error, DecodeError::NotIntroduced(_)));
+                break;
+            }
+        }
+    }
+}
+
+/// A list of rules as an administrator types it. The last bytes serve as a packet.
+pub fn rules(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut rules = [Rule::default(); 8];
+    match classify::parse_rules(&text, &mut rules) {
+        Ok(n) => {
+            let rules = &rules[..n];
+            for rule in rules {
+                assert_eq!(rule.to_string().parse(), Ok(*rule), "{rule}");
+            }
+            let printed: String = rules.iter().map(|rule| format!("{rule}\n")).collect();
+            let mut again = [Rule::default(); 8];
+            assert_eq!(classify::parse_rules(&printed, &mut again), Ok(n));
+            assert_eq!(&again[..n], rules);
+
+            let mut end = [0; 34];
+            let len = data.len().min(end.len());
+            end[..len].copy_from_slice(&data[data.len() - len..]);
+            let mut packet = Packet {
+                iface: &data[..data.len().min(15)],
+                src: Addr(end[..16].try_into().expect("16 bytes")),
+                dst: Addr(end[16..32].try_into().expect("16 bytes")),
+                dport: u16::from_be_bytes([end[32], end[33]]),
+                dst_is_local: false,
+            };
+            let remote = classify::first_match(rules, &packet);
+            packet.dst_is_local = true;
+            let local = classify::first_match(rules, &packet);
+            assert!(remote == local || classify::needs_local(rules));
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
