@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Shared by the set-up scripts: the cache, progress and failure messages, package sources.
 # Sourced, never run. A caller gets: $LARD_CACHE, $TOP, say, die, step, locked, need_packages,
-# archive_sources, private_apt, newest_release.
+# archive_sources, private_apt, newest_release, make_suite_tree, key_of.
 
 set -euo pipefail
 shopt -s inherit_errexit
@@ -166,3 +166,27 @@ series_of() { sed 's/^\([0-9]*\.[0-9]*\).*/\1/' <<<"$1"; }
 
 # key_of WORDS...: a short name for content.
 key_of() { printf '%s\n' "$@" | sha256sum | cut -c 1-12; }
+
+# make_suite_tree DIRECTORY WHAT PACKAGE...: a tree of the suite with these packages and what they
+# depend on. Called under a lock.
+make_suite_tree() {
+	local tree=$1 what=$2 packages
+	shift 2
+	[ ! -e "$tree/.complete" ] || return 0
+	need_root
+	need_packages mmdebstrap debian-archive-keyring
+	packages=$(IFS=,; echo "$*")
+	rm -rf --one-file-system "$tree.new"
+	archive_sources >"$tree.list"
+	step "make the $SUITE tree $what" \
+		"check the archive in $tree.list, or set LARD_MIRROR; then run it again" \
+		mmdebstrap --variant=essential --mode=root --format=directory \
+		--aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "3"' \
+		--dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' \
+		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+		--include="$packages" "$SUITE" "$tree.new" "$tree.list"
+	rm -f "$tree.list"
+	touch "$tree.new/.complete"
+	rm -rf --one-file-system "$tree"
+	mv "$tree.new" "$tree"
+}
