@@ -17,8 +17,6 @@ struct LardModule;
 
 impl kernel::Module for LardModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        pr_info!("loaded {}\n", lard_core::addr::Addr::from_v4([1,2,3,4]).to_v4().is_some());
-        if false { kernel_net::x(); }
         Ok(Self)
     }
 }

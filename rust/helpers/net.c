@@ -1,13 +1,94 @@
 // SPDX-License-Identifier: GPL-2.0
 
-/* Network namespaces and devices. */
+/* Network namespaces, devices and routes. */
 
+#include <linux/inetdevice.h>
+#include <linux/mutex.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter_ipv4.h>
+#include <linux/rtnetlink.h>
+#include <linux/workqueue.h>
+#include <net/dst_cache.h>
+#include <net/ip.h>
 #include <net/net_namespace.h>
 #include <net/netns/generic.h>
+#include <net/route.h>
+
+static DEFINE_MUTEX(lard_pernet_mutex);
+
+void lard_pernet_lock(void)
+{
+	mutex_lock(&lard_pernet_mutex);
+}
+
+void lard_pernet_unlock(void)
+{
+	mutex_unlock(&lard_pernet_mutex);
+}
 
 void *lard_net_generic(const struct net *net, unsigned int id)
 {
 	return net_generic(net, id);
+}
+
+void lard_net_init_delayed_work(struct delayed_work *work, work_func_t func)
+{
+	INIT_DELAYED_WORK(work, func);
+}
+
+bool lard_net_schedule_delayed_work(struct delayed_work *work, unsigned int ms)
+{
+	return schedule_delayed_work(work, msecs_to_jiffies(ms));
+}
+
+struct net_device *lard_net_dev_by_name_rcu(struct net *net, const char *name)
+{
+	return dev_get_by_name_rcu(net, name);
+}
+
+struct net_device *lard_net_dev_get(struct net *net, int ifindex)
+{
+	return dev_get_by_index(net, ifindex);
+}
+
+void lard_net_dev_put(struct net_device *dev)
+{
+	dev_put(dev);
+}
+
+const char *lard_net_dev_name(const struct net_device *dev)
+{
+	return dev->name;
+}
+
+void lard_net_rtnl_lock(void)
+{
+	rtnl_lock();
+}
+
+void lard_net_rtnl_unlock(void)
+{
+	rtnl_unlock();
+}
+
+int lard_route_genid(const struct net *net)
+{
+	return rt_genid_ipv4(net);
+}
+
+struct rtable *lard_route_output(struct net *net, __be32 daddr, __be32 saddr, u8 flags)
+{
+	struct flowi4 fl4 = {
+		.daddr = daddr,
+		.saddr = saddr,
+		.flowi4_flags = flags,
+		.flowi4_proto = IPPROTO_TCP,
+	};
+
+	return ip_route_output_key(net, &fl4);
+}
+
+int lard_route_hoplimit(const struct rtable *rt)
+{
+	return ip4_dst_hoplimit(&rt->dst);
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-/* Locks that softirqs share with processes. */
+/* Locks and counters that softirqs share with processes; module references. */
 
+#include <linux/bottom_half.h>
+#include <linux/module.h>
+#include <linux/percpu.h>
 #include <linux/spinlock.h>
 
 void lard_sync_spin_lock_bh(spinlock_t *lock)
@@ -12,4 +15,44 @@ void lard_sync_spin_lock_bh(spinlock_t *lock)
 void lard_sync_spin_unlock_bh(spinlock_t *lock)
 {
 	spin_unlock_bh(lock);
+}
+
+void lard_sync_bh_disable(void)
+{
+	local_bh_disable();
+}
+
+void lard_sync_bh_enable(void)
+{
+	local_bh_enable();
+}
+
+u64 __percpu *lard_sync_percpu_alloc(size_t bytes)
+{
+	return __alloc_percpu(bytes, sizeof(u64));
+}
+
+void lard_sync_percpu_add(u64 __percpu *base, size_t index, u64 n)
+{
+	this_cpu_add(base[index], n);
+}
+
+u64 *lard_sync_percpu_ptr(u64 __percpu *base, unsigned int cpu)
+{
+	return per_cpu_ptr(base, cpu);
+}
+
+unsigned int lard_sync_next_cpu(int cpu)
+{
+	return cpumask_next(cpu, cpu_possible_mask);
+}
+
+unsigned int lard_sync_nr_cpu_ids(void)
+{
+	return nr_cpu_ids;
+}
+
+struct module *lard_sync_this_module(void)
+{
+	return THIS_MODULE;
 }

@@ -1,12 +1,46 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Safe Rust over the kernel's networking, as far as the `kernel` crate does not cover it.
+//!
+//! This crate knows the kernel and nothing of LARD. All unsafe code of the module is here, and what
+//! it offers upwards cannot be misused: a [`net::Net`] is only ever borrowed, an [`skb::Skb`] is
+//! owned, a registration ends with its value.
+//!
+//! # Layout
+//!
+//! * [`sync`], [`counters`], [`time`], [`random`], [`hash`] – locks that softirqs share with processes,
+//!   references to the module, per-CPU counters, clocks;
+//! * [`net`], [`pernet`] – namespaces, the state a module keeps in each, the hooks it has there;
+//! * [`skb`], [`route`], [`segment`] – packets that arrive, where they go, packets of our own;
+//! * [`inject`], [`child`] – making a listener accept a connection that was opened elsewhere, and
+//!   learning when it is over;
+//! * [`family`] – the address family whose sockets are native TCP sockets;
+//! * [`kthread`], [`control_socket`], [`genl`] – threads, the sockets they own, and generic netlink;
+//! * [`sysfs`], [`procfs`] – a directory and tables in every namespace.
+//!
+//! # Locking
+//!
+//! Every lock here is a leaf: no callback into the module is made with one held, but for what a
+//! function says of itself.
 
 #[path = "../bindings/bindings.rs"]
 mod bindings;
 
-/// x
-pub fn x() -> usize {
-    // SAFETY: test
-    unsafe { bindings::lard_net_generic(core::ptr::null(), 0) as usize }
-}
+pub mod child;
+pub mod control_socket;
+pub mod counters;
+pub mod family;
+pub mod genl;
+pub mod hash;
+pub mod inject;
+pub mod kthread;
+pub mod net;
+pub mod pernet;
+pub mod procfs;
+pub mod random;
+pub mod route;
+pub mod segment;
+pub mod skb;
+pub mod sync;
+pub mod sysfs;
+pub mod time;

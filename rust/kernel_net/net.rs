@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Network namespaces.
+//!
+//! C header: [`include/net/net_namespace.h`](srctree/include/net/net_namespace.h)
+
+use crate::bindings;
+use crate::sync::BhDisabled;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::prelude::*;
+use kernel::sync::{rcu, Arc};
+use kernel::types::Opaque;
+
+/// Length of an interface name's buffer, with its NUL.
+pub const IFNAMSIZ: usize = 16;
+
+/// A network namespace that is alive.
+///
+/// Only ever borrowed: from a callback that the namespace makes, or inside [`NetCell::with`].
+#[repr(transparent)]
+pub struct Net(Opaque<bindings::net>);
+
+// SAFETY: A namespace is shared by everybody in it; what is called here locks for itself.
+unsafe impl Sync for Net {}
+
+/// What kind of address an IPv4 address is to a namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AddrType {
+    /// One of its own.
+    Local,
+    /// Somebody's.
+    Unicast,
+    /// A broadcast address of one of its links.
+    Broadcast,
+    /// A multicast group.
+    Multicast,
+    /// Unroutable, blackholed, prohibited.
+    Other,
+}
+
+/// The settings of a namespace's TCP that decide what can be handed over to it.
+#[derive(Clone, Copy, Debug)]
+pub struct TcpSysctls {
+    /// `tcp_syncookies` is not 0.
+    pub syncookies: bool,
+    /// `tcp_window_scaling`.
+    pub window_scaling: bool,
+    /// `tcp_sack`.
+    pub sack: bool,
+    /// `tcp_timestamps` is not 0.
+    pub timestamps: bool,
+    /// `tcp_rmem`, the default.
+    pub rmem_default: u32,
+    /// `tcp_rmem`, the maximum.
+    pub rmem_max: u32,
+}
+
+impl Net {
+    /// Borrows a namespace from C.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is a namespace that stays alive for `'a`.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::net) -> &'a Self {
+        // SAFETY: As the caller says; the type is transparent.
+        unsafe { &*ptr.cast::<Self>() }
+    }
+
+    /// Borrows a namespace from the `kernel` crate's view of it.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is a namespace that stays alive for `'a`.
+    pub unsafe fn from_kernel<'a>(ptr: *mut kernel::bindings::net) -> &'a Self {
+        // SAFETY: As the caller says; both bindings describe the same C structure.
+        unsafe { Self::from_raw(ptr.cast()) }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut bindings::net {
+        self.0.get()
+    }
+
+    /// A number that no other namespace has had since boot.
+    pub fn cookie(&self) -> u64 {
+        // SAFETY: The namespace is alive; the field never changes.
+        unsafe { (*self.as_ptr()).net_cookie }
+    }
+
+    /// Is this the same namespace?
+    pub fn same_as(&self, other: &Net) -> bool {
+        core::ptr::eq(self.as_ptr(), other.as_ptr())
+    }
+
+    /// What kind of address `addr` is here.
+    pub fn addr_type(&self, addr: [u8; 4]) -> AddrType {
+        // SAFETY: The namespace is alive; the function holds RCU itself.
+        match unsafe { bindings::inet_addr_type(self.as_ptr(), u32::from_ne_bytes(addr)) } {
+            // The numbers of enum rtn_type, which are user API.
+            1 => AddrType::Unicast,
+            2 => AddrType::Local,
+            3 => AddrType::Broadcast,
+            5 => AddrType::Multicast,
+            _ => AddrType::Other,
+        }
+    }
+
+    /// Is `addr` one of this namespace's own?
+    pub fn addr_is_local(&self, addr: [u8; 4]) -> bool {
+        self.addr_type(addr) == AddrType::Local
+    }
+
+    /// The name of an interface; returns its length.
+    pub fn ifname(&self, ifindex: u32, name: &mut [u8; IFNAMSIZ]) -> Option<usize> {
+        let _rcu = rcu::read_lock();
+        // SAFETY: RCU is held until after the device was read.
+        unsafe {
+            let dev = bindings::dev_get_by_index_rcu(self.as_ptr(), i32::try_from(ifindex).ok()?);
+            copy_name(dev, name)
+        }
+    }
+
+    /// The number of the interface with this name.
+    pub fn ifindex(&self, name: &[u8]) -> Option<u32> {
+        let mut buf = [0u8; IFNAMSIZ];
+        buf.get_mut(..name.len())?.copy_from_slice(name);
+        if buf.last() != Some(&0) {
+            return None;
+        }
+        let _rcu = rcu::read_lock();
+        // SAFETY: The name ends with NUL; RCU is held until after the device was read.
+        unsafe {
+            let dev = bindings::lard_net_dev_by_name_rcu(self.as_ptr(), buf.as_ptr().cast());
+            if dev.is_null() {
+                return None;
+            }
+            u32::try_from((*dev).ifindex).ok()
+        }
+    }
+
+    /// Stops the interface from merging packets in a way that cannot be undone when they are
+    /// forwarded. May sleep.
+    pub fn disable_lro(&self, ifindex: u32) {
+        let Ok(ifindex) = i32::try_from(ifindex) else {
+            return;
+        };
+        // SAFETY: Process context; the device is held while it is used, under the lock it wants.
+        unsafe {
+            let dev = bindings::lard_net_dev_get(self.as_ptr(), ifindex);
+            if !dev.is_null() {
+                bindings::lard_net_rtnl_lock();
+                bindings::dev_disable_lro(dev);
+                bindings::lard_net_rtnl_unlock();
+                bindings::lard_net_dev_put(dev);
+            }
+        }
+    }
+
+    /// The settings of this namespace's TCP.
+    pub fn options(&self) -> TcpSysctls {
+        let net = self.as_ptr();
+        // SAFETY: The namespace is alive; the fields may change any time, and are read whole.
+        unsafe {
+            let ipv4 = &raw const (*net).ipv4;
+            let rmem = (&raw const (*ipv4).sysctl_tcp_rmem).read_volatile();
+            TcpSysctls {
+                syncookies: (&raw const (*ipv4).sysctl_tcp_syncookies).read_volatile() != 0,
+                window_scaling: (&raw const (*ipv4).sysctl_tcp_window_scaling).read_volatile() != 0,
+                sack: (&raw const (*ipv4).sysctl_tcp_sack).read_volatile() != 0,
+                timestamps: (&raw const (*ipv4).sysctl_tcp_timestamps).read_volatile() != 0,
+                rmem_default: u32::try_from(rmem[1]).unwrap_or(0),
+                rmem_max: u32::try_from(rmem[2]).unwrap_or(0),
+            }
+        }
+    }
+}
+
+/// Copies a device's name; returns its length.
+///
+/// # Safety
+///
+/// `dev` is null, or a device that stays for the call.
+pub(crate) unsafe fn copy_name(
+    dev: *const bindings::net_device,
+    name: &mut [u8; IFNAMSIZ],
+) -> Option<usize> {
+    if dev.is_null() {
+        return None;
+    }
+    // SAFETY: As the caller says. A rename at the same time gives a mixture of two names, which
+    // matches neither; the buffer is as long as the field.
+    let raw = unsafe {
+        bindings::lard_net_dev_name(dev)
+            .cast::<[u8; IFNAMSIZ]>()
+            .read_volatile()
+    };
+    let mut len = 0;
+    for (to, from) in name.iter_mut().zip(raw) {
+        *to = from;
+        if *to == 0 {
+            break;
+        }
+        len += 1;
+    }
+    Some(len)
+}
+
+/// The way from a namespace's state back to the namespace, for as long as that exists.
+#[derive(Clone)]
+pub struct NetCell(Arc<AtomicPtr<bindings::net>>);
+
+impl NetCell {
+    pub(crate) fn new(net: &Net) -> Result<Self> {
+        Ok(Self(Arc::new(AtomicPtr::new(net.as_ptr()), GFP_KERNEL)?))
+    }
+
+    /// Calls `f` with the namespace, or not at all when it is going away.
+    ///
+    /// RCU is held and softirqs are off meanwhile, as injection and routing want it: `f` cannot
+    /// sleep.
+    pub fn with<R>(&self, f: impl FnOnce(&Net) -> R) -> Option<R> {
+        let _bh = BhDisabled::new();
+        let _rcu = rcu::read_lock();
+        let net = self.0.load(Ordering::Acquire);
+        if net.is_null() {
+            return None;
+        }
+        // SAFETY: `clear` was not called before this RCU section began, and the namespace waits
+        // for a grace period after it.
+        Some(f(unsafe { Net::from_raw(net) }))
+    }
+
+    /// Ends the way; the caller waits for a grace period before the namespace goes.
+    pub(crate) fn clear(&self) {
+        self.0.store(core::ptr::null_mut(), Ordering::Release);
+    }
+}

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Packets that have arrived: looking at them, keeping them, sending them on, passing them up.
+//!
+//! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
+
+use crate::bindings;
+use crate::net::{copy_name, Net, IFNAMSIZ};
+use crate::pernet;
+use crate::route::{Error, RouteCache};
+use core::ffi::c_void;
+use core::ptr::NonNull;
+
+/// Bytes of an IPv4 header without options.
+pub(crate) const IP_LEN: usize = 20;
+/// Where a TCP header has its checksum.
+const TCP_CHECK: usize = 16;
+/// Where a TCP header has its urgent pointer.
+const TCP_URGENT: usize = 18;
+/// Where a TCP header has its flags, and which of them is URG.
+const TCP_FLAGS: usize = 13;
+const URG: u8 = 0x20;
+
+const NF_INET_PRE_ROUTING: u32 = 0;
+const IPPROTO_TCP: u8 = 6;
+
+/// What becomes of a packet in the hook.
+pub enum Verdict {
+    /// It goes on through the regular stack.
+    Accept(Skb),
+    /// It ends here.
+    Drop(Skb),
+    /// It was sent, or is being kept.
+    Stolen,
+}
+
+/// A connection as the packets that reach a server name it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flow {
+    /// The client's address.
+    pub client: [u8; 4],
+    /// The client's port.
+    pub client_port: u16,
+    /// The address that the client asked for.
+    pub server: [u8; 4],
+    /// The port that the client asked for.
+    pub server_port: u16,
+}
+
+/// A packet of ours. Dropping it frees it.
+///
+/// # Invariants
+///
+/// The buffer is owned, and its data begins at the IP header.
+pub struct Skb(NonNull<bindings::sk_buff>);
+
+// SAFETY: A buffer belongs to one owner, whichever context that is in.
+unsafe impl Send for Skb {}
+
+impl Skb {
+    /// # Safety
+    ///
+    /// The caller owns the packet, whose data begins at its IP header.
+    pub(crate) unsafe fn from_raw(skb: NonNull<bindings::sk_buff>) -> Self {
+        // INVARIANT: As the caller says.
+        Self(skb)
+    }
+
+    /// Gives the packet up to whoever gets the pointer.
+    pub(crate) fn into_raw(self) -> *mut bindings::sk_buff {
+        let raw = self.0.as_ptr();
+        core::mem::forget(self);
+        raw
+    }
+
+    fn raw(&self) -> *mut bindings::sk_buff {
+        self.0.as_ptr()
+    }
+
+    /// Bytes from the IP header on. The header's own length field is not used: it is zero in very
+    /// large merged packets.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        // SAFETY: The buffer is owned.
+        unsafe { (*self.raw()).len as usize }
+    }
+
+    /// The first `n` bytes in one piece, or `None` if the packet is shorter (or memory is).
+    pub fn pull(&mut self, n: usize) -> Option<&[u8]> {
+        let want = u32::try_from(n).ok()?;
+        // SAFETY: The buffer is owned; after the call that many bytes are linear.
+        unsafe {
+            bindings::lard_skb_may_pull(self.raw(), want)
+                .then(|| core::slice::from_raw_parts((*self.raw()).data, n))
+        }
+    }
+
+    /// Copies bytes from `offset` on; `false` if the packet does not have that many.
+    pub fn copy(&self, offset: usize, to: &mut [u8]) -> bool {
+        let (Ok(offset), Ok(len)) = (i32::try_from(offset), i32::try_from(to.len())) else {
+            return false;
+        };
+        // SAFETY: The buffer is owned; the function checks the range against it.
+        unsafe { bindings::skb_copy_bits(self.raw(), offset, to.as_mut_ptr().cast(), len) == 0 }
+    }
+
+    /// The number of the interface it came in by.
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: The buffer is owned.
+        u32::try_from(unsafe { bindings::lard_skb_iif(self.raw()) }).unwrap_or(0)
+    }
+
+    /// The name of the interface it came in by; returns its length. Only in the hook.
+    pub fn ifname(&self, name: &mut [u8; IFNAMSIZ]) -> usize {
+        // SAFETY: The device is null or stays while the hook runs.
+        unsafe { copy_name(bindings::lard_skb_dev(self.raw()), name) }.unwrap_or(0)
+    }
+
+    /// Was it addressed to this machine's link address?
+    pub fn is_for_us(&self) -> bool {
+        // SAFETY: The buffer is owned.
+        unsafe { bindings::lard_skb_is_host(self.raw()) }
+    }
+
+    /// Is this a bridge's call of the hook for a frame that passes through?
+    pub fn is_bridged(&self) -> bool {
+        // SAFETY: The buffer is owned.
+        unsafe { bindings::lard_skb_is_bridged(self.raw()) }
+    }
+
+    /// Will the hook be called again for it, by the VRF device above the one it came in by? Only
+    /// in the hook.
+    pub fn is_vrf_pass(&self) -> bool {
+        // SAFETY: In the hook a packet has its device.
+        unsafe { bindings::lard_skb_is_l3_slave(self.raw()) }
+    }
+
+    /// Did this machine send it to itself? Only in the hook.
+    pub fn is_lo(&self) -> bool {
+        // SAFETY: In the hook a packet has its device.
+        unsafe { bindings::lard_skb_is_loopback(self.raw()) }
+    }
+
+    /// Is the checksum of the TCP segment at `offset` right? Only in the hook.
+    pub fn tcp_checksum_ok(&mut self, offset: usize) -> bool {
+        let Ok(offset) = u32::try_from(offset) else {
+            return false;
+        };
+        // SAFETY: The buffer is owned, and has its network header set.
+        unsafe {
+            bindings::nf_ip_checksum(self.raw(), NF_INET_PRE_ROUTING, offset, IPPROTO_TCP) == 0
+        }
+    }
+
+    /// Hides it from connection tracking, which never sees the other direction.
+    pub fn untrack(&mut self) {
+        // SAFETY: The buffer is owned.
+        unsafe { bindings::lard_skb_untrack(self.raw()) };
+    }
+
+    /// Makes urgent data plain data: the server would skip the urgent byte, the parser does not.
+    /// `false` if the packet cannot be changed.
+    pub fn strip_urg(&mut self, tcp_offset: usize) -> bool {
+        let Some(end) = tcp_offset.checked_add(IP_LEN) else {
+            return false;
+        };
+        let Ok(writable) = u32::try_from(end) else {
+            return false;
+        };
+        // SAFETY: The buffer is owned; after the call the headers are linear and not shared.
+        if unsafe { bindings::skb_ensure_writable(self.raw(), writable) } != 0 {
+            return false;
+        }
+        // SAFETY: `end` bytes are linear and belong to this packet alone; the replacements are
+        // told to the checksum field, which is one of them.
+        unsafe {
+            let tcp = (*self.raw()).data.add(tcp_offset);
+            let check = tcp.add(TCP_CHECK);
+            let urgent = u16::from_ne_bytes([*tcp.add(TCP_URGENT), *tcp.add(TCP_URGENT + 1)]);
+            let before = u16::from_ne_bytes([*tcp.add(TCP_FLAGS - 1), *tcp.add(TCP_FLAGS)]);
+            *tcp.add(TCP_FLAGS) &= !URG;
+            let after = u16::from_ne_bytes([*tcp.add(TCP_FLAGS - 1), *tcp.add(TCP_FLAGS)]);
+            *tcp.add(TCP_URGENT) = 0;
+            *tcp.add(TCP_URGENT + 1) = 0;
+            bindings::lard_skb_csum_replace2(self.raw(), check, before, after);
+            bindings::lard_skb_csum_replace2(self.raw(), check, urgent, 0);
+        }
+        true
+    }
+
+    /// Makes it fit to be kept beyond the hook: it no longer names a device or a route that it does
+    /// not hold.
+    pub fn park(self) -> Self {
+        // SAFETY: The buffer is owned.
+        unsafe {
+            bindings::lard_skb_dst_drop(self.raw());
+            bindings::lard_skb_orphan(self.raw());
+            bindings::lard_skb_set_dev(self.raw(), core::ptr::null_mut());
+        }
+        self
+    }
+
+    /// Sends it to a back-end: one hop further, otherwise as it came.
+    ///
+    /// # Context
+    ///
+    /// Softirqs off.
+    pub fn forward(self, net: &Net, cache: &RouteCache) -> Result<(), Error> {
+        // SAFETY: The buffer is owned; after the call the header is linear and not shared.
+        unsafe {
+            if bindings::skb_ensure_writable(self.raw(), IP_LEN as u32) != 0 {
+                return Err(Error::NoMemory);
+            }
+            // The time to live is the ninth byte of the header.
+            if *(*self.raw()).data.add(8) <= 1 {
+                return Err(Error::Ttl);
+            }
+        }
+        let route = cache.get(net)?;
+        // SAFETY: The buffer is owned and its header may be changed; the reference of the route
+        // goes to the packet, and the packet to the stack.
+        unsafe {
+            bindings::lard_skb_decrease_ttl(self.raw());
+            bindings::lard_skb_make_forwardable(self.raw());
+            bindings::lard_skb_untrack(self.raw());
+            bindings::lard_skb_dst_drop(self.raw());
+            bindings::lard_skb_dst_set(self.raw(), route.into_raw());
+            bindings::ip_local_out(net.as_ptr(), core::ptr::null_mut(), self.into_raw());
+        }
+        Ok(())
+    }
+
+    /// Passes it up to the socket of an established connection, TIME_WAIT included, whatever the
+    /// routes say; gives it back when there is none. Only in the hook.
+    pub fn deliver_established(mut self, net: &Net, flow: &Flow) -> Result<Verdict, Skb> {
+        // SAFETY: RCU is held in the hook; the packet has its device; the reference that the lookup
+        // returns goes to the packet, whose destructor gives it back.
+        unsafe {
+            let dev = bindings::lard_skb_dev(self.raw());
+            let sk = bindings::__inet_lookup_established(
+                net.as_ptr(),
+                u32::from_ne_bytes(flow.client),
+                flow.client_port.to_be(),
+                u32::from_ne_bytes(flow.server),
+                flow.server_port,
+                (*dev).ifindex,
+                0,
+            );
+            if sk.is_null() {
+                return Err(self);
+            }
+            let Some(route) = pernet::local_route(net) else {
+                bindings::sock_gen_put(sk);
+                return Err(self);
+            };
+            self.untrack();
+            bindings::lard_skb_orphan(self.raw());
+            bindings::lard_skb_own(self.raw(), sk, Some(bindings::sock_edemux));
+            bindings::lard_skb_dst_drop(self.raw());
+            bindings::lard_skb_dst_set_noref(self.raw(), route.as_ptr());
+        }
+        Ok(Verdict::Accept(self))
+    }
+
+    /// Passes it up as if its destination were an address of this node: an ICMP error about a
+    /// connection that was handed over. Only in the hook.
+    pub fn deliver_local(mut self, net: &Net) -> Verdict {
+        let Some(route) = pernet::local_route(net) else {
+            return Verdict::Drop(self);
+        };
+        self.untrack();
+        // SAFETY: The buffer is owned, and RCU is held until it was dealt with.
+        unsafe {
+            bindings::lard_skb_dst_drop(self.raw());
+            bindings::lard_skb_dst_set_noref(self.raw(), route.as_ptr());
+        }
+        Verdict::Accept(self)
+    }
+}
+
+impl Drop for Skb {
+    fn drop(&mut self) {
+        // SAFETY: The buffer is owned.
+        unsafe { bindings::lard_skb_free(self.raw()) };
+    }
+}
+
+/// Appends `bytes` to the linear part.
+///
+/// # Safety
+///
+/// `skb` has that much room behind its linear data.
+pub(crate) unsafe fn append(skb: *mut bindings::sk_buff, bytes: &[u8]) {
+    // SAFETY: As the caller says; the length of a slice in the linear part fits.
+    unsafe {
+        let to: *mut c_void = bindings::skb_put(skb, bytes.len() as u32);
+        core::ptr::copy_nonoverlapping(bytes.as_ptr(), to.cast::<u8>(), bytes.len());
+    }
+}
