@@ -13,7 +13,6 @@
 
 #![forbid(unsafe_code)]
 
-use kernel::alloc::flags::GFP_ATOMIC;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel_net::net::Net;
@@ -46,20 +45,34 @@ impl Forward {
         }
     }
 
-    /// The way to `node`, whose internal address is `addr`. `None` without memory or for a number
-    /// that no node has. Any context but hard irq.
-    pub(crate) fn back_end(&self, node: NodeId, addr: Addr, local: bool) -> Option<Arc<BackEnd>> {
-        let addr = addr.to_v4()?;
-        let mut all = self.back_ends.lock();
-        let place = all.get_mut(usize::from(node.0).checked_sub(1)?)?;
-        // A node that joined again may have another address.
-        if let Some(known) = place.as_ref().filter(|b| b.addr == addr) {
-            return Some(known.clone());
-        }
-        let route = (!local).then(|| RouteCache::new(addr));
-        let fresh = Arc::new(BackEnd { node, addr, route }, GFP_ATOMIC).ok()?;
-        *place = Some(fresh.clone());
-        Some(fresh)
+    /// Learns that `node` is reached at `addr`, or is this node itself. May sleep.
+    pub(crate) fn learn(&self, node: NodeId, addr: Addr, local: bool) -> Result {
+        let addr = addr.to_v4().ok_or(EAFNOSUPPORT)?;
+        let route = match local {
+            true => None,
+            false => Some(RouteCache::new(addr)?),
+        };
+        let fresh = Arc::new(BackEnd { node, addr, route }, GFP_KERNEL)?;
+        let old = {
+            let mut all = self.back_ends.lock();
+            let place = usize::from(node.0)
+                .checked_sub(1)
+                .and_then(|i| all.get_mut(i));
+            let place = place.ok_or(EINVAL)?;
+            match place {
+                // Routes that are in use are better than new ones.
+                Some(known) if known.addr == addr && known.route.is_none() == local => Some(fresh),
+                _ => place.replace(fresh),
+            }
+        };
+        drop(old);
+        Ok(())
+    }
+
+    /// The way to `node`, if it has ever been learnt. Any context but hard irq.
+    pub(crate) fn back_end(&self, node: NodeId) -> Option<Arc<BackEnd>> {
+        let all = self.back_ends.lock();
+        all.get(usize::from(node.0).checked_sub(1)?)?.clone()
     }
 }
 

@@ -23,7 +23,7 @@
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{Arc, SetOnce};
-use kernel_net::net::Net;
+use kernel_net::net::{AddrType, Net};
 use kernel_net::segment;
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
@@ -271,7 +271,7 @@ impl FrontEnd {
         if !source.is_valid_source()
             || source
                 .to_v4()
-                .is_none_or(|a| !net.addr_type(a).is_unicast())
+                .is_none_or(|a| net.addr_type(a) != AddrType::Unicast)
         {
             return refuse(Counter::MartianSource, skb);
         }

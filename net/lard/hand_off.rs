@@ -120,9 +120,7 @@ impl FrontEnd {
             return Attempt::Settled;
         };
         let local = to == node.id();
-        let back_end = node
-            .address_of(to)
-            .and_then(|a| node.forward.back_end(to, a, local));
+        let back_end = node.forward.back_end(to);
         let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
             return Attempt::Settled;
         };
@@ -136,7 +134,9 @@ impl FrontEnd {
             self.unassign(node, conn, to, chosen);
             return Attempt::Settled;
         };
-        let (Some(back_end), Some(snapshot)) = (back_end, open.snapshot(now())) else {
+        let (Some(back_end), Some(snapshot)) =
+            (back_end, self.with_context(node, |cx| open.snapshot(cx)))
+        else {
             let again = open.refused(to);
             drop(bucket);
             self.unassign(node, conn, to, chosen);

@@ -118,7 +118,7 @@ impl Open {
     ) -> Self {
         Self {
             responder,
-            parser: HeadParser::new(config.head_limit),
+            parser: HeadParser::new(config.head_limit as usize),
             head: KVec::new(),
             head_held,
             half_open,
@@ -148,7 +148,7 @@ impl Open {
 
     /// The time [`Open::deadline`] named has come.
     pub(crate) fn on_timer(&mut self, cx: &Context<'_>) -> Step {
-        let output = self.responder.on_timer(cx.config, cx.now);
+        let output = self.responder.on_timer(cx.now);
         self.run(cx, output, None)
     }
 
@@ -156,7 +156,7 @@ impl Open {
     pub(crate) fn fail(&mut self, cx: &Context<'_>, status: Status) -> Step {
         self.stage = Stage::Replying;
         self.parked = KVec::new();
-        let output = self.responder.fail(cx.config, status, cx.now);
+        let output = self.responder.fail(status, cx.now);
         self.run(cx, output, None)
     }
 
@@ -176,8 +176,8 @@ impl Open {
     }
 
     /// The state to hand over; `None` before the head is complete.
-    pub(crate) fn snapshot(&mut self, now: Instant) -> Option<Snapshot> {
-        self.responder.snapshot(now)
+    pub(crate) fn snapshot(&mut self, cx: &Context<'_>) -> Option<Snapshot> {
+        self.responder.snapshot(cx.config, cx.now)
     }
 
     /// `by` cannot take the connection. Returns whether another node may be tried.
@@ -250,8 +250,9 @@ impl Open {
         accepted: &Accepted,
     ) -> Option<Head> {
         let start = self.head.len();
-        let end = start.checked_add(accepted.len())?;
-        if !self.head_held.grow(accepted.len()) {
+        let len = accepted.len() as usize;
+        let end = start.checked_add(len)?;
+        if !self.head_held.grow(len) {
             cx.stats.inc(Counter::HeadMemory);
             return None;
         }
@@ -260,7 +261,7 @@ impl Open {
             return None;
         }
         let new = self.head.get_mut(start..)?;
-        if !skb.copy(payload_at.checked_add(accepted.offset())?, new) {
+        if !skb.copy(payload_at.checked_add(accepted.offset() as usize)?, new) {
             // The length was checked against the packet; keep the buffer as the responder sees it.
             self.head.truncate(start);
             return None;

@@ -138,6 +138,12 @@ impl Segment {
         self.flags.contains(Flags::RST)
     }
 
+    /// Does the urgent pointer mean something?
+    #[inline]
+    pub const fn is_urgent(&self) -> bool {
+        self.flags.contains(Flags::URG)
+    }
+
     /// Does this segment end the client's stream?
     #[inline]
     pub const fn is_fin(&self) -> bool {
