@@ -95,11 +95,18 @@ def on_client(function):
     return test
 
 
+def set_everywhere(cluster, **params):
+    """Parameters of all nodes, with `_` for `-`, until the end of the test."""
+    for number in cluster.layout.members():
+        for name, value in params.items():
+            cluster.set(number, name.replace("_", "-"), value)
+
+
 def totals(cluster):
     """Every counter, summed over the nodes."""
     sums = {}
-    for machine in cluster.nodes:
-        for name, value in cluster.stats(cluster.nodes.index(machine) + 1).items():
+    for number in cluster.layout.members():
+        for name, value in cluster.stats(number).items():
             sums[name] = sums.get(name, 0) + value
     return sums
 

@@ -2,7 +2,7 @@
 """Clients that leave: by FIN, by RST, or without a word, at every stage. Nothing stays behind."""
 
 import pytest
-from support import counted, run
+from support import counted, run, set_everywhere
 
 STAGES = ("syn", "handshake", "inside-head", "request", "inside-answer", "after-answer")
 WAYS = ("fin", "reset", "silence")
@@ -42,15 +42,14 @@ def leave(host, stage, way, count):
 
 def hurry(cluster):
     """Times so short that the end of everything can be waited for."""
+    set_everywhere(
+        cluster,
+        half_open_timeout_ms=3000,
+        head_timeout_ms=3000,
+        idle_timeout_ms=3000,
+        time_wait_ms=2000,
+    )
     for machine in cluster.nodes:
-        number = cluster.nodes.index(machine) + 1
-        for name, value in (
-            ("half-open-timeout-ms", 3000),
-            ("head-timeout-ms", 3000),
-            ("idle-timeout-ms", 3000),
-            ("time-wait-ms", 2000),
-        ):
-            cluster.set(number, name, value)
         # How long the back-end's kernel sends to somebody who has left.
         machine.sh(
             "sysctl -q -w net.ipv4.tcp_retries2=3 net.ipv4.tcp_orphan_retries=1 "
@@ -67,8 +66,8 @@ def test_nothing_is_left_of_a_client_that_leaves(cluster, stage, way):
     ports = set(run(cluster.client, leave, cluster.fes[0].ext, stage, way, 3))
 
     def gone():
-        for machine in cluster.nodes:
-            for entry in cluster.connections(cluster.nodes.index(machine) + 1):
+        for number in cluster.layout.members():
+            for entry in cluster.connections(number):
                 if int(entry["client"].rpartition(":")[2]) in ports:
                     return False
         return True

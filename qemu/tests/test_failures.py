@@ -2,7 +2,7 @@
 """Parts of the cluster that die. Nothing is served twice, nothing hangs, the rest goes on."""
 
 import pytest
-from support import begin, counted, run
+from support import begin, counted, run, set_everywhere
 
 
 def ask(host, count):
@@ -241,8 +241,7 @@ def test_connections_end_when_the_server_process_is_killed(cluster):
         cluster.stop_server(int(machine.name[4:]))
     outcome = running.result(timeout=30)
     assert all(not node.startswith("node") for node in outcome), outcome
-    for machine in cluster.nodes:
-        cluster.set(cluster.nodes.index(machine) + 1, "time-wait-ms", 2000)
+    set_everywhere(cluster, time_wait_ms=2000)
     cluster.wait_empty(timeout=60)
 
 

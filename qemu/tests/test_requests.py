@@ -2,7 +2,7 @@
 """Requests as clients send them: every split, size, version and way to end."""
 
 import pytest
-from support import counted, on_client, run
+from support import counted, on_client, run, set_everywhere
 
 HEAD_LIMIT = 16384
 
@@ -298,8 +298,7 @@ def test_a_head_that_never_ends_is_answered_with_408(cluster):
             status = connection.answer().status
             return [status, time.monotonic() - began, connection.at_end()]
 
-    for machine in cluster.fes:
-        cluster.set(int(machine.name[4:]), "head-timeout-ms", 3000)
+    set_everywhere(cluster, head_timeout_ms=3000)
     status, seconds, ended = run(cluster.client, slow, cluster.fes[0].ext)
     assert status == 408 and ended
     assert 1.5 < seconds < 30
@@ -316,8 +315,7 @@ def test_a_head_that_keeps_dripping_is_ended_too(cluster):
                 connection.send(b"a")
         return None
 
-    for machine in cluster.fes:
-        cluster.set(int(machine.name[4:]), "head-timeout-ms", 3000)
+    set_everywhere(cluster, head_timeout_ms=3000)
     assert run(cluster.client, drip, cluster.fes[0].ext) == 408
 
 
