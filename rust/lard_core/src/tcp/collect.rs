@@ -88,7 +88,9 @@ impl Responder {
             }
             Head::Bad(status) => self.begin_close(Some(status), now),
             Head::Partial if part.fin => self.begin_close(Some(Status::BadRequest), now),
-            Head::Partial if self.room(cfg) == 0 => {
+            // The scale cannot express the rest of the window, or there is none: the client would go on
+            // byte by byte, if at all.
+            Head::Partial if self.room(cfg) == 0 || self.window_field() == 0 => {
                 self.begin_close(Some(Status::HeaderFieldsTooLarge), now)
             }
             Head::Partial => Output::send(self.ack(now)),

@@ -83,6 +83,10 @@ pub fn answer(
 
 /// Takes the connection up from the segment that completes the handshake. The segment itself is then
 /// for [`Responder::on_segment`], as any other.
+///
+/// A segment that is refused within [`MAX_AGE`] of an answer is to be dropped in silence: the segment
+/// with the cookie's number may have been lost or overtaken, and will come again. A reset would end
+/// an honest client's connection.
 pub fn check(
     cfg: &Config,
     secret: &Secret,

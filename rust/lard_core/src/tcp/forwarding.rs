@@ -141,6 +141,11 @@ impl Forwarding {
         }
     }
 
+    /// When something was last heard of the connection.
+    pub const fn last_packet(&self) -> Instant {
+        self.last
+    }
+
     /// The back-end reports the end of the connection.
     pub fn ended(&mut self, how: Ended, now: Instant) {
         self.last = now;

@@ -403,6 +403,13 @@ impl Responder {
         self.data(self.snd_nxt, Flags::ACK, &[], now)
     }
 
+    /// The window to advertise, rounded down: the right edge is never overstated.
+    pub(super) fn window_field(&self) -> u16 {
+        let window = self.edge().since(self.rcv_nxt) >> self.rcv_wscale;
+        // CAST: W0 is below 64 KiB, and the edge is never behind rcv_nxt.
+        window.min(0xffff) as u16
+    }
+
     /// A segment of the established connection.
     pub(super) fn data(
         &mut self,
@@ -411,13 +418,11 @@ impl Responder {
         payload: &'static [u8],
         now: Instant,
     ) -> SegmentOut {
-        let window = self.edge().since(self.rcv_nxt) >> self.rcv_wscale;
         SegmentOut {
             seq,
             ack: self.rcv_nxt,
             flags,
-            // CAST: W0 is below 64 KiB, and the edge is never behind rcv_nxt.
-            window: window.min(0xffff) as u16,
+            window: self.window_field(),
             options: Options {
                 ts: self.timestamp(now),
                 ..Options::default()

@@ -118,6 +118,16 @@ impl Peer {
         self.phase == Phase::Dead || (self.got_fin && self.fin && self.una == self.end())
     }
 
+    /// The shift of the windows this side is told.
+    pub fn shift(&self) -> u8 {
+        self.peer_shift
+    }
+
+    /// The segment size the other side was told.
+    pub fn mss_used(&self) -> u16 {
+        self.syn_options.mss.unwrap_or(536)
+    }
+
     fn end(&self) -> Seq {
         self.iss
             .add(1)
