@@ -40,6 +40,7 @@ use crate::gauge::{Gauge, Held};
 use crate::netns::Node;
 use crate::open::{Context, Open, Step, Then};
 use crate::packet::Flow;
+use crate::proc::{ConnRow, ConnState};
 use crate::stats::Counter;
 
 /// Half-open connections at once; beyond, SYNs are answered with cookies.
@@ -50,6 +51,9 @@ const HEAD_BYTES_MAX: u32 = 64 << 20;
 
 /// Due connections that one round of the tick handles.
 const TICK_BATCH: usize = 256;
+
+/// Bits of a position in a dump that count the entries of one bucket.
+const PLACE_BITS: u32 = 16;
 
 /// What a client's connection is to the front-end.
 pub(crate) enum State {
@@ -485,10 +489,48 @@ impl FrontEnd {
         now().saturating_add(self.settings.lock().config.handoff_timeout * 3 / 4)
     }
 
+    /// The first connection at or after a position, for dumps: bucket times 2^16 plus place in it.
+    pub(crate) fn next_conn(&self, from: u64) -> Option<(u64, ConnRow)> {
+        let first = usize::try_from(from >> PLACE_BITS).ok()?;
+        let mut position = (first as u64) << PLACE_BITS;
+        let mut found = None;
+        self.table.as_ref()?.visit(first, |entry| {
+            let bucket = u64::from(entry.id().bucket()) << PLACE_BITS;
+            position = position.max(bucket);
+            if position >= from {
+                found = Some((position, entry.row()));
+                return false;
+            }
+            position = position.saturating_add(1);
+            true
+        });
+        found
+    }
+
     /// Was a cookie sent so recently that its answer may still come?
     fn cookies_are_out(&self) -> bool {
         let sent = self.cookie_sent.load(Relaxed);
         sent != 0 && now().saturating_since(Instant::from_micros(sent)) < cookie::MAX_AGE
+    }
+}
+
+impl Entry {
+    fn row(&self) -> ConnRow {
+        let (state, node, idle) = match &self.state {
+            State::Open(open) => (open.state(), open.back_end(), None),
+            State::Forward(forward) => {
+                let idle = now().saturating_since(forward.state.last_packet());
+                (ConnState::Forwarding, forward.to.node(), Some(idle))
+            }
+        };
+        ConnRow {
+            id: self.id(),
+            state,
+            tuple: *self.tuple(),
+            node,
+            age: None,
+            idle,
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use lard_core::time::Instant;
 use crate::forward::BackEnd;
 use crate::gauge::Held;
 use crate::packet::Flow;
+use crate::proc::ConnState;
 use crate::stats::{Counter, Stats};
 
 /// Packets that wait for a back-end, at most. The client sends again what does not fit.
@@ -194,8 +195,23 @@ impl Open {
         core::mem::take(&mut self.parked)
     }
 
-    pub(crate) fn is_half_open(&self) -> bool {
-        self.responder.is_half_open()
+    /// What to show of the connection.
+    pub(crate) fn state(&self) -> ConnState {
+        match &self.stage {
+            Stage::Reading if self.responder.is_half_open() => ConnState::HalfOpen,
+            Stage::Reading => ConnState::Head,
+            Stage::Asking => ConnState::Asking,
+            Stage::HandingOff(_) => ConnState::HandingOff,
+            Stage::Replying => ConnState::Replying,
+        }
+    }
+
+    /// The back-end that is being given the connection, or none.
+    pub(crate) fn back_end(&self) -> NodeId {
+        match &self.stage {
+            Stage::HandingOff(handing_off) => handing_off.to.node(),
+            Stage::Reading | Stage::Asking | Stage::Replying => NodeId::NONE,
+        }
     }
 
     fn run(&mut self, cx: &Context<'_>, output: Output, packet: Option<(Skb, usize)>) -> Step {
