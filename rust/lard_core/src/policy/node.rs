@@ -288,7 +288,7 @@ impl Nodes {
         let dest = self.get_mut(node)?;
         dest.weight = weight.unwrap_or(dest.weight);
         dest.state = state.unwrap_or(dest.state);
-        if dest.state == NodeState::Down {
+        if state == Some(NodeState::Down) {
             // Whatever it was serving is lost.
             dest.load = 0;
         }
