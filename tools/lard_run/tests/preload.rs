@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The program and the library together, on a machine without the module: the family is that of
+//! IPv4, so everything happens as with LARD's, and what listens in the end is an ordinary socket.
+//!
+//! The server is this test program started again by `lard_run`, with [`server`] as its only test.
+
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::thread;
+
+const WHAT: &str = "LARD_TEST_SERVER";
+
+fn option(socket: &impl AsRawFd, level: i32, name: i32) -> i32 {
+    let mut value = 0;
+    let mut length = 4;
+    // SAFETY: value and length belong together.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw mut value).cast(),
+            &mut length,
+        )
+    };
+    assert_eq!(result, 0);
+    value
+}
+
+fn set(socket: i32, level: i32, name: i32, value: i32) {
+    // SAFETY: value and length belong together.
+    let result = unsafe { libc::setsockopt(socket, level, name, (&raw const value).cast(), 4) };
+    assert_eq!(result, 0);
+}
+
+fn domain(socket: &impl AsRawFd) -> i32 {
+    option(socket, libc::SOL_SOCKET, libc::SO_DOMAIN)
+}
+
+/// A port nobody has.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// One connection; what the accepted end says of itself.
+fn talk(listener: &TcpListener, to: SocketAddr) -> (SocketAddr, SocketAddr, SocketAddr) {
+    let client = thread::spawn(move || {
+        let mut client = TcpStream::connect(to).unwrap();
+        client.write_all(b"x").unwrap();
+        client.local_addr().unwrap()
+    });
+    let (mut accepted, from) = listener.accept().unwrap();
+    accepted.read_exact(&mut [0]).unwrap();
+    assert_eq!(accepted.peer_addr().unwrap(), from);
+    let client = client.join().unwrap();
+    assert_eq!(client.port(), from.port());
+    (from, accepted.local_addr().unwrap(), client)
+}
+
+#[test]
+#[ignore = "is a server, started by the other tests"]
+fn server() {
+    let port = free_port();
+    match std::env::var(WHAT).unwrap().as_str() {
+        "v4" => {
+            let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+            assert_eq!(listener.local_addr().unwrap().port(), port);
+            assert_eq!(option(&listener, libc::SOL_SOCKET, libc::SO_REUSEADDR), 1);
+            // SAFETY: fcntl with this command touches no memory.
+            let flags = unsafe { libc::fcntl(listener.as_raw_fd(), libc::F_GETFD) };
+            assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+            let (from, own, client) = talk(&listener, ([127, 0, 0, 1], port).into());
+            assert_eq!((from, own.port()), (client, port));
+        }
+        "dual" => {
+            let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
+            assert_eq!(domain(&listener), libc::AF_INET, "converted");
+            let own = listener.local_addr().unwrap();
+            assert_eq!(own, (Ipv6Addr::UNSPECIFIED, port).into());
+            let (from, own, client) = talk(&listener, ([127, 0, 0, 1], port).into());
+            let mapped = Ipv6Addr::from([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1]);
+            assert_eq!(own, (mapped, port).into());
+            assert_eq!(from, (mapped, client.port()).into());
+            // A descriptor that is used again is no facade any more.
+            drop(listener);
+            let sockets: Vec<TcpListener> = (0..4)
+                .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+                .collect();
+            for socket in &sockets {
+                assert!(socket.local_addr().unwrap().is_ipv4());
+            }
+        }
+        "v6only" => {
+            let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, port)) else {
+                println!("no IPv6 here");
+                return;
+            };
+            assert_eq!(domain(&listener), libc::AF_INET6, "left alone");
+        }
+        "options" => {
+            // SAFETY: socket(2) demands nothing.
+            let socket = unsafe {
+                libc::socket(
+                    libc::AF_INET,
+                    libc::SOCK_STREAM | libc::SOCK_NONBLOCK,
+                    libc::IPPROTO_TCP,
+                )
+            };
+            set(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1);
+            set(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, 30_000);
+            set(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1);
+            set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 1);
+            set(socket, libc::IPPROTO_IP, libc::IP_TTL, 17);
+            let address = libc::sockaddr_in {
+                sin_family: libc::AF_INET as u16,
+                sin_port: port.to_be(),
+                sin_addr: libc::in_addr { s_addr: 0 },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: address and length belong together.
+            let result = unsafe { libc::bind(socket, (&raw const address).cast(), 16) };
+            assert_eq!(result, 0);
+            // SAFETY: listen(2) and fcntl with this command touch no memory.
+            unsafe {
+                assert_eq!(libc::listen(socket, 5), 0);
+                assert_ne!(libc::fcntl(socket, libc::F_GETFL) & libc::O_NONBLOCK, 0);
+                assert_eq!(libc::fcntl(socket, libc::F_GETFD) & libc::FD_CLOEXEC, 0);
+            }
+            let get = |level, name| option(&socket, level, name);
+            assert_eq!(get(libc::SOL_SOCKET, libc::SO_REUSEPORT), 1);
+            assert_eq!(get(libc::SOL_SOCKET, libc::SO_RCVBUF), 60_000);
+            assert_eq!(get(libc::IPPROTO_TCP, libc::TCP_NODELAY), 1);
+            assert_ne!(get(libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT), 0);
+            assert_eq!(get(libc::IPPROTO_IP, libc::IP_TTL), 17);
+            // A port that is taken is taken on the converted socket too.
+            let error = TcpListener::bind(("0.0.0.0", port)).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE));
+        }
+        "clients" => {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let to = listener.local_addr().unwrap();
+            let client = TcpStream::connect(to).unwrap();
+            assert_eq!(client.peer_addr().unwrap(), to);
+            std::net::UdpSocket::bind(("127.0.0.1", port)).unwrap();
+        }
+        other => panic!("{other}"),
+    }
+    println!("served well");
+}
+
+/// Runs the server under `lard_run` with these options.
+#[track_caller]
+fn run(what: &str, options: &[&str]) -> Output {
+    // Cargo leaves the library where it leaves the program, which finds it there itself; built for
+    // tests alone it is among the parts.
+    let beside = Path::new(env!("CARGO_BIN_EXE_lard_run")).parent().unwrap();
+    let library = ["liblard_preload.so", "deps/liblard_preload.so"]
+        .map(|name| beside.join(name))
+        .into_iter()
+        .find(|path| path.is_file())
+        .expect("the library was built");
+    Command::new(env!("CARGO_BIN_EXE_lard_run"))
+        .args(options)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "server", "--ignored", "--nocapture"])
+        .env("LARD_PRELOAD", library)
+        .env(WHAT, what)
+        .output()
+        .unwrap()
+}
+
+/// Lines that say that a socket was converted.
+#[track_caller]
+fn converted(what: &str, options: &[&str]) -> usize {
+    let output = run(what, options);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    errors.matches("is on family 2").count()
+}
+
+const AS_IPV4: [&str; 3] = ["--family", "2", "--debug"];
+
+#[test]
+fn a_listener_is_converted_and_serves() {
+    assert_eq!(converted("v4", &AS_IPV4), 1);
+}
+
+#[test]
+fn a_dual_listener_shows_mapped_addresses() {
+    assert_eq!(converted("dual", &AS_IPV4), 1);
+}
+
+#[test]
+fn other_ipv6_listeners_are_left_alone() {
+    assert_eq!(converted("v6only", &AS_IPV4), 0);
+}
+
+#[test]
+fn options_and_flags_are_kept() {
+    // The second one is refused, as the port is taken.
+    assert_eq!(converted("options", &AS_IPV4), 1);
+}
+
+#[test]
+fn clients_and_datagrams_are_left_alone() {
+    assert_eq!(converted("clients", &AS_IPV4), 0);
+}
+
+#[test]
+fn only_the_named_ports_are_converted() {
+    let options = [&AS_IPV4[..], &["--port", "1"]].concat();
+    assert_eq!(converted("v4", &options), 0);
+}
+
+#[test]
+fn a_missing_module_is_said_before_the_server_starts() {
+    let output = run("v4", &["--family", "45"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.contains("EAFNOSUPPORT") && text.contains("modprobe lard"),
+        "{text}"
+    );
+    assert!(output.stdout.is_empty());
+}
