@@ -64,6 +64,7 @@ def test_persistent_connections_under_load(cluster):
     benchmark(cluster, cluster.fes[0].ext, 3000, 32, words="-k")
 
 
+@pytest.mark.vms
 @pytest.mark.layout(servers={2: "nginx-reuseport", 3: "nginx-reuseport", 4: "nginx"})
 def test_nginx_with_reuseport_and_four_workers(cluster):
     with counted(cluster, exact_be_adopted=600, exact_fe_refused=0):

@@ -11,7 +11,6 @@ def nodes_of(host, targets, rounds=1):
 
 
 @pytest.mark.vms
-@pytest.mark.layout(options={1: "--policy lard"})
 def test_under_lard_a_target_stays_on_its_node_whichever_front_end_is_used(cluster):
     targets = [f"/who?target-{number}" for number in range(24)]
     seen = [run(cluster.client, nodes_of, fe.ext, targets, 2) for fe in cluster.fes]

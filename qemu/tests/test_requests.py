@@ -53,6 +53,7 @@ def test_a_head_sent_octet_by_octet_arrives_whole(host):
     assert answer.json()["sha256"] == hashlib.sha256(text).hexdigest()
 
 
+@pytest.mark.vms
 def test_heads_of_every_length_up_to_the_limit_are_served(cluster):
     def lengths(host, limit):
         shortest = b"GET /head HTTP/1.0\r\n\r\n"
@@ -74,6 +75,7 @@ def test_heads_of_every_length_up_to_the_limit_are_served(cluster):
     run(cluster.client, lengths, cluster.fes[0].ext, HEAD_LIMIT)
 
 
+@pytest.mark.vms
 def test_a_head_one_octet_over_the_limit_is_answered_with_431(cluster):
     def over(host, limit):
         # In one piece, and in pieces that are acknowledged one by one.
@@ -167,6 +169,7 @@ def test_fifty_pipelined_requests_are_answered_in_order(host):
             assert connection.answer().length == size
 
 
+@pytest.mark.vms
 @on_client
 def test_http_1_0_and_1_1_end_connections_in_their_own_way(host):
     with client.Connection(host) as connection:
@@ -290,6 +293,7 @@ def test_late_data_does_not_eat_the_answer_to_a_bad_head(cluster):
     assert run(cluster.client, late, cluster.fes[0].ext) == 400
 
 
+@pytest.mark.vms
 def test_a_head_that_never_ends_is_answered_with_408(cluster):
     def slow(host):
         with client.Connection(host, timeout=60) as connection:
@@ -319,6 +323,7 @@ def test_a_head_that_keeps_dripping_is_ended_too(cluster):
     assert run(cluster.client, drip, cluster.fes[0].ext) == 408
 
 
+@pytest.mark.vms
 @pytest.mark.layout(servers="python --rcvbuf 4096")
 def test_servers_with_a_small_receive_buffer_lose_nothing(cluster):
     def upload(host):
