@@ -470,6 +470,27 @@ fn a_reset_while_waiting_ends_the_connection_until_somebody_else_has_it() {
     );
 }
 
+#[test]
+fn acknowledgements_of_the_reply_wait_for_the_news_of_the_adoption() {
+    let mut p = Pair::waiting(50);
+    let early = |p: &Pair, offset| {
+        let seg = p.client(offset, ACK, 0);
+        Segment {
+            ack: seg.ack.add(1_000),
+            ..seg
+        }
+    };
+    // Nobody can have sent what this acknowledges.
+    let seg = early(&p, 50);
+    assert_eq!(p.on(&seg).action, drop(Reason::UnacceptableAck));
+    let _ = p.r.snapshot(&p.cfg, p.now);
+    // The second one comes behind a segment that waits, too.
+    for offset in [50, 90] {
+        let seg = early(&p, offset);
+        assert_eq!(p.on(&seg).action, Action::Queue);
+    }
+}
+
 // SYN in a synchronised connection
 
 #[test]

@@ -120,7 +120,10 @@ impl Responder {
         if !seg.flags.contains(Flags::ACK) {
             return Output::drop(Reason::NoAck);
         }
-        if seg.ack != self.snd_nxt {
+        // Once a back-end has the connection it may be answering already: the client's
+        // acknowledgements of that can be here before the news of the adoption.
+        let acceptable = seg.ack == self.snd_nxt || (handed_off && seg.ack.after(self.snd_nxt));
+        if !acceptable {
             return Output::drop(Reason::UnacceptableAck);
         }
         let has_text = seg.payload_len > 0 || seg.is_fin();
@@ -128,16 +131,16 @@ impl Responder {
             return Output::drop(Reason::StaleWhileWaiting);
         }
         if !has_text {
-            return if seg.seq != self.rcv_nxt {
-                Output::drop(Reason::StaleWhileWaiting)
-            } else if handed_off {
-                Output {
+            return match (handed_off, seg.seq == self.rcv_nxt || in_window) {
+                (_, false) => Output::drop(Reason::StaleWhileWaiting),
+                (true, true) => Output {
                     send: None,
                     action: Action::Queue,
+                },
+                (false, true) => {
+                    self.note(seg);
+                    Output::done()
                 }
-            } else {
-                self.note(seg);
-                Output::done()
             };
         }
         if !in_window && seg.seq.after(self.rcv_nxt) {
