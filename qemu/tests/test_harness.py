@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The harness itself: a fault here would let the other tests pass or fail for nothing."""
+
+import time
+
+import pytest
+from lardvm import log_gate
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[ 1.0] WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1 tcp_x+0x1/0x2",
+        "[ 1.0] BUG: sleeping function called from invalid context at mm/slab.h:1",
+        "[ 1.0] WARNING: possible recursive locking detected",
+        "[ 1.0] refcount_t: underflow; use-after-free.",
+        "[ 1.0] rcu: INFO: rcu_preempt self-detected stall on CPU",
+        "[ 1.0] unregister_netdevice: waiting for lo to become free. Usage count = 2",
+        "[ 1.0] kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+        "[ 1.0] IPv4: leaked 2 sockets",
+        "[ 1.0] eth0: Driver has suspect GRO implementation, TCP performance may be compromised.",
+        "[ 1.0] Oops: general protection fault, probably for non-canonical address",
+        "[ 1.0] rust_kernel: panicked at net/lard/front_end.rs:1:1:",
+    ],
+)
+def test_the_log_gate_catches(line):
+    assert log_gate.findings(line) == [line]
+    assert log_gate.findings(line, allowed=".") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[ 1.0] lard: loading out-of-tree module taints kernel.",
+        "[ 1.0] lard: module verification failed: signature and/or required key missing",
+        "[ 1.0] rcu: Hierarchical SRCU implementation.",
+        "[ 1.0] lard: node 1 joined",
+    ],
+)
+def test_the_log_gate_lets_pass(line):
+    assert log_gate.findings(line) == []
+
+
+@pytest.mark.vms
+def test_machines_reach_each_other_on_both_networks(lab):
+    for machine in lab.nodes:
+        lab.client.sh(f"curl -s -m 1 http://{machine.ext}:9/ ; ip neigh get {machine.ext} dev ext0")
+        for other in lab.nodes:
+            if other is not machine:
+                machine.sh(f"ping -c 1 -W 5 {other.int} && ping -c 1 -W 5 {other.ext}")
+
+
+@pytest.mark.vms
+def test_commands_run_side_by_side_and_can_be_killed(lab):
+    start = time.monotonic()
+    procs = [machine.spawn("sleep 2; echo $LARD_NODE") for machine in lab.nodes]
+    assert [proc.wait(20).stdout.strip() for proc in procs] == [m.name for m in lab.nodes]
+    assert time.monotonic() - start < 2 * len(lab.nodes) * lab.slow
+    proc = lab.client.spawn("echo started; sleep 100; echo not reached")
+    lab.wait(lambda: "started" in proc.stdout(), what="output of a running command")
+    assert proc.poll() is None
+    proc.kill()
+    assert "not reached" not in proc.wait(10).stdout
+
+
+@pytest.mark.vms
+def test_files_and_exit_codes_come_back_unchanged(lab):
+    machine = lab.node(1)
+    data = bytes(range(256)) * 4000
+    machine.put("/tmp/file", data)
+    assert machine.get("/tmp/file") == data
+    assert machine.sh("cat; exit 3", check=False, input="text").code == 3
+    with pytest.raises(AssertionError, match="exit code 1"):
+        machine.sh("false")
+    with pytest.raises(AssertionError, match="no end within"):
+        machine.sh("sleep 50", timeout=1)
+
+
+@pytest.mark.vms
+def test_link_conditions_hold_until_the_end_of_a_test(lab):
+    machine = lab.node(1)
+    machine.netem("int0", "delay 300ms")
+    before = machine.counters("int0")
+    text = machine.sh(f"ping -c 2 -W 5 {lab.node(2).int}").stdout
+    average = float(text.rpartition("= ")[2].split("/")[1])
+    assert average >= 300
+    after = machine.counters("int0")
+    assert after["tx_packets"] - before["tx_packets"] >= 2
+    lab.undo()
+    assert "netem" not in machine.sh("tc qdisc show dev int0").stdout
+
+
+@pytest.mark.vms
+def test_kernel_messages_of_a_test_are_seen(lab):
+    guest = lab.guests[0]
+    guest.sh("echo '<4>harness: this line' > /dev/kmsg")
+    assert "harness: this line" in lab.kernel_log()
+    lab.begin_test()
+    assert "harness: this line" not in lab.kernel_log()
