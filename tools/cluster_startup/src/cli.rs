@@ -7,7 +7,7 @@
 //! turned back.
 
 use crate::error::{Error, Result, EXIT_USAGE};
-use crate::kernel::{Roles, MAX_VIPS};
+use crate::kernel::{Roles, MAX_VIPS, MAX_WEIGHT};
 use crate::membership::message::is_name;
 use clap::builder::PossibleValuesParser;
 use clap::{value_parser, Arg, ArgAction, ArgMatches, Command};
@@ -149,8 +149,8 @@ fn commands() -> [Command; 8] {
                 Arg::new("weight")
                     .value_name("N")
                     .required(true)
-                    .value_parser(value_parser!(u32).range(1..=65535))
-                    .help("The share, 1 to 65535"),
+                    .value_parser(value_parser!(u32).range(1..=i64::from(MAX_WEIGHT)))
+                    .help("The share, 1 to 1000"),
             ),
         Command::new("set")
             .about("Changes parameters of the module, all or none; without any, lists them")
@@ -196,7 +196,7 @@ fn command() -> Command {
         .arg(text("secret-file", "FILE").value_parser(value_parser!(PathBuf)))
         .arg(text("name", "NAME"))
         .arg(text("policy", "POLICY").value_parser(policies()))
-        .arg(text("weight", "N").value_parser(value_parser!(u32).range(1..=65535)))
+        .arg(text("weight", "N").value_parser(value_parser!(u32).range(1..=i64::from(MAX_WEIGHT))))
         .arg(text("rule", "RULE").action(ArgAction::Append))
         .arg(
             text("vip", "ADDR")

@@ -13,6 +13,10 @@ use std::time::Duration;
 
 /// Nodes a cluster can have; the module's own limit.
 pub const MAX_NODES: usize = 64;
+/// Largest number of a node; the smallest is 1.
+pub const MAX_ID: u16 = 64;
+/// Largest share of a node under weighted policies.
+pub const MAX_WEIGHT: u32 = 1000;
 /// Octets in a node's name.
 pub const MAX_NAME: usize = 63;
 /// Addresses one front-end can own.
@@ -125,6 +129,8 @@ pub struct Peer {
     pub addr: Ipv4Addr,
     /// Its name.
     pub name: String,
+    /// Its share under weighted policies.
+    pub weight: u32,
 }
 
 /// The node the module has in this namespace.
@@ -134,6 +140,8 @@ pub struct Attached {
     pub node_id: NodeId,
     /// Its cluster.
     pub cluster_id: u64,
+    /// Its components.
+    pub roles: Roles,
     /// Netlink port of the process that owns it, if that lives.
     pub owner: Option<u32>,
     /// Connections the front-end knows.
@@ -222,10 +230,8 @@ pub trait Kernel: Send + Sync {
     fn attach(&self, attach: &Attach) -> Result<()>;
     /// Stops being one.
     fn detach(&self, force: bool) -> Result<()>;
-    /// Gives a connected socket to the module.
+    /// Gives a connected socket to the module, which closes an older one to the same node.
     fn peer_add(&self, fd: BorrowedFd<'_>, peer: &Peer) -> Result<()>;
-    /// Closes the control connection to a node.
-    fn peer_del(&self, node: NodeId) -> Result<()>;
     /// The nodes to which a control connection is up.
     fn linked(&self) -> Result<Vec<NodeId>>;
     /// Waits for an event; `None` after the timeout.

@@ -184,6 +184,7 @@ impl Exchange<'_> {
 
 fn explain(what: &str, errno: i32, text: Option<String>) -> Error {
     let mut error = Error::new(what).errno(errno);
+    let told = text.is_some();
     if let Some(text) = text {
         error = error.detail(text);
     }
@@ -195,7 +196,7 @@ fn explain(what: &str, errno: i32, text: Option<String>) -> Error {
             "this machine (this network namespace) is not a node: start `cluster_startup` with \
              -D, -FE or -BE here first",
         ),
-        libc::EOPNOTSUPP => error.remedy(
+        libc::EOPNOTSUPP if !told => error.remedy(
             "the loaded module does not know this operation: load the module that belongs to \
              this program",
         ),

@@ -14,7 +14,7 @@ pub mod spec;
 pub mod view;
 
 use crate::error::{Error, Result};
-use crate::kernel::{Attach, Attached, Event, Kernel, LostReason, Peer};
+use crate::kernel::{Attach, Attached, Event, Kernel, LostReason, Peer, Roles};
 use channel::{Channel, Family};
 use codec::{Answers, Attributes, Body, Request};
 use lard_core::addr::{Addr, NodeId};
@@ -176,6 +176,7 @@ impl Kernel for Lard {
             Some(Attached {
                 node_id: NodeId(all.first(node::NODE_ID)?.u16()?),
                 cluster_id: all.first(node::CLUSTER_ID)?.uint()?,
+                roles: Roles::from_bits(number(node::ROLES)?),
                 owner: number(node::OWNER),
                 entries: number(node::ENTRIES).unwrap_or(0),
                 children: number(node::CHILDREN).unwrap_or(0),
@@ -206,14 +207,8 @@ impl Kernel for Lard {
                 .put_u16(node::NODE_ID, peer.node_id.0)
                 .put_u32(node::ROLES, peer.roles.to_bits())
                 .put(node::INTERNAL_ADDR, &mapped(peer.addr))
-                .put_str(node::NAME, &peer.name);
-        })
-    }
-
-    fn peer_del(&self, id: NodeId) -> Result<()> {
-        let what = format!("close the connection to node {id}");
-        self.run(&what, command::PEER_DEL, |request| {
-            request.put_u16(node::NODE_ID, id.0);
+                .put_str(node::NAME, &peer.name)
+                .put_u32(node::WEIGHT, peer.weight);
         })
     }
 

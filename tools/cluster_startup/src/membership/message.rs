@@ -6,7 +6,7 @@
 //! links itself to each of them. After the reply the socket belongs to the kernels.
 
 use super::auth::hex_bytes;
-use crate::kernel::{Roles, MAX_NAME};
+use crate::kernel::{Roles, MAX_NAME, MAX_WEIGHT};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -23,6 +23,9 @@ pub struct Member {
     pub addr: Ipv4Addr,
     /// Its control port.
     pub port: u16,
+    /// Its share under weighted policies.
+    #[serde(default = "usual_weight")]
+    pub weight: u32,
 }
 
 impl Member {
@@ -51,6 +54,9 @@ pub struct Join {
     pub roles: Roles,
     /// Its control port.
     pub port: u16,
+    /// Its share under weighted policies.
+    #[serde(default = "usual_weight")]
+    pub weight: u32,
     /// The cluster it was a member of, and its number there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<Was>,
@@ -78,6 +84,9 @@ pub struct Link {
     pub roles: Roles,
     /// Its control port.
     pub port: u16,
+    /// Its share under weighted policies.
+    #[serde(default = "usual_weight")]
+    pub weight: u32,
     /// The number of the node it means to reach.
     pub to: u16,
 }
@@ -139,6 +148,15 @@ impl Refused {
     }
 }
 
+fn usual_weight() -> u32 {
+    1
+}
+
+/// A share as the module takes it.
+pub fn is_weight(weight: u32) -> bool {
+    (1..=MAX_WEIGHT).contains(&weight)
+}
+
 /// A name as it may stand in tables and logs: bounded, printable, not empty.
 pub fn is_name(name: &str) -> bool {
     !name.is_empty()
@@ -161,6 +179,7 @@ mod tests {
             roles: Roles::from_bits(7),
             addr: Ipv4Addr::BROADCAST,
             port: u16::MAX,
+            weight: u32::MAX,
         };
         let reply = Reply::Welcome(Welcome {
             cluster_id: u64::MAX,
@@ -182,6 +201,7 @@ mod tests {
                 name: "node2".into(),
                 roles: Roles::from_bits(6),
                 port: 7021,
+                weight: 3,
                 was: Some(Was {
                     cluster_id: u64::MAX,
                     id: 4,
@@ -193,6 +213,7 @@ mod tests {
                 name: "n".into(),
                 roles: Roles::from_bits(2),
                 port: 1,
+                weight: 1,
                 to: 3,
             }),
         ] {

@@ -19,11 +19,13 @@
 use super::auth::Secret;
 use super::dial::{self, Answered, DialError};
 use super::listen::{Call, Decision};
-use super::message::{is_name, Join, Link, Member, Refused, Reply, Request, Was, Welcome};
+use super::message::{
+    is_name, is_weight, Join, Link, Member, Refused, Reply, Request, Was, Welcome,
+};
 use super::roster::{Roster, Saved};
 use super::store::Store;
 use crate::error::{Error, Result};
-use crate::kernel::{Attach, Event, Kernel, LostReason, Peer, Settings, MAX_NODES};
+use crate::kernel::{Attach, Event, Kernel, LostReason, Peer, Settings, MAX_ID, MAX_NODES};
 use lard_core::addr::NodeId;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
@@ -311,6 +313,7 @@ impl Node {
             roles: self.config.settings.roles,
             addr: self.config.internal,
             port: self.config.port,
+            weight: self.config.settings.weight,
         };
         let identity = Identity {
             cluster_id: saved.cluster_id,
@@ -359,6 +362,7 @@ impl Node {
         let same = there.as_ref().is_some_and(|there| {
             there.owner.is_none()
                 && there.cluster_id == identity.cluster_id
+                && there.roles == self.config.settings.roles
                 && there.node_id.0 == identity.id
         });
         if there.is_some() && !same {
@@ -460,6 +464,7 @@ impl Node {
             name: self.config.name.clone(),
             roles: self.config.settings.roles,
             port: self.config.port,
+            weight: self.config.settings.weight,
             was: self.was,
         });
         let (from, secret) = (self.config.internal, self.config.secret.clone());
@@ -480,6 +485,7 @@ impl Node {
             name: self.config.name.clone(),
             roles: self.config.settings.roles,
             port: self.config.port,
+            weight: self.config.settings.weight,
             to: member.id,
         });
         let (from, secret) = (self.config.internal, self.config.secret.clone());
@@ -504,8 +510,9 @@ impl Node {
             Ok(answered) => answered,
             Err(error) => return self.join_failed(&error),
         };
-        let Reply::Welcome(welcome) = answered.reply else {
-            return self.join_failed(&DialError::Confused);
+        let welcome = match answered.reply {
+            Reply::Welcome(welcome) if (1..=MAX_ID).contains(&welcome.id) => welcome,
+            _ => return self.join_failed(&DialError::Confused),
         };
         let identity = Identity {
             cluster_id: welcome.cluster_id,
@@ -551,7 +558,8 @@ impl Node {
     fn greet_members(&mut self, welcome: &Welcome) {
         let now = Instant::now();
         for member in welcome.members.iter().take(MAX_NODES) {
-            if member.id == welcome.id || member.id == welcome.dispatcher.id || member.id == 0 {
+            let own = member.id == welcome.id || member.id == welcome.dispatcher.id;
+            if own || !(1..=MAX_ID).contains(&member.id) {
                 continue;
             }
             match self.known.get_mut(&member.id) {
@@ -643,17 +651,10 @@ impl Node {
             roles: member.roles,
             addr: member.addr,
             name: member.name.clone(),
+            weight: member.weight,
         };
-        let mut result = self.kernel.peer_add(stream.as_fd(), &peer);
-        if result
-            .as_ref()
-            .is_err_and(|error| error.is(libc::EEXIST) || error.is(libc::EBUSY))
-        {
-            // An older link whose end nobody has noticed yet.
-            let _ = self.kernel.peer_del(peer.node_id);
-            result = self.kernel.peer_add(stream.as_fd(), &peer);
-        }
-        match result {
+        // An older link to the same node, whose end nobody has noticed yet, is replaced.
+        match self.kernel.peer_add(stream.as_fd(), &peer) {
             Ok(()) => {
                 let line = format!(
                     "linked to {} ({}, {})",
@@ -741,14 +742,16 @@ impl Node {
                 identity.id, identity.cluster_id
             )));
         }
-        if link.id == identity.id || !(1..=NodeId::MAX.0).contains(&link.id) {
+        if link.id == identity.id || !(1..=MAX_ID).contains(&link.id) {
             return Err(Refused::never("the caller's number cannot be"));
         }
         if link.id == identity.dispatcher || link.roles.dispatcher || link.roles.is_empty() {
             return Err(Refused::never("the caller's components cannot be"));
         }
-        if !is_name(&link.name) || link.port == 0 {
-            return Err(Refused::never("the caller's name or port cannot be"));
+        if !is_name(&link.name) || !is_weight(link.weight) || link.port == 0 {
+            return Err(Refused::never(
+                "the caller's name, weight or port cannot be",
+            ));
         }
         match self.known.get(&link.id) {
             None if self.known.len() >= MAX_NODES => {
@@ -771,6 +774,7 @@ impl Node {
             roles: link.roles,
             addr,
             port: link.port,
+            weight: link.weight,
         };
         self.remember(member.clone(), LinkState::Accepted(Instant::now()));
         Ok((Reply::Linked, member))

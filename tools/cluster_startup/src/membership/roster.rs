@@ -3,16 +3,11 @@
 //! The dispatcher's list of members: who is in, under which number, and which numbers are remembered
 //! for nodes that come back. No I/O; [`Saved`] is what outlives the process.
 
-use super::message::{is_name, Join, Member, Refused};
-use crate::kernel::{MAX_NAME, MAX_NODES};
-use lard_core::addr::NodeId;
+use super::message::{is_name, is_weight, Join, Member, Refused};
+use crate::kernel::{MAX_ID, MAX_NAME, MAX_NODES};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
-
-/// Numbers remembered for nodes that are away. Four times as many as can be in at once is plenty;
-/// above that the numbers of the absent are given away.
-const MAX_REMEMBERED: usize = 4 * MAX_NODES;
 
 /// What outlives the dispatcher's process, so that a restart changes nothing for the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +19,7 @@ pub struct Saved {
     pub hash_key: [u8; 16],
     /// The dispatcher's own number.
     pub id: u16,
-    /// Control address of every node that was ever seen, and its number.
+    /// Control address of every node that has or had a number that nobody got since.
     pub known: BTreeMap<SocketAddrV4, u16>,
 }
 
@@ -82,6 +77,9 @@ impl Roster {
         if join.port == 0 {
             return Err(Refused::never("the node names no control port"));
         }
+        if !is_weight(join.weight) {
+            return Err(Refused::never("the node's weight cannot be"));
+        }
         let place = SocketAddrV4::new(addr, join.port);
         let id = self.number(place, join)?;
         let member = Member {
@@ -90,6 +88,7 @@ impl Roster {
             roles: join.roles,
             addr,
             port: join.port,
+            weight: join.weight,
         };
         self.remember(place, id);
         let others = self
@@ -125,16 +124,16 @@ impl Roster {
             .map(|was| was.id);
         let remembered = self.saved.known.get(&place).copied();
         for id in [was, remembered].into_iter().flatten() {
-            if (1..=NodeId::MAX.0).contains(&id) && !taken(id) {
+            if (1..=MAX_ID).contains(&id) && !taken(id) {
                 return Ok(id);
             }
         }
         let known = |id: u16| self.saved.known.values().any(|&other| other == id);
         let free = |id: &u16| !taken(*id);
-        (1..=NodeId::MAX.0)
+        (1..=MAX_ID)
             .filter(free)
             .find(|&id| !known(id))
-            .or_else(|| (1..=NodeId::MAX.0).find(free))
+            .or_else(|| (1..=MAX_ID).find(free))
             .ok_or_else(|| Refused::later("no number is free"))
     }
 
@@ -142,12 +141,6 @@ impl Roster {
         self.saved
             .known
             .retain(|other, number| *other == place || *number != id);
-        if self.saved.known.len() >= MAX_REMEMBERED {
-            let members = &self.members;
-            self.saved
-                .known
-                .retain(|_, number| members.contains_key(number));
-        }
         self.saved.known.insert(place, id);
     }
 
@@ -186,6 +179,7 @@ mod tests {
             roles: Roles::from_bits(1),
             addr: Ipv4Addr::new(10, 0, 0, 1),
             port: 7021,
+            weight: 1,
         };
         Roster::new(saved, own)
     }
@@ -195,6 +189,7 @@ mod tests {
             name: name.into(),
             roles: Roles::from_bits(6),
             port: 7021,
+            weight: 1,
             was: None,
         }
     }
@@ -259,7 +254,7 @@ mod tests {
     fn claims_to_taken_or_impossible_numbers_get_a_fresh_one() {
         let mut roster = roster();
         roster.admit(addr(2), &join("node2")).unwrap();
-        for id in [0, 1, 2, 4096, u16::MAX] {
+        for id in [0, 1, 2, 65, u16::MAX] {
             let mut claim = join("claim");
             claim.was = Some(Was { cluster_id: 77, id });
             let (member, _) = roster.admit(addr(9), &claim).unwrap();
@@ -312,7 +307,7 @@ mod tests {
                     roster.remove(id);
                 }
             }
-            assert!(roster.saved().known.len() <= MAX_REMEMBERED);
+            assert!(roster.saved().known.len() < usize::from(MAX_ID));
         }
     }
 }

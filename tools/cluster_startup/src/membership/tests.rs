@@ -13,7 +13,7 @@ use super::listen;
 use super::message::{Join, Request};
 use super::node::{Config, Input, Log, Node, Progress};
 use super::store::Store;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::{Attach, Attached, Event, Kernel, LostReason, Peer, Roles, Settings};
 use crate::resident::listen_to_kernel;
 use lard_core::addr::NodeId;
@@ -76,6 +76,7 @@ impl Kernel for FakeKernel {
         Ok(state.attached.as_ref().map(|attach| Attached {
             node_id: attach.node_id,
             cluster_id: attach.cluster_id,
+            roles: attach.settings.roles,
             owner: Some(1),
             entries: 0,
             children: 0,
@@ -110,8 +111,8 @@ impl Kernel for FakeKernel {
         let id = peer.node_id.0;
         let mut state = self.state.lock().unwrap();
         let own = state.attached.as_ref().expect("attached first").node_id.0;
-        if state.peers.contains_key(&id) {
-            return Err(Error::new("peer-add").errno(libc::EEXIST));
+        if let Some((_, old)) = state.peers.remove(&id) {
+            let _ = old.shutdown(Shutdown::Both);
         }
         assert_eq!(stream.read_timeout().unwrap(), None);
         let _ = writeln!(stream, "HELLO {own} to {id}");
@@ -128,13 +129,6 @@ impl Kernel for FakeKernel {
                 let _ = report.send(Event::PeerLost(NodeId(id), reason));
             }
         });
-        Ok(())
-    }
-
-    fn peer_del(&self, node: NodeId) -> Result<()> {
-        if let Some((_, stream)) = self.state.lock().unwrap().peers.remove(&node.0) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
         Ok(())
     }
 
@@ -178,6 +172,7 @@ fn child() {
     let config = Config {
         settings: Settings {
             roles: Roles::from_bits(if is_dispatcher { 1 } else { 6 }),
+            weight: 1,
             ..Settings::default()
         },
         name: format!("n{last}"),
@@ -472,6 +467,7 @@ fn the_control_port_survives_hostile_bytes() {
         name: "two\nlines".into(),
         roles: Roles::from_bits(6),
         port: 1,
+        weight: 1,
         was: None,
     });
     let secret = Secret::new(b"secret".to_vec());
