@@ -1,8 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! LARD for Linux: the module.
+//!
+//! # Layout
+//!
+//! In a packet's way: `classify` (is it ours), `packet` (what is in it), `front_end` with
+//! `conn_table`, `open` and `hand_off` (the client's side of a connection until a back-end has it),
+//! `dispatcher` (which back-end), `back_end` (the server's side), `forward` (the packets after that).
+//! Around them: `control`, `peer`, `outbox` (connections to other nodes), `netlink`, `proc`, `sysfs`,
+//! `stats` (what administrators see), `config`, `params` (what they set), `netns` (one node), `af_lard`
+//! (the address family).
+//!
+//! # Order
+//!
+//! What is set up last goes first; [`LardModule`] has its fields in the order in which they end: no
+//! more commands, no more sockets of the family, the nodes of all namespaces with their hooks and
+//! threads, the directory, and at the very end the table of children, when nobody can be in a function
+//! of this module any more.
 
 use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel_net::{child, pernet};
+
+mod af_lard;
+mod back_end;
+mod classify;
+mod config;
+mod conn_table;
+mod control;
+mod dispatcher;
+mod forward;
+mod front_end;
+mod gauge;
+mod hand_off;
+mod netlink;
+mod netns;
+mod open;
+mod outbox;
+mod packet;
+mod params;
+mod peer;
+mod proc;
+mod stats;
+mod sysfs;
 
 module! {
     type: LardModule,
@@ -10,13 +50,66 @@ module! {
     authors: ["The LARD for Linux developers"],
     description: "Content-aware request distribution with TCP hand-off",
     license: "GPL",
-    alias: ["net-pf-21"],
+    alias: ["net-pf-21", "net-pf-16-proto-16-family-lard"],
+    params: {
+        family: i32 {
+            default: 21,
+            description: "Number of the address family",
+        },
+    },
 }
 
-struct LardModule;
+kernel::sync::global_lock! {
+    // SAFETY: Initialised by the module's `init`, before the first namespace asks for it.
+    unsafe(uninit) static SYSFS_ROOT: Mutex<Option<Arc<sysfs::Root>>> = None;
+}
+
+/// The directory in which every namespace has its own. May sleep.
+fn sysfs_root() -> Result<Arc<sysfs::Root>> {
+    SYSFS_ROOT.lock().clone().ok_or(ENODEV)
+}
+
+/// The directory is there while this value lives.
+struct SysfsRoot;
+
+impl SysfsRoot {
+    fn new() -> Result<Self> {
+        *SYSFS_ROOT.lock() = Some(Arc::new(sysfs::Root::new(c"lard")?, GFP_KERNEL)?);
+        Ok(Self)
+    }
+}
+
+impl Drop for SysfsRoot {
+    fn drop(&mut self) {
+        let root = SYSFS_ROOT.lock().take();
+        drop(root);
+    }
+}
+
+/// Everything that ends with the module, in this order.
+struct LardModule {
+    _netlink: netlink::Registration,
+    _family: af_lard::Registration,
+    _nodes: pernet::Registration<netns::Node>,
+    _sysfs: SysfsRoot,
+    _children: child::Registration,
+}
 
 impl kernel::Module for LardModule {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        Ok(Self)
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: Called once, and before anybody locks.
+        unsafe { SYSFS_ROOT.init() };
+        let children = child::Registration::new()?;
+        let sysfs = SysfsRoot::new()?;
+        let nodes = netns::NODES.register()?;
+        let family = af_lard::register(module_parameters::family.value())?;
+        let netlink = netlink::FAMILY.register(module)?;
+        Ok(Self {
+            _netlink: netlink,
+            _family: family,
+            _nodes: nodes,
+            _sysfs: sysfs,
+            _children: children,
+        })
     }
 }

@@ -78,6 +78,11 @@ void lard_skb_dst_set_noref(struct sk_buff *skb, struct rtable *rt)
 	skb_dst_set_noref(skb, &rt->dst);
 }
 
+int lard_skb_dst_input(struct sk_buff *skb)
+{
+	return dst_input(skb);
+}
+
 void lard_skb_orphan(struct sk_buff *skb)
 {
 	skb_orphan(skb);

@@ -27,6 +27,8 @@ use kernel::sync::{rcu, Arc};
 
 /// Chains in the table; a power of two. A few children a chain at the most that one machine serves.
 const BUCKETS: usize = 4096;
+/// Positions a chain has in [`next`]; a chain is never that long.
+const CHAIN: u64 = 1 << 20;
 /// Sweeps that must miss a child in a row before it is reported: between its birth and the second
 /// sweep lies a whole period, so one that is being set up is not taken for gone.
 const STRIKES: u8 = 2;
@@ -388,27 +390,31 @@ unsafe fn restore(child: &Child) -> bool {
     }
 }
 
-/// Lists children of a namespace, beginning with chain `from`, until `add` says that it has no more
-/// room; returns the chain to go on with, or `None` at the end.
+/// The first child of a namespace at or after a position, with its position. What is added or goes
+/// between two calls may be seen twice or not at all.
 ///
 /// # Context
 ///
-/// Any; `add` is called with a lock held and only stores what it is given. A chain is listed whole
-/// or, when the room ends in it, again from its beginning.
-pub fn list(net: &Net, from: usize, mut add: impl FnMut(&Listed) -> bool) -> Option<usize> {
+/// Any.
+pub fn next(net: &Net, from: u64) -> Option<(u64, Listed)> {
     let (cookie, now) = (net.cookie(), time::now_us());
-    for index in from..BUCKETS {
-        let chain = bucket(index)?.lock();
-        for child in walk(&chain).filter(|c| c.net == cookie && !c.reported) {
-            let listed = Listed {
-                id: child.id,
-                flow: child.flow,
-                age_us: now.saturating_sub(child.born_us),
-            };
-            if !add(&listed) {
-                return Some(index);
+    let mut index = usize::try_from(from / CHAIN).ok()?;
+    let mut nth = usize::try_from(from % CHAIN).ok()?;
+    while let Some(bucket) = bucket(index) {
+        let chain = bucket.lock();
+        for (at, child) in walk(&chain).enumerate().skip(nth) {
+            if child.net == cookie && !child.reported {
+                let position = (index as u64).checked_mul(CHAIN)?.checked_add(at as u64)?;
+                let listed = Listed {
+                    id: child.id,
+                    flow: child.flow,
+                    age_us: now.saturating_sub(child.born_us),
+                };
+                return Some((position, listed));
             }
         }
+        index = index.checked_add(1)?;
+        nth = 0;
     }
     None
 }

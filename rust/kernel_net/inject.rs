@@ -342,8 +342,9 @@ impl Drop for Packet {
     }
 }
 
-/// The device that the segment pretends to have come by. Called with RCU held.
-fn device(net: &Net, ifindex: u32) -> *mut bindings::net_device {
+/// The device with this number, or the loopback device: what a packet that did not just come by a
+/// device pretends to have come by. Called with RCU held.
+pub(crate) fn device(net: &Net, ifindex: u32) -> *mut bindings::net_device {
     // SAFETY: RCU is held, and the namespace alive, and so is its loopback device.
     unsafe {
         let dev = bindings::dev_get_by_index_rcu(net.as_ptr(), i32::try_from(ifindex).unwrap_or(0));
@@ -679,7 +680,7 @@ unsafe impl Sync for Lent {}
 
 impl Lent {
     /// Listeners that can be lent at a time; a server has one a worker and address at the most.
-    pub const MAX: usize = 256;
+    pub const MAX: usize = 128;
 
     /// None lent yet.
     #[allow(clippy::new_without_default)]

@@ -5,6 +5,7 @@
 //! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
 
 use crate::bindings;
+use crate::inject;
 use crate::net::{copy_name, Net, IFNAMSIZ};
 use crate::pernet;
 use crate::route::{Error, RouteCache};
@@ -231,19 +232,20 @@ impl Skb {
     }
 
     /// Passes it up to the socket of an established connection, TIME_WAIT included, whatever the
-    /// routes say; gives it back when there is none. Only in the hook.
+    /// routes say; gives it back when there is none. RCU held.
+    ///
+    /// The verdict is the hook's, or for a packet that was parked goes to [`Skb::receive`].
     pub fn deliver_established(mut self, net: &Net, flow: &Flow) -> Result<Verdict, Skb> {
-        // SAFETY: RCU is held in the hook; the packet has its device; the reference that the lookup
-        // returns goes to the packet, whose destructor gives it back.
+        // SAFETY: RCU is held; the reference that the lookup returns goes to the packet, whose
+        // destructor gives it back.
         unsafe {
-            let dev = bindings::lard_skb_dev(self.raw());
             let sk = bindings::__inet_lookup_established(
                 net.as_ptr(),
                 u32::from_ne_bytes(flow.client),
                 flow.client_port.to_be(),
                 u32::from_ne_bytes(flow.server),
                 flow.server_port,
-                (*dev).ifindex,
+                bindings::lard_skb_iif(self.raw()),
                 0,
             );
             if sk.is_null() {
@@ -275,6 +277,25 @@ impl Skb {
             bindings::lard_skb_dst_set_noref(self.raw(), route.as_ptr());
         }
         Verdict::Accept(self)
+    }
+}
+
+impl Skb {
+    /// Goes on with a packet that was parked in the hook, and that [`Skb::deliver_established`] has
+    /// accepted since: what the stack would have done behind the hook.
+    ///
+    /// # Context
+    ///
+    /// RCU held and softirqs off, since the packet was accepted; no lock held that the end of a
+    /// child needs.
+    pub fn receive(self, net: &Net) {
+        // SAFETY: The buffer is owned. The device stays for this RCU section; the packet has the
+        // local route, whose input function takes it.
+        unsafe {
+            let dev = inject::device(net, self.ifindex());
+            bindings::lard_skb_set_dev(self.raw(), dev);
+            bindings::lard_skb_dst_input(self.into_raw());
+        }
     }
 }
 

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The back-end: connections that front-ends hand over become accepted sockets of a local server.
+//!
+//! A HANDOFF is a licence to make a connection from any address, so much is asked before one is
+//! believed: that the peer is a member and numbers the connection as its own, that it has announced
+//! the address and port the client used, that this node's administrator allows them. Then
+//! [`kernel_net::inject`] makes the socket, or says why not.
+//!
+//! From then on the client's packets, which the front-end forwards unchanged, are claimed in the
+//! hook and passed up to that socket. The addresses and ports that front-ends have announced are
+//! *owned* by the back-end: a packet for one of them that no socket is there for is dropped and
+//! counted. Routed it would travel back to the front-end and round again, and answered it would
+//! break the client's connection.
+//!
+//! The end of a child is told to its front-end and to the dispatcher, once.
+//!
+//! # Locking
+//!
+//! `owned` is a leaf. [`BackEnd::handoff`] and [`BackEnd::deliver`] are called without any lock: a
+//! child may end inside either, and that calls [`BackEnd::child_closed`], which calls the front-end.
+
+#![forbid(unsafe_code)]
+
+use core::time::Duration;
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel_net::child::{self, End, How, Pending};
+use kernel_net::inject::{self, inject, Lent, Listener};
+use kernel_net::net::{Net, NetCell};
+use kernel_net::skb::{Flow, Skb, Verdict};
+use kernel_net::sync::BhLock;
+
+use crate::config::Config;
+use crate::netns::{Node, NODES};
+use crate::proc::{ConnRow, ConnState};
+use crate::stats::Counter;
+use lard_core::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
+use lard_core::wire::{Closed, Handoff, HowClosed, Refusal, Roles, TsUnit};
+
+/// Ticks between two sweeps: what a sweep finds was missed by everything quicker.
+const SWEEP_TICKS: u32 = 50;
+/// Addresses and ports that can be owned: as many as all peers can announce.
+const MAX_OWNED: usize = 1024;
+
+/// An address and port that a peer's front-end serves.
+#[derive(Clone, Copy)]
+struct Owned {
+    vip: Endpoint,
+    peer: NodeId,
+    /// The peer is not connected; its packets still arrive, as long as it forwards.
+    gone: bool,
+}
+
+/// The back-end of a node.
+pub(crate) struct BackEnd {
+    cell: NetCell,
+    /// No hand-off is taken.
+    stopped: Atomic<bool>,
+    children: Atomic<i32>,
+    ticks: Atomic<u32>,
+    /// One bit for each residue of the owned ports: most packets are for none of them.
+    ports: Atomic<u64>,
+    owned: BhLock<KVec<Owned>>,
+    /// Listeners of the regular family that were let answer for foreign addresses.
+    lent: Lent,
+}
+
+fn port_bit(port: u16) -> u64 {
+    1 << (port % 64)
+}
+
+fn flow(tuple: &Tuple) -> Option<Flow> {
+    Some(Flow {
+        client: tuple.client.addr.to_v4()?,
+        client_port: tuple.client.port,
+        server: tuple.vip.addr.to_v4()?,
+        server_port: tuple.vip.port,
+    })
+}
+
+fn tuple(flow: &Flow) -> Tuple {
+    Tuple::new(
+        Endpoint::new(Addr::from_v4(flow.client), flow.client_port),
+        Endpoint::new(Addr::from_v4(flow.server), flow.server_port),
+    )
+}
+
+impl BackEnd {
+    /// A back-end that takes nothing yet.
+    pub(crate) fn new(cell: NetCell) -> Self {
+        Self {
+            cell,
+            stopped: Atomic::new(true),
+            children: Atomic::new(0),
+            ticks: Atomic::new(0),
+            ports: Atomic::new(0),
+            owned: kernel_net::new_bh_lock!(KVec::new(), c"lard:owned"),
+            lent: Lent::new(),
+        }
+    }
+
+    /// Begins to take connections, once the node is attached as a back-end.
+    pub(crate) fn start(&self) {
+        self.stopped.store(false, Relaxed);
+    }
+
+    /// Takes no more connections, and takes back what was given to listeners of the regular
+    /// family. What was adopted lives on. Process context.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Relaxed);
+        self.lent.restore();
+    }
+
+    /// Lets go of all children: they live on, but nobody is told of their end, and forwarded
+    /// packets are not delivered any more once the hooks are off. Process context.
+    pub(crate) fn clear(&self) {
+        let kept = self.cell.with(child::release).unwrap_or(0);
+        self.children
+            .store(i32::try_from(kept).unwrap_or(i32::MAX), Relaxed);
+    }
+
+    /// Children that are alive.
+    pub(crate) fn len(&self) -> u32 {
+        u32::try_from(self.children.load(Relaxed)).unwrap_or(0)
+    }
+
+    // --- what belongs to the back-end ---
+
+    /// Notes what a peer's front-end serves, in place of what it had announced before. Process
+    /// context.
+    pub(crate) fn learn(&self, peer: NodeId, vips: &[Endpoint]) {
+        let mut owned = self.owned.lock();
+        owned.retain(|entry| entry.peer != peer);
+        for vip in vips.iter().copied() {
+            let entry = Owned {
+                vip,
+                peer,
+                gone: false,
+            };
+            // Without memory the peer's hand-offs are refused, which it is told.
+            if owned.len() >= MAX_OWNED || owned.push(entry, GFP_ATOMIC).is_err() {
+                break;
+            }
+        }
+        self.note_ports(&owned);
+    }
+
+    /// Notes that a peer is not connected any more. What it served stays owned while there are
+    /// children: its front-end may still forward for them.
+    pub(crate) fn forget(&self, peer: NodeId) {
+        let mut owned = self.owned.lock();
+        for entry in owned.iter_mut().filter(|entry| entry.peer == peer) {
+            entry.gone = true;
+        }
+        if self.len() == 0 {
+            owned.retain(|entry| !entry.gone);
+        }
+        self.note_ports(&owned);
+    }
+
+    fn note_ports(&self, owned: &[Owned]) {
+        let ports = owned
+            .iter()
+            .fold(0, |bits, entry| bits | port_bit(entry.vip.port));
+        self.ports.store(ports, Relaxed);
+    }
+
+    /// Is this an address and port that a peer's front-end serves? Any context but hard irq.
+    pub(crate) fn owns(&self, vip: Endpoint) -> bool {
+        self.ports.load(Relaxed) & port_bit(vip.port) != 0
+            && self.owned.lock().iter().any(|entry| entry.vip == vip)
+    }
+
+    fn serves_for(&self, peer: NodeId, vip: Endpoint) -> bool {
+        self.owned
+            .lock()
+            .iter()
+            .any(|entry| entry.peer == peer && entry.vip == vip && !entry.gone)
+    }
+
+    // --- packets ---
+
+    /// Decides about a segment that no front-end of this node serves. Softirq.
+    pub(crate) fn packet(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
+        if !self.owns(tuple.vip) || !Self::is_internal(node, &skb) {
+            return Verdict::Accept(skb);
+        }
+        self.deliver(node, net, skb, tuple)
+    }
+
+    /// Passes a segment up to the child whose it is. Softirqs off, RCU held, no lock.
+    pub(crate) fn deliver(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
+        let Some(flow) = flow(tuple) else {
+            return Verdict::Drop(skb);
+        };
+        match skb.deliver_established(net, &flow) {
+            Ok(verdict) => {
+                node.stats.inc(Counter::BePackets);
+                verdict
+            }
+            Err(skb) => {
+                node.stats.inc(Counter::BeUnknownTuple);
+                Verdict::Drop(skb)
+            }
+        }
+    }
+
+    /// Decides about an ICMP error. Softirq.
+    pub(crate) fn error(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
+        if self.owns(tuple.vip) && Self::is_internal(node, &skb) {
+            skb.deliver_local(net)
+        } else {
+            Verdict::Accept(skb)
+        }
+    }
+
+    /// Did it come by the network between the nodes, as far as that is known?
+    fn is_internal(node: &Node, skb: &Skb) -> bool {
+        node.config().is_some_and(|config| {
+            config.internal_ifindex == 0 || config.internal_ifindex == skb.ifindex()
+        })
+    }
+
+    // --- hand-offs ---
+
+    /// Takes a connection from a front-end: a peer's, or with `None` this node's own. Softirqs off;
+    /// no lock held.
+    pub(crate) fn handoff(
+        &self,
+        node: &Node,
+        net: &Net,
+        from: Option<NodeId>,
+        handoff: &Handoff<'_>,
+    ) -> Result<(), Refusal> {
+        let config = node.config().ok_or(Refusal::NotAllowed)?;
+        self.check(&config, from, handoff)?;
+        let owner = NODES.get(net).ok_or(Refusal::NotAllowed)?;
+        let handed = convert(handoff)?;
+        let child = Pending::new(net, owner, handoff.conn.to_bits(), handed.flow)
+            .ok_or(Refusal::NoMemory)?;
+        let listener = Listener {
+            port: config.be_port,
+            addr: config.be_addr.and_then(Addr::to_v4),
+            lent: config.any_listener.then_some(&self.lent),
+        };
+        // Before the child can end.
+        self.children.fetch_add(1, Relaxed);
+        let adopted = inject(
+            net,
+            config.internal_ifindex,
+            &handed,
+            &[handoff.data],
+            &listener,
+            child,
+        );
+        match adopted {
+            Ok(adopted) => {
+                node.stats.inc(Counter::BeAdopted);
+                if adopted.replaced_time_wait {
+                    node.stats.inc(Counter::BeTimeWaitReplaced);
+                }
+                Ok(())
+            }
+            Err(refusal) => {
+                self.children.fetch_add(-1, Relaxed);
+                Err(reason(refusal))
+            }
+        }
+    }
+
+    /// Is this hand-off one that this node takes?
+    fn check(
+        &self,
+        config: &Config,
+        from: Option<NodeId>,
+        handoff: &Handoff<'_>,
+    ) -> Result<(), Refusal> {
+        let vip = handoff.tuple.vip;
+        let known = match from {
+            Some(peer) => handoff.conn.node() == peer && self.serves_for(peer, vip),
+            None => handoff.conn.node() == config.node,
+        };
+        if self.stopped.load(Relaxed)
+            || !config.is(Roles::BACK_END)
+            || !known
+            || !config.allows(vip)
+            || !handoff.tuple.client.addr.is_valid_source()
+        {
+            return Err(Refusal::NotAllowed);
+        }
+        Ok(())
+    }
+
+    // --- the end of a child ---
+
+    /// A child is gone. Any context that a socket can be freed in.
+    pub(crate) fn child_closed(&self, node: &Node, id: u64, end: &End) {
+        self.children.fetch_add(-1, Relaxed);
+        let conn = ConnId::from_bits(id);
+        let how = match end.how {
+            How::Closed => HowClosed::Closed,
+            How::TimeWait => HowClosed::TimeWait,
+            How::Reset => HowClosed::Reset,
+        };
+        node.stats.inc(Counter::ending(how));
+        let Some(config) = node.config() else {
+            return;
+        };
+        let closed = Closed {
+            conn,
+            node: config.node,
+            how,
+            bytes: end.bytes_sent,
+            duration: Duration::from_micros(end.duration_us),
+        };
+        let front_end = conn.node();
+        if front_end == config.node {
+            node.front_end.closed(conn, config.node, how);
+        } else {
+            tell(node, front_end, &closed);
+        }
+        if config.is(Roles::DISPATCHER) {
+            node.dispatcher.finished(config.node);
+        } else if config.dispatcher != front_end || front_end == config.node {
+            tell(node, config.dispatcher, &closed);
+        }
+    }
+
+    /// Does what is due. Process context.
+    pub(crate) fn tick(&self, _node: &Node, net: &Net) {
+        let ticks = self.ticks.load(Relaxed).wrapping_add(1);
+        self.ticks.store(ticks, Relaxed);
+        if ticks % SWEEP_TICKS != 0 {
+            return;
+        }
+        child::sweep(net);
+        self.lent.sweep();
+        if self.len() == 0 {
+            let mut owned = self.owned.lock();
+            owned.retain(|entry| !entry.gone);
+            self.note_ports(&owned);
+        }
+    }
+
+    /// The first child at or after a position.
+    pub(crate) fn next_conn(&self, from: u64) -> Option<(u64, ConnRow)> {
+        let (position, listed) = self.cell.with(|net| child::next(net, from))??;
+        let conn = ConnId::from_bits(listed.id);
+        let row = ConnRow {
+            id: conn,
+            state: ConnState::Adopted,
+            tuple: tuple(&listed.flow),
+            node: conn.node(),
+            age: Some(Duration::from_micros(listed.age_us)),
+            idle: None,
+        };
+        Some((position, row))
+    }
+}
+
+/// Tells a node of the end of a child.
+fn tell(node: &Node, to: NodeId, closed: &Closed) {
+    if node.control.send(to, closed).is_err() {
+        node.stats.inc(Counter::BeUnreported);
+    }
+}
+
+/// What injection wants to know.
+fn convert(handoff: &Handoff<'_>) -> Result<inject::Handoff, Refusal> {
+    Ok(inject::Handoff {
+        flow: flow(&handoff.tuple).ok_or(Refusal::Options)?,
+        irs: handoff.irs,
+        iss: handoff.iss,
+        mss: handoff.mss.max(inject::MIN_MSS),
+        wscale: handoff.wscale.map(|scale| (scale.snd, scale.rcv)),
+        sack: handoff.sack,
+        ts: handoff.timestamps.map(|ts| inject::Timestamps {
+            recent: ts.recent,
+            last_sent: ts.sent,
+            usec: ts.unit == TsUnit::Micros,
+        }),
+        window: handoff.window,
+        fin: handoff.fin,
+    })
+}
+
+fn reason(refusal: inject::Refusal) -> Refusal {
+    match refusal {
+        inject::Refusal::NoListener => Refusal::NoListener,
+        inject::Refusal::NotAllowed => Refusal::NotAllowed,
+        inject::Refusal::MptcpListener => Refusal::MptcpListener,
+        inject::Refusal::QueueFull => Refusal::QueueFull,
+        inject::Refusal::TupleInUse => Refusal::TupleInUse,
+        inject::Refusal::SyncookiesOff => Refusal::SyncookiesOff,
+        inject::Refusal::Options => Refusal::Options,
+        inject::Refusal::NoMemory => Refusal::NoMemory,
+        inject::Refusal::Failed => Refusal::NotCreated,
+    }
+}
