@@ -70,7 +70,7 @@ fn neg_log2(x: u64) -> u64 {
         // No overflow: 32 bits squared.
         let square = (mantissa * mantissa) >> 31;
         let carry = square >> 32;
-        log = log << 1 | carry;
+        log = (log << 1) | carry;
         mantissa = square >> carry;
     }
     let whole = u64::from(zeros).wrapping_add(1) << FRACTION;
