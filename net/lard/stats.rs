@@ -373,12 +373,12 @@ impl Counter {
 const COUNT: usize = NAMES.len() + Reason::COUNT;
 
 /// The counters of one namespace.
-pub(crate) struct Stats(Counters<COUNT>);
+pub(crate) struct Stats(Counters);
 
 impl Stats {
     /// All zero. May sleep.
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self(Counters::new()?))
+        Ok(Self(Counters::new(COUNT)?))
     }
 
     /// Counts one event. Any context.

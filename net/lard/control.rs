@@ -1,0 +1,703 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The control connections of a node: who its peers are, and what their messages mean.
+//!
+//! `cluster_startup` makes and authenticates the connections and passes their sockets; from then on
+//! they belong to [`crate::peer`]. This file finds the peer for a message that is to be sent, and the
+//! component for one that has come. It also keeps what the dispatcher says about the nodes of the
+//! cluster, so that a front-end can go on without it.
+//!
+//! A message that does not fit the roles of sender and receiver ends its connection, as one that
+//! cannot be decoded does: whoever sends it is no node of this cluster's making.
+//!
+//! # Locking
+//!
+//! `admin` is held through every change that an administrator makes, also while threads are waited
+//! for; no thread of a peer takes it. `peers` and `members` are leaves, taken in any context.
+
+#![forbid(unsafe_code)]
+
+use core::time::Duration;
+use kernel::prelude::*;
+use kernel::sync::{Arc, Mutex};
+use kernel::time::delay::fsleep;
+use kernel::time::Delta;
+use kernel_net::control_socket::ControlSocket;
+use kernel_net::kthread::KThread;
+use kernel_net::net::Net;
+use kernel_net::sync::BhLock;
+use lard_core::addr::{Addr, ConnId, Endpoint, NodeId};
+use lard_core::policy::{NodeState, MAX_NODES};
+use lard_core::time::Instant;
+use lard_core::wire::{
+    Adopted, Assign, Assigned, Busy, Closed, DownReason, Drain, Frame, Hello, List, ListenerCaps,
+    Message, NodeDown, NodeUp, Refusal, Refused, Roles, VERSION,
+};
+
+use crate::config::{Config, Few, NodeName};
+use crate::front_end::now;
+use crate::netlink;
+use crate::netns::Node;
+use crate::outbox::SendError;
+use crate::params::Param;
+use crate::peer::{Introduction, Link, Lost, Peer};
+use crate::stats::{Counter, Stats};
+
+/// How long all good-byes together may take before the threads are stopped.
+const GOODBYE_MS: u32 = 300;
+
+/// What the dispatcher says about a node.
+#[derive(Clone, Copy)]
+struct Member {
+    state: NodeState,
+    weight: u16,
+}
+
+/// A peer and its threads, which are joined in this order.
+struct Connection {
+    peer: Arc<Peer>,
+    receiver: Option<KThread>,
+    transmitter: Option<KThread>,
+}
+
+/// What only administrators change.
+pub(crate) struct Admin {
+    links: [Option<Connection>; MAX_NODES],
+    /// The netlink port of the socket that owns the node.
+    pub(crate) owner: Option<u32>,
+}
+
+/// Back-ends that may be chosen, with their weights.
+pub(crate) type BackEnds = Few<(NodeId, u16), MAX_NODES>;
+
+/// The control connections of one namespace.
+pub(crate) struct Control {
+    stats: Arc<Stats>,
+    admin: Pin<KBox<Mutex<Admin>>>,
+    peers: BhLock<[Option<Arc<Peer>>; MAX_NODES]>,
+    members: BhLock<[Option<Member>; MAX_NODES]>,
+}
+
+/// The place of a node in tables of nodes.
+fn place(node: NodeId) -> usize {
+    usize::from(node.0).wrapping_sub(1)
+}
+
+impl Control {
+    /// No connections. May sleep.
+    pub(crate) fn new(stats: Arc<Stats>) -> Result<Self> {
+        let admin = Admin {
+            links: [const { None }; MAX_NODES],
+            owner: None,
+        };
+        Ok(Self {
+            stats,
+            admin: KBox::pin_init(kernel::new_mutex!(admin, "lard:admin"), GFP_KERNEL)?,
+            peers: kernel_net::new_bh_lock!([const { None }; MAX_NODES], c"lard:peers"),
+            members: kernel_net::new_bh_lock!([None; MAX_NODES], c"lard:members"),
+        })
+    }
+
+    /// Keeps other administrators out. May sleep.
+    pub(crate) fn admin(
+        &self,
+    ) -> kernel::sync::lock::Guard<'_, Admin, kernel::sync::lock::mutex::MutexBackend> {
+        self.admin.lock()
+    }
+
+    // --- sending ---
+
+    /// The connection to a node, in whatever state. Any context but hard irq.
+    pub(crate) fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
+        self.peers.lock().get(place(node))?.clone()
+    }
+
+    /// The connection to a node, if messages can be sent on it.
+    fn ready(&self, node: NodeId) -> Option<Arc<Peer>> {
+        self.peer(node).filter(|peer| peer.is_ready())
+    }
+
+    /// All connections, in the order of the nodes. May sleep.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Peer>> + '_ {
+        (1..=MAX_NODES).filter_map(|id| self.peer(NodeId(u16::try_from(id).ok()?)))
+    }
+
+    /// Sends a message. Any context but hard irq; it only queues.
+    pub(crate) fn send<'a>(&self, to: NodeId, frame: &impl Frame<'a>) -> Result<(), SendError> {
+        let sent = match self.ready(to) {
+            Some(peer) => peer.send(frame),
+            None => Err(SendError::NoPeer),
+        };
+        self.count(sent)
+    }
+
+    /// Asks the dispatcher on another node; see [`crate::outbox`] about batches.
+    pub(crate) fn send_assign(&self, to: NodeId, question: &Assign) -> Result<(), SendError> {
+        let sent = match self.ready(to) {
+            Some(peer) => peer.ask(question, now()),
+            None => Err(SendError::NoPeer),
+        };
+        self.count(sent)
+    }
+
+    /// Sends a message to all nodes that listen, but one.
+    fn broadcast<'a>(&self, frame: &impl Frame<'a>, but: NodeId) {
+        for peer in self.all().filter(|p| p.id() != but && p.is_ready()) {
+            let _ = self.count(peer.send(frame));
+        }
+    }
+
+    /// Counts a frame that could not be sent.
+    fn count(&self, sent: Result<(), SendError>) -> Result<(), SendError> {
+        match sent {
+            Ok(()) => {}
+            Err(SendError::NoPeer) => self.stats.inc(Counter::CtNoPeer),
+            Err(SendError::Full) => self.stats.inc(Counter::CtQueueFull),
+            Err(SendError::Unencodable) => self.stats.inc(Counter::CtUnencodable),
+        }
+        sent
+    }
+
+    // --- what is known of the cluster ---
+
+    /// The address to which packets for a node go.
+    pub(crate) fn address_of(&self, config: &Config, node: NodeId) -> Option<Addr> {
+        if node == config.node {
+            return Some(config.internal);
+        }
+        self.peer(node)
+            .map(|peer| peer.with_info(|info| info.internal))
+    }
+
+    /// The back-ends this node could hand a connection to by itself.
+    pub(crate) fn back_ends(&self, config: &Config) -> BackEnds {
+        let mut found = BackEnds::new();
+        let members = *self.members.lock();
+        let weight = |id: NodeId, default| match members.get(place(id)).copied().flatten() {
+            Some(member) if member.state != NodeState::Up => 0,
+            Some(member) => member.weight,
+            None => default,
+        };
+        if config.is(Roles::BACK_END) {
+            found.push((config.node, weight(config.node, config.weight)));
+        }
+        let peers = self.peers.lock();
+        for peer in peers.iter().flatten() {
+            let usable = peer
+                .with_info(|info| info.link == Link::Ready && info.roles.contains(Roles::BACK_END));
+            if usable {
+                found.push((peer.id(), weight(peer.id(), peer.weight())));
+            }
+        }
+        found
+    }
+
+    /// What the dispatcher says about a node.
+    pub(crate) fn state_of(&self, node: NodeId) -> Option<(NodeState, u16)> {
+        let members = self.members.lock();
+        let member = members.get(place(node)).copied().flatten()?;
+        Some((member.state, member.weight))
+    }
+
+    fn note(&self, node: &Node, of: NodeId, state: NodeState, weight: Option<u16>) {
+        let changed = {
+            let mut members = self.members.lock();
+            let Some(place) = members.get_mut(place(of)) else {
+                return;
+            };
+            let old = *place;
+            let weight = weight.or(old.map(|m| m.weight)).unwrap_or(1);
+            *place = Some(Member { state, weight });
+            old.is_none_or(|m| m.state != state)
+        };
+        if changed {
+            node.cell.with(|net| netlink::node_changed(net, of, state));
+        }
+    }
+
+    /// An administrator tells the dispatcher, which is this node, about a node. May sleep.
+    pub(crate) fn set_node(
+        &self,
+        node: &Node,
+        of: NodeId,
+        state: Option<NodeState>,
+        weight: Option<u16>,
+    ) {
+        let (old, _) = self.state_of(of).unwrap_or((NodeState::Up, 1));
+        let state = state.unwrap_or(old);
+        self.note(node, of, state, weight);
+        self.announce(node, of);
+    }
+
+    /// Tells all nodes what this node, the dispatcher, thinks of a node.
+    fn announce(&self, node: &Node, of: NodeId) {
+        let Some(config) = node.config() else { return };
+        match self.state_of(of).map(|(state, _)| state) {
+            Some(NodeState::Up) => {
+                if let Some(up) = self.node_up(&config, of) {
+                    self.broadcast(&up, of);
+                }
+            }
+            Some(NodeState::Down) => {
+                let reason = DownReason::Removed;
+                self.broadcast(&NodeDown { node: of, reason }, of);
+            }
+            Some(_) => self.broadcast(&Drain { node: of }, of),
+            None => {}
+        }
+    }
+
+    /// The message about a node that may be chosen.
+    fn node_up(&self, config: &Config, of: NodeId) -> Option<NodeUp> {
+        let (state, weight) = self.state_of(of)?;
+        if state != NodeState::Up {
+            return None;
+        }
+        if of == config.node {
+            return Some(NodeUp {
+                node: of,
+                roles: config.roles,
+                weight,
+                internal: config.internal,
+            });
+        }
+        let peer = self.ready(of)?;
+        let (roles, internal) = peer.with_info(|info| (info.roles, info.internal));
+        Some(NodeUp {
+            node: of,
+            roles,
+            weight,
+            internal,
+        })
+    }
+
+    /// What connections must do with if any back-end is to be able to take them: the weakest of what
+    /// the listeners announce. `None` while there is no back-end.
+    fn weakest(&self, own: Option<ListenerCaps>) -> Option<ListenerCaps> {
+        let mut weakest = own;
+        let peers = self.peers.lock();
+        for peer in peers.iter().flatten() {
+            peer.with_info(|info| {
+                if info.link != Link::Ready {
+                    return;
+                }
+                for caps in info.listeners.iter() {
+                    weakest = Some(match weakest {
+                        None => *caps,
+                        Some(w) => ListenerCaps {
+                            space: w.space.min(caps.space),
+                            // The largest any of them would choose: the others take it as well.
+                            wscale: w.wscale.max(caps.wscale),
+                            sack: w.sack && caps.sack,
+                            timestamps: w.timestamps && caps.timestamps,
+                            scaling: w.scaling && caps.scaling,
+                            ..w
+                        },
+                    });
+                }
+            });
+        }
+        weakest
+    }
+
+    /// Gives the front-end the parameters and what the back-ends can do.
+    pub(crate) fn refresh(&self, node: &Node, config: &Config, net: &Net) {
+        let own = config.is(Roles::BACK_END).then(|| own_caps(net, config));
+        let weakest = self.weakest(own);
+        node.front_end.configure(|tcp| {
+            node.params.apply(tcp);
+            if let Some(caps) = weakest {
+                tcp.back_end_space = caps.space;
+                tcp.wscale = caps.scaling.then_some(caps.wscale);
+                tcp.sack = caps.sack;
+                tcp.timestamps = caps.timestamps;
+            }
+        });
+        node.front_end.set_limits(
+            node.params.get_u32(Param::HalfOpenMax),
+            node.params.get_u32(Param::HeadMemory),
+        );
+    }
+
+    // --- connections come and go ---
+
+    /// This node is attached: it knows itself.
+    pub(crate) fn started(&self, node: &Node, config: &Config) {
+        if config.is(Roles::DISPATCHER) && config.is(Roles::BACK_END) {
+            self.note(node, config.node, NodeState::Up, Some(config.weight));
+        }
+    }
+
+    /// Takes a connection to a peer over and starts to speak on it. An older one to the same node
+    /// gives way. May sleep.
+    pub(crate) fn add(
+        &self,
+        node: &Arc<Node>,
+        config: &Arc<Config>,
+        net: &Net,
+        admin: &mut Admin,
+        introduction: Introduction,
+        socket: ControlSocket,
+    ) -> Result {
+        let id = introduction.id;
+        if let Some(old) = admin.links.get_mut(place(id)).and_then(Option::take) {
+            old.peer.replace();
+            self.join(node, old);
+        }
+        let (peer, spare) = Peer::new(introduction, socket)?;
+        peer.prepare(node.params.get_u32(Param::DeadAfter));
+        let caps = [own_caps(net, config)];
+        let listeners: &[_] = match config.is(Roles::BACK_END) {
+            true => &caps,
+            false => &[],
+        };
+        let name = NodeName::as_name(&config.name).ok_or(EINVAL)?;
+        let hello = Hello {
+            version: VERSION.into(),
+            node: config.node,
+            cluster: config.cluster,
+            roles: config.roles,
+            internal: config.internal,
+            fe_port: config.fe_port,
+            be_port: config.be_port,
+            listeners: List::new(listeners),
+            vips: List::new(&config.vips),
+            name,
+        };
+        peer.send(&hello).map_err(|_| ENOBUFS)?;
+
+        let mut link = Connection {
+            peer: peer.clone(),
+            receiver: None,
+            transmitter: None,
+        };
+        if let Some(place) = self.peers.lock().get_mut(place(id)) {
+            *place = Some(peer.clone());
+        }
+        let started = self.start(node, config, &mut link, spare);
+        if started.is_err() {
+            link.peer.fail(Lost::Error);
+            self.join(node, link);
+            return started;
+        }
+        if let Some(place) = admin.links.get_mut(place(id)) {
+            *place = Some(link);
+        }
+        Ok(())
+    }
+
+    fn start(
+        &self,
+        node: &Arc<Node>,
+        config: &Arc<Config>,
+        link: &mut Connection,
+        spare: crate::outbox::Frames,
+    ) -> Result {
+        let (peer, node2, config2) = (link.peer.clone(), node.clone(), config.clone());
+        link.receiver = Some(KThread::spawn(c"lard-rx", move |thread| {
+            peer.receive(thread, &node2, &config2)
+        })?);
+        let (peer, node2, config2) = (link.peer.clone(), node.clone(), config.clone());
+        link.transmitter = Some(KThread::spawn(c"lard-tx", move |thread| {
+            peer.transmit(thread, &node2, &config2, spare)
+        })?);
+        Ok(())
+    }
+
+    /// Waits until a connection that is ending has said its last word, and for its threads.
+    fn join(&self, node: &Node, mut link: Connection) {
+        let mut waited = 0;
+        while !link.peer.is_sent() && link.transmitter.is_some() && waited < GOODBYE_MS {
+            fsleep(Delta::from_millis(5));
+            waited = waited.saturating_add(5);
+        }
+        link.peer.socket().shutdown();
+        link.receiver = None;
+        link.transmitter = None;
+        // If the thread that reports was stopped before it could.
+        link.peer.report(node, &[]);
+    }
+
+    /// Ends the connection to one node. May sleep.
+    pub(crate) fn remove(&self, node: &Node, admin: &mut Admin, id: NodeId) -> Result {
+        let link = admin.links.get_mut(place(id)).and_then(Option::take);
+        let link = link.ok_or(ENOENT)?;
+        link.peer.fail(Lost::Removed);
+        self.join(node, link);
+        Ok(())
+    }
+
+    /// Ends all connections. May sleep.
+    pub(crate) fn stop(&self, node: &Node, admin: &mut Admin) {
+        for link in admin.links.iter().flatten() {
+            link.peer.fail(Lost::Removed);
+        }
+        for link in admin.links.iter_mut() {
+            if let Some(link) = link.take() {
+                self.join(node, link);
+            }
+        }
+        for member in self.members.lock().iter_mut() {
+            *member = None;
+        }
+    }
+
+    /// A connection has ended. `unsent` are those whose question or hand-off never left. Called by
+    /// the connection's sending thread, once.
+    pub(crate) fn forget(&self, node: &Node, peer: &Peer, lost: Lost, unsent: &[ConnId]) {
+        let id = peer.id();
+        let gone = {
+            let mut peers = self.peers.lock();
+            match peers.get_mut(place(id)) {
+                Some(place) if place.as_ref().is_some_and(|p| core::ptr::eq(&**p, peer)) => {
+                    place.take()
+                }
+                _ => None,
+            }
+        };
+        if gone.is_none() {
+            return;
+        }
+        node.back_end.forget(id);
+        let config = node.config();
+        if let Some(config) = &config {
+            let was = peer.with_info(|info| info.roles);
+            if config.is(Roles::DISPATCHER) && was.contains(Roles::BACK_END) {
+                node.dispatcher.node_down(id);
+                self.note(node, id, NodeState::Down, None);
+                let reason = match lost {
+                    Lost::Bye => DownReason::Left,
+                    Lost::Removed => DownReason::Removed,
+                    _ => DownReason::Silent,
+                };
+                self.broadcast(&NodeDown { node: id, reason }, id);
+            }
+        }
+        node.cell.with(|net| {
+            if let Some(config) = &config {
+                self.refresh(node, config, net);
+            }
+            node.front_end.peer_down(node, net, id, unsent);
+            netlink::peer_lost(net, id, lost);
+        });
+    }
+
+    // --- receiving ---
+
+    /// Gives a message to whom it concerns. Called by the receiving thread of `peer`.
+    pub(crate) fn dispatch(
+        &self,
+        node: &Node,
+        config: &Config,
+        peer: &Peer,
+        message: &Message<'_>,
+    ) -> Result<(), Lost> {
+        let from = peer.id();
+        let theirs = peer.with_info(|info| info.roles);
+        let own = |role| config.is(role);
+        let is = |role| theirs.contains(role);
+        let allowed = match message {
+            Message::Hello(_) | Message::Ping(_) | Message::Pong(_) | Message::Bye(_) => true,
+            Message::Assign(m) => {
+                own(Roles::DISPATCHER) && is(Roles::FRONT_END) && m.conn.node() == from
+            }
+            Message::Assigned(m) => from == config.dispatcher && m.conn.node() == config.node,
+            Message::Load(_) => own(Roles::DISPATCHER) && is(Roles::BACK_END),
+            Message::NodeUp(_) | Message::NodeDown(_) | Message::Drain(_) => {
+                from == config.dispatcher
+            }
+            Message::Handoff(m) => {
+                own(Roles::BACK_END) && is(Roles::FRONT_END) && m.conn.node() == from
+            }
+            Message::Release(m) => {
+                own(Roles::BACK_END) && is(Roles::FRONT_END) && m.conn.node() == from
+            }
+            Message::Adopted(m) => is(Roles::BACK_END) && m.conn.node() == config.node,
+            Message::Refused(m) => is(Roles::BACK_END) && m.conn.node() == config.node,
+            Message::Released(m) => is(Roles::BACK_END) && m.conn.node() == config.node,
+            Message::Busy(m) => is(Roles::BACK_END) && m.conn.node() == config.node,
+            // Of a child that ended, or of a connection that was never adopted.
+            Message::Closed(m) => m.node == from || m.conn.node() == from,
+        };
+        if !allowed {
+            node.stats.inc(Counter::CtOutOfPlace);
+            return Err(Lost::Malformed);
+        }
+        match message {
+            Message::Hello(hello) => return self.on_hello(node, config, peer, hello),
+            Message::Ping(ping) => peer.on_ping(ping),
+            Message::Pong(pong) => peer.on_pong(pong),
+            Message::Bye(_) => return Err(Lost::Bye),
+            Message::Assign(question) => {
+                let answer = Assigned {
+                    conn: question.conn,
+                    node: node.dispatcher.assign(question),
+                    tag: None,
+                };
+                let _ = self.count(peer.send(&answer));
+            }
+            Message::Assigned(m) => {
+                peer.answered();
+                node.cell
+                    .with(|net| node.front_end.assigned(node, net, m.conn, m.node));
+            }
+            Message::Load(load) => node.dispatcher.load(from, load.active),
+            Message::NodeUp(m) => self.note(node, m.node, NodeState::Up, Some(m.weight)),
+            Message::NodeDown(m) => self.note(node, m.node, NodeState::Down, None),
+            Message::Drain(m) => self.note(node, m.node, NodeState::Draining, None),
+            Message::Handoff(handoff) => self.on_handoff(node, peer, handoff),
+            // Connections are not moved in this version: they always have something to do.
+            Message::Release(m) => {
+                let _ = self.count(peer.send(&Busy { conn: m.conn }));
+            }
+            Message::Adopted(m) => {
+                node.cell
+                    .with(|net| node.front_end.adopted(node, net, m.conn));
+            }
+            Message::Refused(m) => {
+                node.cell.with(|net| {
+                    node.front_end
+                        .refused(node, net, m.conn, from, m.reason, m.client_reset)
+                });
+            }
+            // Answers to questions that this version does not ask.
+            Message::Released(_) | Message::Busy(_) => {}
+            Message::Closed(m) => self.on_closed(node, config, from, m),
+        }
+        Ok(())
+    }
+
+    fn on_hello(
+        &self,
+        node: &Node,
+        config: &Config,
+        peer: &Peer,
+        hello: &Hello<'_>,
+    ) -> Result<(), Lost> {
+        if hello.cluster != config.cluster || hello.node != peer.id() {
+            return Err(Lost::Mismatch);
+        }
+        let id = peer.id();
+        // Before anybody is told that the node is there; an address that packets cannot be sent to
+        // is as wrong as another node's.
+        let way = node.forward.learn(id, hello.internal, false);
+        way.map_err(|_| Lost::Mismatch)?;
+        let first = peer.with_info(|info| {
+            let first = info.link == Link::Greeting;
+            if first {
+                info.link = Link::Ready;
+            }
+            info.roles = hello.roles;
+            info.name = Some(NodeName::new(hello.name));
+            info.internal = hello.internal;
+            info.listeners = Few::collect(hello.listeners.iter());
+            info.vips = Few::collect(hello.vips.iter());
+            first
+        });
+        let id = peer.id();
+        if hello.roles.contains(Roles::BACK_END)
+            && node.forward.learn(id, hello.internal, false).is_err()
+        {
+            return Err(Lost::Error);
+        }
+        let vips: Few<Endpoint, { Hello::MAX_VIPS }> =
+            Few::collect(hello.vips.iter().filter(|vip| config.allows(*vip)));
+        if config.is(Roles::BACK_END) && hello.roles.contains(Roles::FRONT_END) {
+            node.back_end.learn(id, &vips);
+        }
+        if first && config.is(Roles::DISPATCHER) {
+            self.welcome(node, config, peer, hello.roles);
+        }
+        node.cell.with(|net| {
+            self.refresh(node, config, net);
+            if first {
+                netlink::peer_ready(net, id, hello.roles);
+            }
+        });
+        Ok(())
+    }
+
+    /// The dispatcher tells a new node of the others, and the others of the new node.
+    fn welcome(&self, node: &Node, config: &Config, peer: &Peer, roles: Roles) {
+        let id = peer.id();
+        if roles.contains(Roles::BACK_END) && node.dispatcher.node_up(id, peer.weight()).is_ok() {
+            self.note(node, id, NodeState::Up, Some(peer.weight()));
+            self.announce(node, id);
+        }
+        for other in (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok()) {
+            let other = NodeId(other);
+            if let Some(up) = self.node_up(config, other) {
+                let _ = self.count(peer.send(&up));
+            }
+        }
+    }
+
+    fn on_handoff(&self, node: &Node, peer: &Peer, handoff: &lard_core::wire::Handoff<'_>) {
+        let conn = handoff.conn;
+        let clock = peer.with_info(|info| info.clock);
+        let taken = match clock.is_expired(handoff.expires, now()) {
+            true => Err(Refusal::Expired),
+            false => node
+                .cell
+                .with(|net| node.back_end.handoff(node, net, Some(peer.id()), handoff))
+                .unwrap_or(Err(Refusal::NotAllowed)),
+        };
+        let sent = match taken {
+            Ok(()) => peer.send(&Adopted { conn }),
+            Err(reason) => {
+                node.stats.inc(Counter::refusing(reason));
+                let client_reset = false;
+                peer.send(&Refused {
+                    conn,
+                    reason,
+                    client_reset,
+                })
+            }
+        };
+        let _ = self.count(sent);
+    }
+
+    fn on_closed(&self, node: &Node, config: &Config, from: NodeId, closed: &Closed) {
+        if config.is(Roles::DISPATCHER) {
+            node.dispatcher.finished(closed.node);
+        }
+        if closed.conn.node() == config.node && closed.node == from {
+            node.front_end.closed(closed.conn, from, closed.how);
+        }
+    }
+}
+
+/// What connections handed to this node's listeners can have.
+fn own_caps(net: &Net, config: &Config) -> ListenerCaps {
+    let options = net.options();
+    ListenerCaps {
+        addr: config.be_addr.unwrap_or_default(),
+        port: config.be_port,
+        // What tcp_full_space() makes of a fresh socket: half of its buffer.
+        space: options.rmem_default / 2,
+        wscale: window_scale(options.rmem_max),
+        sack: options.sack,
+        timestamps: options.timestamps,
+        scaling: options.window_scaling,
+    }
+}
+
+/// The shift with which a receive buffer of this size can be announced, as the kernel chooses it
+/// (tcp_select_initial_window()).
+fn window_scale(space: u32) -> u8 {
+    let bits = u32::BITS.saturating_sub(space.leading_zeros());
+    u8::try_from(bits.saturating_sub(16).min(14)).unwrap_or(14)
+}
+
+/// Time in milliseconds, for tables.
+pub(crate) fn ms(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// The offset of a peer's clock in microseconds: theirs minus ours; `None` before it is known.
+pub(crate) fn offset_us(clock: &lard_core::wire::ClockOffset) -> Option<i64> {
+    // Any instant does; the middle of the range cannot wrap around.
+    let theirs = Instant::from_micros(1 << 62);
+    let ours = clock.to_local(theirs)?;
+    Some(theirs.as_micros().wrapping_sub(ours.as_micros()) as i64)
+}
