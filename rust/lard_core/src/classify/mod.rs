@@ -31,6 +31,26 @@
 //! matches addresses of this node; whether one is, the shell looks up once a packet. In a list of
 //! rules ([`parse_rules`]) lines may be empty, and `#` starts a comment.
 
+//!
+//! ```
+//! use lard_core::addr::Addr;
+//! use lard_core::classify::{first_match, Action, Packet, Rule};
+//!
+//! let rules: [Rule; 2] = [
+//!     "pass from 192.168.2.75".parse()?,
+//!     "accept if fxp0,fxp1 from 192.0.0.0/8".parse()?,
+//! ];
+//! let packet = Packet {
+//!     iface: b"fxp0",
+//!     src: Addr::from_v4([192, 168, 2, 76]),
+//!     dst: Addr::from_v4([10, 0, 0, 1]),
+//!     dport: 8080,
+//!     dst_is_local: true,
+//! };
+//! assert_eq!(first_match(&rules, &packet), Action::Accept);
+//! # Ok::<(), lard_core::classify::ParseError>(())
+//! ```
+
 mod iface;
 mod prefix;
 mod text;

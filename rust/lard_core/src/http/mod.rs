@@ -12,6 +12,20 @@
 //!   HTTP-message = start-line CRLF *( field-line CRLF ) CRLF [ message-body ]
 //! ```
 //!
+//! ```
+//! use lard_core::http::{target, HeadParser, Status};
+//!
+//! let head = b"GET /a?b HTTP/1.1\r\nHost: Example.com:80\r\n\r\n";
+//! let mut parser = HeadParser::new(8_192);
+//! assert_eq!(parser.feed(&head[..9]), Status::Partial);
+//! assert_eq!(parser.feed(&head[9..]), Status::Complete(head.len()));
+//! let key = target::key(head, &parser)?;
+//! assert_eq!(key.to_string(), "example.com/a?b");
+//! let hash = key.hash([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
+//! # let _ = hash;
+//! # Ok::<(), lard_core::http::BadHead>(())
+//! ```
+//!
 //! # Layout
 //!
 //! * `parser` – [`HeadParser`]: bytes in, in any pieces; offsets and facts out

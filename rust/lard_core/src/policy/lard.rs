@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Locality-aware request distribution, basic form ([3], figure 2).
+//! Locality-aware request distribution, basic form (\[3\], figure 2).
 //!
 //! ```text
 //! for each request r:
@@ -39,7 +39,7 @@ pub struct Params {
 }
 
 impl Params {
-    /// The values of [3]: 25 connections keep a disk busy, 65 bound the delay.
+    /// The values of \[3\]: 25 connections keep a disk busy, 65 bound the delay.
     pub const DEFAULT: Params = Params {
         t_low: 25,
         t_high: 65,

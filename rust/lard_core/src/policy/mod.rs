@@ -13,6 +13,28 @@
 //! All arithmetic is on integers, nothing allocates; the target table lives in slots that the caller
 //! supplies.
 //!
+//! ```
+//! use lard_core::addr::NodeId;
+//! use lard_core::policy::{NodeSet, PolicyKind, Request, Scheduler, Slot};
+//! use lard_core::time::Instant;
+//!
+//! let mut slots = [Slot::EMPTY; 1_024];
+//! let mut scheduler = Scheduler::new(PolicyKind::Lard, &mut slots[..]);
+//! scheduler.add_dest(NodeId(1), 1)?;
+//! scheduler.add_dest(NodeId(2), 1)?;
+//!
+//! let key = 0x8d1f_52c4_0be3_a977;
+//! let request = Request { key, exclude: NodeSet::EMPTY, now: Instant::ZERO };
+//! let node = scheduler.schedule(&request);
+//! assert_eq!(scheduler.schedule(&request), node, "one target, one node");
+//!
+//! // It has refused the connection; another one may be asked.
+//! scheduler.finished(NodeId(1));
+//! let exclude = NodeSet::EMPTY.with(NodeId(1));
+//! assert_eq!(scheduler.schedule(&Request { exclude, ..request }), Some(NodeId(2)));
+//! # Ok::<(), lard_core::policy::NodeError>(())
+//! ```
+//!
 //! # Layout
 //!
 //! * `node` – [`NodeSet`], [`Nodes`]: who there is and how much it has to do

@@ -3,7 +3,7 @@
 //! The target table: which node serves which target, bounded, the least recently used one goes.
 //!
 //! Losing a mapping does no harm: a target that was not asked for in so long has left the node's cache
-//! as well ([3], section 2.4).
+//! as well (\[3\], section 2.4).
 //!
 //! All operations take constant time. The table lives in the caller's slots; each slot holds one
 //! entry, its links in two lists, and the head of one hash chain:

@@ -17,7 +17,7 @@ pub(super) const DRAIN_LEN: usize = 2;
 /// "Which node serves this target?"
 ///
 /// Many of them share one write: while the answers to the last batch are outstanding, new requests
-/// accumulate ([1], section 4). Frames are simply put one after another for that.
+/// accumulate (\[1\], section 4). Frames are simply put one after another for that.
 ///
 /// ```text
 ///  0              16              32                              64

@@ -32,6 +32,21 @@
 //! connection is not repaired, it ends the connection: a peer that once sent nonsense cannot be
 //! trusted about where its next frame begins.
 //!
+//! ```
+//! use lard_core::addr::{ConnId, NodeId};
+//! use lard_core::wire::{Assigned, DecodeError, Frame, Framer, MsgType};
+//!
+//! let answer = Assigned { conn: ConnId::NONE, node: Some(NodeId(3)), tag: None };
+//! let mut buf = [0; 64];
+//! let len = answer.encode(&mut buf)?;
+//! assert_eq!(len, answer.frame_len());
+//!
+//! let mut framer = Framer::new();
+//! let early = framer.push(&buf[..framer.need()]);
+//! assert_eq!(early, Err(DecodeError::NotIntroduced(MsgType::Assigned)));
+//! # Ok::<(), lard_core::wire::EncodeError>(())
+//! ```
+//!
 //! # Layout
 //!
 //! [`Frame`] is what every message implements, [`Message`] their sum, [`Framer`] the incremental
