@@ -5,7 +5,7 @@
 //! The dispatcher owns one [`Scheduler`]: the nodes with their loads, and the policy that chooses
 //! among them. A policy is a small object with IPVS's verbs: it hears of nodes that come, go and
 //! change (`add_dest`, `del_dest`, `upd_dest`) and is asked for decisions (`schedule`). A front-end
-//! that has lost its dispatcher uses [`rendezvous`] over the nodes it knows.
+//! that has lost its dispatcher uses [`rendezvous()`] over the nodes it knows.
 //!
 //! The load of a node is the number of connections assigned to it and not yet over; only the
 //! scheduler changes it, so no policy can get it wrong.

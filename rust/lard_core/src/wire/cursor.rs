@@ -9,7 +9,7 @@ use super::super::addr::{Addr, Endpoint};
 
 /// Takes fields off the front of a body.
 ///
-/// A read beyond the end yields zeros and leaves a mark that [`Reader::is_short`] reports, so that a
+/// A read beyond the end yields zeros and leaves a mark that `is_short` reports, so that a
 /// decoder has one place to fail. Nothing decoded is handed out before that.
 #[derive(Debug)]
 pub struct Reader<'a> {
