@@ -62,7 +62,8 @@ struct Connection {
 
 /// What only administrators change.
 pub(crate) struct Admin {
-    links: [Option<Connection>; MAX_NODES],
+    /// One place a node.
+    links: KVec<Option<Connection>>,
     /// The netlink port of the socket that owns the node.
     pub(crate) owner: Option<u32>,
 }
@@ -86,10 +87,11 @@ fn place(node: NodeId) -> usize {
 impl Control {
     /// No connections. May sleep.
     pub(crate) fn new(stats: Arc<Stats>) -> Result<Self> {
-        let admin = Admin {
-            links: [const { None }; MAX_NODES],
-            owner: None,
-        };
+        let mut links = KVec::with_capacity(MAX_NODES, GFP_KERNEL)?;
+        for _ in 0..MAX_NODES {
+            links.push(None, GFP_KERNEL)?;
+        }
+        let admin = Admin { links, owner: None };
         Ok(Self {
             stats,
             admin: KBox::pin_init(kernel::new_mutex!(admin, "lard:admin"), GFP_KERNEL)?,

@@ -30,7 +30,7 @@ const DISAGREEMENTS: u8 = 3;
 
 /// The dispatcher of one namespace; it decides nothing until it is started.
 pub(crate) struct Dispatcher {
-    inner: BhLock<Option<Inner>>,
+    inner: BhLock<Option<KBox<Inner>>>,
 }
 
 struct Inner {
@@ -56,12 +56,7 @@ impl Dispatcher {
     /// Starts to decide, with no node to choose yet. What an earlier start has learnt is kept.
     /// May sleep.
     pub(crate) fn start(&self, policy: PolicyKind) -> Result {
-        let mut slots = KVVec::with_capacity(TARGETS, GFP_KERNEL)?;
-        slots.resize(TARGETS, Slot::EMPTY, GFP_KERNEL)?;
-        let fresh = Inner {
-            scheduler: Scheduler::new(policy, slots),
-            reports: [Report::default(); MAX_NODES],
-        };
+        let fresh = Inner::new(policy)?;
         let unused = {
             let mut inner = self.inner.lock();
             match inner.as_mut() {
@@ -194,11 +189,23 @@ impl Dispatcher {
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> Option<R> {
-        self.inner.lock().as_mut().map(f)
+        self.inner.lock().as_mut().map(|inner| f(inner))
     }
 }
 
 impl Inner {
+    /// A dispatcher without nodes. Not inlined: it is three kilobytes, which pass over the stack.
+    #[inline(never)]
+    fn new(policy: PolicyKind) -> Result<KBox<Self>> {
+        let mut slots = KVVec::with_capacity(TARGETS, GFP_KERNEL)?;
+        slots.resize(TARGETS, Slot::EMPTY, GFP_KERNEL)?;
+        let inner = Self {
+            scheduler: Scheduler::new(policy, slots),
+            reports: [Report::default(); MAX_NODES],
+        };
+        Ok(KBox::new(inner, GFP_KERNEL)?)
+    }
+
     fn forget_reports(&mut self, node: NodeId) {
         if let Some(report) = report_of(&mut self.reports, node) {
             *report = Report::default();
