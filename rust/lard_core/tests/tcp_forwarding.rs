@@ -98,6 +98,15 @@ fn timestamps_count_only_where_they_were_negotiated() {
 }
 
 #[test]
+fn reordering_does_not_make_a_connection_younger() {
+    let mut f = forwarding();
+    f.on_segment(&with_ts(client(1_000, 900, FIN_ACK, 0), 2_000), start());
+    f.on_segment(&with_ts(client(0, 100, ACK, 500), 1_500), start());
+    assert_eq!(f.on_syn(&new_syn(1_001, Some(2_000))), OnSyn::Forward);
+    assert_eq!(f.on_syn(&new_syn(1_002, Some(2_000))), replaced(900));
+}
+
+#[test]
 fn the_end_reported_by_the_back_end_counts_like_a_fin() {
     let mut f = forwarding();
     f.ended(Ended::TimeWait, start());

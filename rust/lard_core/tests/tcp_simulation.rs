@@ -19,72 +19,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::peer::{Peer, Phase};
+use common::scenario::{response, scenario, stream, Fate, Manners, Rng, Scenario};
 use common::{secret, start, tuple};
 use lard_core::tcp::{
     cookie, reset_for, Action, Config, Ended, Flags, Forwarding, Head, OnSyn, Options, Output,
     Reason, Responder, Segment, SegmentOut, Seq, Snapshot, Status, Timestamp,
 };
 use lard_core::time::Instant;
-
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Adopted,
-    RefusedThenAdopted,
-    RefusedByAll,
-    Silent,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manners {
-    Proper,
-    /// Closes its side behind the request.
-    HalfClose,
-    /// Stops in the middle of the head, for good.
-    Stalls,
-    /// Closes in the middle of the head.
-    Truncates,
-    /// Sends a head that is refused.
-    Rude,
-    /// Sends a head that never ends.
-    Endless,
-    /// Connects and never says a word, then leaves.
-    Mute,
-    /// Resets at a random moment.
-    Aborts,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Scenario {
-    fate: Fate,
-    manners: Manners,
-    cookies: bool,
-    loss: u64,
-    dup: u64,
-    jitter: u64,
-    head: usize,
-    body: usize,
-    response: usize,
-}
 
 /// Where a packet is going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,39 +73,6 @@ struct World {
     complete: bool,
     replied: Option<Status>,
     last: Option<Reason>,
-}
-
-fn scenario(rng: &mut Rng) -> Scenario {
-    let pick = |rng: &mut Rng, max: u64| {
-        let bits = rng.below(max);
-        rng.below(1 << bits) as usize
-    };
-    let bad_network = rng.chance(70);
-    Scenario {
-        fate: match rng.below(8) {
-            0 => Fate::RefusedByAll,
-            1 => Fate::Silent,
-            2 => Fate::RefusedThenAdopted,
-            _ => Fate::Adopted,
-        },
-        manners: match rng.below(14) {
-            0 | 1 => Manners::HalfClose,
-            2 => Manners::Stalls,
-            3 => Manners::Truncates,
-            4 => Manners::Rude,
-            5 => Manners::Endless,
-            6 => Manners::Mute,
-            7 => Manners::Aborts,
-            _ => Manners::Proper,
-        },
-        cookies: rng.chance(30),
-        loss: if bad_network { rng.below(20) } else { 0 },
-        dup: if bad_network { rng.below(15) } else { 0 },
-        jitter: if bad_network { rng.below(60_000) } else { 0 },
-        head: 20 + pick(rng, 14).min(16_000),
-        body: if rng.chance(50) { pick(rng, 18) } else { 0 },
-        response: pick(rng, 17),
-    }
 }
 
 impl World {
@@ -642,38 +550,6 @@ impl World {
 }
 
 const MUTE: Duration = Duration::from_secs(30);
-
-fn response(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i % 251) as u8).collect()
-}
-
-/// What the client has to say, and whether it closes right behind.
-fn stream(s: &Scenario, rng: &mut Rng) -> (Vec<u8>, bool) {
-    let mut head = vec![b'h'; s.head - 4];
-    for byte in &mut head {
-        *byte = b'a' + rng.below(26) as u8;
-    }
-    head.extend_from_slice(b"\r\n\r\n");
-    let body = (0..s.body).map(|_| rng.next() as u8);
-    match s.manners {
-        Manners::Proper | Manners::Aborts => (head.into_iter().chain(body).collect(), false),
-        Manners::HalfClose => (head.into_iter().chain(body).collect(), true),
-        Manners::Stalls => {
-            head.truncate(s.head / 2 * 2);
-            (head, false)
-        }
-        Manners::Truncates => {
-            head.truncate(s.head / 2);
-            (head, true)
-        }
-        Manners::Rude => {
-            head.insert(0, 0);
-            (head, false)
-        }
-        Manners::Endless => (vec![b'x'; 200_000], false),
-        Manners::Mute => (Vec::new(), false),
-    }
-}
 
 fn simulate(seed: u64) -> String {
     struct Name(u64);

@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub)] // Each test binary uses its own part.
 
 pub mod peer;
+pub mod scenario;
 
 use core::time::Duration;
 
