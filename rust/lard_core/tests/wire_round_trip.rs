@@ -198,7 +198,7 @@ fn decode(frame: &[u8]) -> Result<Message<'_>, DecodeError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn messages_return_unchanged(message in plain()) {
