@@ -40,11 +40,6 @@ impl Gauge {
         self.limit.store(i64::from(limit), Relaxed);
     }
 
-    /// Is the limit reached? Momentary.
-    pub(crate) fn is_full(&self) -> bool {
-        self.used.load(Relaxed) >= self.limit.load(Relaxed)
-    }
-
     fn take(&self, amount: i64) -> bool {
         let before = self.used.fetch_add(amount, Relaxed);
         if before.saturating_add(amount) <= self.limit.load(Relaxed) {
