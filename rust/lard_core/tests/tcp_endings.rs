@@ -145,6 +145,26 @@ fn after_a_refusal_there_is_another_snapshot_or_a_reply() {
 }
 
 #[test]
+fn the_window_a_back_end_has_opened_counts_as_soon_as_it_may_have() {
+    let mut p = Pair::waiting(10);
+    let w0 = p.cfg.window(1_460).size;
+    let far = p.client(w0 + 5_000, ACK, 100);
+    let rst = p.client(w0 + 5_000, Flags::RST, 0);
+    assert_eq!(p.on(&far).action, drop(Reason::BeyondWindow));
+    assert_eq!(p.on(&rst).action, drop(Reason::RstOutOfWindow));
+    let _ = p.r.snapshot(&p.cfg, p.now);
+    for seg in [far, rst] {
+        assert_eq!(
+            p.on(&seg),
+            Output {
+                send: None,
+                action: Action::Queue
+            }
+        );
+    }
+}
+
+#[test]
 fn a_window_update_reaches_the_back_end() {
     let mut p = Pair::waiting(10);
     let update = Segment {

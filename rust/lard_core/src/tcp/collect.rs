@@ -100,7 +100,12 @@ impl Responder {
     /// The head is complete: what arrives now is the back-end's, unless it is old or forged. Nothing
     /// is sent; `handed_off` says that the back-end may have the connection already.
     pub(super) fn wait(&mut self, seg: &Segment, handed_off: bool) -> Output {
-        let in_window = seg.seq.between(self.rcv_nxt, self.edge());
+        // The back-end opens the window as soon as it has adopted.
+        let edge = match handed_off {
+            true => self.rcv_nxt.add(self.largest_window()),
+            false => self.edge(),
+        };
+        let in_window = seg.seq.between(self.rcv_nxt, edge);
         if seg.is_rst() {
             // The client does not know what of its bytes has arrived, so its RST may stand at the last
             // acknowledgement it has seen, too.

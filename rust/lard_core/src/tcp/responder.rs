@@ -17,7 +17,7 @@ use super::action::{Action, Output};
 use super::config::Config;
 use super::emit::{reset_for, SegmentOut};
 use super::isn::{ts_clock, Secret};
-use super::options::{Options, Timestamp};
+use super::options::{Options, Timestamp, MAX_WSCALE};
 use super::reason::Reason;
 use super::reply::{Sender, Status};
 use super::segment::{Flags, Segment};
@@ -356,6 +356,11 @@ impl Responder {
             }
             State::Closing(_) | State::TimeWait { .. } => self.rcv_nxt.add(self.window),
         }
+    }
+
+    /// The largest window the negotiated scale can express.
+    pub(super) fn largest_window(&self) -> u32 {
+        0xffff << self.rcv_wscale.min(MAX_WSCALE)
     }
 
     /// The SYN-ACK; the same each time but for the timestamps.
