@@ -26,7 +26,6 @@ ENVIRONMENT = {
     "HOME": "/root",
     "G": "/lard/guest",
     "PYTHONPATH": "/lard/guest",
-    "PYTHONDONTWRITEBYTECODE": "1",
     "LC_ALL": "C.UTF-8",
     "TERM": "dumb",
 }

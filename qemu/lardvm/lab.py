@@ -140,32 +140,32 @@ class NsLab(Lab):
         """Makes the namespaces of the first nodes, and the client's, anew."""
         count = count or self.count
         self.remove_network()
-        lines = [
-            "set -e",
-            "ip netns add switch",
-            "ip -n switch link add ext type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-            "ip -n switch link add int type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-            "ip -n switch link set ext up",
-            "ip -n switch link set int up",
+        # Settings are the guest's (devconf_inherit_init_net). One `ip` a namespace, since a program
+        # takes long to start under emulation.
+        names = [(i, f"node{i}") for i in range(1, count + 1)] + [(CLIENT, "client")]
+        batches = {None: [f"netns add {name}" for _, name in names] + ["netns add switch"]}
+        switch = batches["switch"] = [
+            command
+            for net in ("ext", "int")
+            for command in (
+                f"link add {net} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+                f"link set {net} up",
+            )
         ]
-        for number, name in [*((i, f"node{i}") for i in range(1, count + 1)), (CLIENT, "client")]:
-            lines += [f"ip netns add {name}", f"ip -n {name} link set lo up"]
+        for number, name in names:
+            inside = batches[name] = ["link set lo up"]
             for net, address in (("ext", ext_address(number)), ("int", int_address(number))):
                 if name == "client" and net == "int":
                     continue
-                lines += [
-                    f"ip -n switch link add {name}-{net} type veth peer name {net}0 netns {name}",
-                    f"ip -n switch link set {name}-{net} master {net} up",
-                    f"ip -n {name} addr add {address}/24 dev {net}0",
-                    f"ip -n {name} link set {net}0 up",
+                switch += [
+                    f"link add {name}-{net} type veth peer name {net}0 netns {name}",
+                    f"link set {name}-{net} master {net} up",
                 ]
-            # A namespace takes over settings of the first one, so they are said once more.
-            lines.append(
-                f"ip netns exec {name} sysctl -qw net.ipv6.conf.all.disable_ipv6=1"
-                " net.ipv6.conf.default.disable_ipv6=1 net.ipv4.ip_forward=0"
-                " net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0"
-                " net.ipv4.conf.ext0.rp_filter=0"
-            )
+                inside += [f"addr add {address}/24 dev {net}0", f"link set {net}0 up"]
+        lines = ["set -e"]
+        for name, commands in batches.items():
+            where = f"-n {name} " if name else ""
+            lines += [f"ip {where}-batch - <<'END'", *commands, "END"]
         self.roots()[0].sh("\n".join(lines), timeout=120)
 
     def stop(self):

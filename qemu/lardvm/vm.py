@@ -72,7 +72,7 @@ def qemu_command(spec, image, directory, accelerator):
     boot = build.debug_kernel() if spec.debug else os.path.join(image, "vmlinuz")
     arguments = [
         f"console=ttyS0 lard.name={spec.name} mitigations=off random.trust_cpu=on nokaslr",
-        "panic=-1 net.ifnames=0 loglevel=5 printk.devkmsg=on log_buf_len=4M",
+        "norandmaps panic=-1 net.ifnames=0 loglevel=5 printk.devkmsg=on log_buf_len=4M",
         "" if spec.debug else "quiet",
     ]
     command = ["qemu-system-x86_64", "-name", f"lard-{spec.name}", "-nodefaults", "-no-user-config"]
@@ -80,7 +80,8 @@ def qemu_command(spec, image, directory, accelerator):
     if accelerator == "kvm":
         command += ["-accel", "kvm", "-cpu", "host"]
     else:
-        command += ["-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max"]
+        # Fewer levels of page tables to walk, and room for all translated code.
+        command += ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,la57=off"]
     command += ["-kernel", boot, "-initrd", os.path.join(directory, "initrd.cpio")]
     command += ["-append", " ".join(filter(None, arguments))]
     command += ["-chardev", f"file,id=console,path={directory}/console.log,append=on"]
