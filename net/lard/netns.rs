@@ -116,8 +116,9 @@ impl Node {
 impl PerNet for Node {
     fn init(net: &Net, cell: NetCell) -> Result<Arc<Self>> {
         let stats = Arc::new(Stats::new()?, GFP_KERNEL)?;
-        let node = Arc::new(
-            Self {
+        // In place: as a value the node is too large for a kernel's stack.
+        let node = Arc::init(
+            pin_init::init!(Self {
                 back_end: BackEnd::new(cell.clone()),
                 cell,
                 cfg: kernel_net::new_bh_lock!(None, c"lard:config"),
@@ -129,7 +130,7 @@ impl PerNet for Node {
                 control: Control::new(stats.clone())?,
                 stats,
                 views: kernel_net::new_bh_lock!(None, c"lard:views"),
-            },
+            }? Error),
             GFP_KERNEL,
         )?;
         let views = Views {

@@ -671,7 +671,7 @@ pub(crate) unsafe fn is_unwanted_reset(skb: *mut bindings::sk_buff) -> bool {
 ///
 /// The right is taken back from those that had not had it before, by [`Lent::restore`] or when the
 /// value is dropped.
-pub struct Lent(BhLock<[*mut bindings::sock; Lent::MAX]>);
+pub struct Lent(BhLock<KVec<*mut bindings::sock>>);
 
 // SAFETY: The pointers carry references, and references to sockets belong to no thread.
 unsafe impl Send for Lent {}
@@ -685,10 +685,7 @@ impl Lent {
     /// None lent yet.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self(crate::new_bh_lock!(
-            [core::ptr::null_mut(); Lent::MAX],
-            c"lard:lent"
-        ))
+        Self(crate::new_bh_lock!(KVec::new(), c"lard:lent"))
     }
 
     /// # Safety
@@ -696,9 +693,9 @@ impl Lent {
     /// RCU is held, and `sk` was found in this section.
     unsafe fn take(&self, sk: *mut bindings::sock) -> bool {
         let mut lent = self.0.lock();
-        let Some(place) = lent.iter_mut().find(|place| place.is_null()) else {
+        if lent.len() >= Self::MAX || lent.reserve(1, GFP_ATOMIC).is_err() {
             return false;
-        };
+        }
         // SAFETY: As the caller says.
         unsafe {
             if !bindings::lard_sock_hold_not_zero(sk) {
@@ -706,20 +703,19 @@ impl Lent {
             }
             bindings::lard_sock_set_transparent(sk);
         }
-        *place = sk;
-        true
+        // There is room.
+        lent.push(sk, GFP_ATOMIC).is_ok()
     }
 
     fn give_back(&self, which: impl Fn(*mut bindings::sock) -> bool) {
-        for nth in 0..Self::MAX {
-            let sk = {
+        loop {
+            let found = {
                 let mut lent = self.0.lock();
-                match lent.get_mut(nth) {
-                    Some(place) if !place.is_null() && which(*place) => {
-                        core::mem::replace(place, core::ptr::null_mut())
-                    }
-                    _ => continue,
-                }
+                let found = lent.iter().position(|sk| which(*sk));
+                found.and_then(|at| lent.remove(at).ok())
+            };
+            let Some(sk) = found else {
+                return;
             };
             // SAFETY: The reference that `take` took is given back, outside the lock.
             unsafe {
