@@ -314,7 +314,13 @@ impl FrontEnd {
             Err(reason) => {
                 drop(bucket);
                 node.stats.inc(reason.into());
-                if let Some(reset) = reset_for(segment) {
+                // While cookies are out, what checks badly may be a segment that overtook the one
+                // with the cookie: a reset would end an honest client's connection.
+                let reset = match reason {
+                    Reason::Stray => reset_for(segment),
+                    _ => None,
+                };
+                if let Some(reset) = reset {
                     send(node, net, tuple, &reset);
                 }
                 return Claim::Taken(Verdict::Drop(skb));
@@ -520,7 +526,11 @@ impl Entry {
             State::Open(open) => (open.state(), open.back_end(), None),
             State::Forward(forward) => {
                 let idle = now().saturating_since(forward.state.last_packet());
-                (ConnState::Forwarding, forward.to.node(), Some(idle))
+                let state = match forward.state.is_over() {
+                    true => ConnState::Closing,
+                    false => ConnState::Forwarding,
+                };
+                (state, forward.to.node(), Some(idle))
             }
         };
         ConnRow {

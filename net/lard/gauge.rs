@@ -76,10 +76,16 @@ impl Held {
         }
         taken
     }
+
+    /// Gives back what it holds.
+    pub(crate) fn release(&mut self) {
+        self.gauge.used.fetch_add(-self.amount, Relaxed);
+        self.amount = 0;
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.gauge.used.fetch_add(-self.amount, Relaxed);
+        self.release();
     }
 }

@@ -155,8 +155,6 @@ impl Open {
 
     /// No back-end takes the connection: the client gets an answer from the front-end.
     pub(crate) fn fail(&mut self, cx: &Context<'_>, status: Status) -> Step {
-        self.stage = Stage::Replying;
-        self.parked = KVec::new();
         let output = self.responder.fail(status, cx.now);
         self.run(cx, output, None)
     }
@@ -253,7 +251,18 @@ impl Open {
             // A second Store cannot follow the first; dropping it means the segment never came.
             Action::Done | Action::Store(_) => Then::Stay,
         };
+        if self.responder.is_closing() {
+            self.close();
+        }
         step
+    }
+
+    /// The front-end has begun to answer by itself: nothing will be handed over.
+    fn close(&mut self) {
+        self.stage = Stage::Replying;
+        self.head = KVec::new();
+        self.head_held.release();
+        self.parked = KVec::new();
     }
 
     /// Copies what the responder accepted and lets the parser see it. `None`: no room, and the
@@ -302,7 +311,6 @@ impl Open {
 
     fn bad(&mut self, cx: &Context<'_>, bad: BadHead) -> Head {
         cx.stats.inc(bad.into());
-        self.stage = Stage::Replying;
         Head::Bad(Status::from_code(bad.status()))
     }
 
