@@ -222,7 +222,7 @@ impl ConnId {
     pub const fn new(node: NodeId, bucket: u32, generation: u32) -> Self {
         let node = (node.0 & NodeId::MAX.0) as u64;
         let bucket = (bucket & Self::BUCKET_MASK) as u64;
-        ConnId(node << Self::NODE_SHIFT | bucket << Self::BUCKET_SHIFT | generation as u64)
+        ConnId((node << Self::NODE_SHIFT) | (bucket << Self::BUCKET_SHIFT) | generation as u64)
     }
 
     /// The name as it travels on the wire.

@@ -151,11 +151,11 @@ fn epoch(now: Instant) -> u64 {
 
 fn cookie(secret: &Secret, tuple: &Tuple, irs: Seq, epoch: u64, index: u32) -> Seq {
     // The epoch fits 29 bits for a thousand years.
-    let extra = u64::from(irs.0) << 32 ^ epoch << 3 ^ u64::from(index);
+    let extra = (u64::from(irs.0) << 32) ^ (epoch << 3) ^ u64::from(index);
     // CAST: the low 24 bits of the hash, the low 5 bits of the epoch.
     let hash = secret.hash(Purpose::Cookie, tuple, extra) as u32 & HASH_MASK;
     let epoch = (epoch as u32 & EPOCH_MASK) << EPOCH_SHIFT;
-    Seq(epoch | (index & MSS_MASK) << MSS_SHIFT | hash)
+    Seq(epoch | ((index & MSS_MASK) << MSS_SHIFT) | hash)
 }
 
 /// The largest size of the table that the client can take, and its index.
