@@ -201,7 +201,8 @@ class Cluster:
             seen = {
                 node["name"]
                 for node in self.status(number).get("nodes", [])
-                if node["state"] == "up" and node["link"] in ("ready", "local", "self", "-")
+                if node["link"] in ("ready", "local")
+                and (node["state"] == "up" or "BE" not in node["roles"])
             }
             if not names <= seen | {f"node{number}"}:
                 return False
