@@ -29,7 +29,7 @@ ifdef KDIR
 	@scripts/check-kdir $(KDIR)
 	@mkdir -p $(BUILD)/objects
 	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(BUILD)/objects modules
-	cp $(BUILD)/objects/lard.ko $(BUILD)/lard.ko
+	strip --strip-debug -o $(BUILD)/lard.ko $(BUILD)/objects/lard.ko
 else
 	@scripts/native-module
 endif
