@@ -199,6 +199,11 @@ fn walk(chain: &Option<KBox<Child>>) -> impl Iterator<Item = &Child> {
     core::iter::successors(chain.as_deref(), |child| child.next.as_deref())
 }
 
+/// What a registered child's `sk_destruct` is.
+///
+/// # Safety
+///
+/// Called by the kernel with a socket that is being freed.
 unsafe extern "C" fn on_destruct(sk: *mut bindings::sock) {
     let child = bucket_of(sk).and_then(|bucket| {
         let mut chain = bucket.lock();
@@ -364,8 +369,8 @@ pub fn release(net: &Net) -> usize {
         loop {
             let released = {
                 let mut chain = bucket.lock();
-                // SAFETY: A child in the table is not destroyed yet: that takes this lock first.
                 unlink(&mut chain, |child| {
+                    // SAFETY: The child is in the table, and the lock is held.
                     child.net == cookie && unsafe { restore(child) }
                 })
             };

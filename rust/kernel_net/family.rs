@@ -150,6 +150,9 @@ unsafe fn end_listening(sk: *mut bindings::sock, listened: bool) {
     }
 }
 
+/// # Safety
+///
+/// Called by the socket layer with a socket that has a table of ours, and that it holds.
 unsafe extern "C" fn listen(sock: *mut bindings::socket, backlog: c_int) -> c_int {
     let _module = ModuleRef::try_get();
     // SAFETY: The socket layer calls with a socket of ours and holds it.
@@ -171,6 +174,9 @@ unsafe extern "C" fn listen(sock: *mut bindings::socket, backlog: c_int) -> c_in
     }
 }
 
+/// # Safety
+///
+/// Called by the socket layer with a socket that has a table of ours, and that it holds.
 unsafe extern "C" fn shutdown(sock: *mut bindings::socket, how: c_int) -> c_int {
     let _module = ModuleRef::try_get();
     // SAFETY: The socket layer calls with a socket of ours and holds it.
@@ -185,6 +191,9 @@ unsafe extern "C" fn shutdown(sock: *mut bindings::socket, how: c_int) -> c_int 
     }
 }
 
+/// # Safety
+///
+/// Called by the socket layer with a socket that has a table of ours, and that it holds.
 unsafe extern "C" fn connect(
     sock: *mut bindings::socket,
     address: *mut bindings::sockaddr_unsized,
@@ -205,6 +214,9 @@ unsafe extern "C" fn connect(
     }
 }
 
+/// # Safety
+///
+/// Called by the socket layer with a socket that has a table of ours, and that it holds.
 unsafe extern "C" fn sendmsg(
     sock: *mut bindings::socket,
     msg: *mut bindings::msghdr,
@@ -221,6 +233,9 @@ unsafe extern "C" fn sendmsg(
     }
 }
 
+/// # Safety
+///
+/// Called by the socket layer with a socket that has a table of ours, and that it holds.
 unsafe extern "C" fn accept(
     sock: *mut bindings::socket,
     newsock: *mut bindings::socket,
@@ -244,6 +259,9 @@ unsafe extern "C" fn accept(
     }
 }
 
+/// # Safety
+///
+/// Called by the socket layer with a new socket of the family.
 unsafe extern "C" fn create(
     net: *mut bindings::net,
     sock: *mut bindings::socket,

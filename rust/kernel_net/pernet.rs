@@ -239,6 +239,9 @@ impl<T: PerNet> Slot<T> {
         unsafe { ArcBorrow::from_raw((*entry).state.cast()) }
     }
 
+    /// # Safety
+    ///
+    /// Called by the core once for each namespace, while that is being set up.
     unsafe extern "C" fn on_init(net: *mut bindings::net) -> core::ffi::c_int {
         // SAFETY: The caller sets the namespace up and holds it, and calls once.
         match unsafe { Self::init(Net::from_raw(net)) } {
@@ -284,6 +287,9 @@ impl<T: PerNet> Slot<T> {
         Ok(())
     }
 
+    /// # Safety
+    ///
+    /// Called by the core at the end of a namespace, a grace period after `on_pre_exit`.
     unsafe extern "C" fn on_exit(net: *mut bindings::net) {
         // SAFETY: The caller is ending the namespace's entry and waited for a grace period since
         // `on_pre_exit`; hooks and ticks, which borrow the state, are over, and the namespace is
@@ -296,13 +302,16 @@ impl<T: PerNet> Slot<T> {
             }
             let state: Arc<T> = Arc::from_raw(state.cast());
             T::stop(state.as_arc_borrow(), Net::from_raw(net));
-            if let Some(local) = (&mut *(&raw mut (*entry).local)).take() {
+            if let Some(local) = (&raw mut (*entry).local).replace(None) {
                 local.flush();
             }
-            drop((&mut *(&raw mut (*entry).cell)).take());
+            drop((&raw mut (*entry).cell).replace(None));
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the work queue with the work of an entry.
     unsafe extern "C" fn on_tick(work: *mut bindings::work_struct) {
         let entry = work.cast::<Entry>();
         // SAFETY: The work is the first field of a delayed work, and that of an entry, which stays
@@ -313,6 +322,9 @@ impl<T: PerNet> Slot<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by netfilter with what the hook was registered with, and a packet.
     unsafe extern "C" fn on_pre_routing(
         this: *mut c_void,
         skb: *mut bindings::sk_buff,
@@ -341,6 +353,9 @@ impl<T: PerNet> Slot<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the core when a namespace begins to end.
     unsafe extern "C" fn on_pre_exit(net: *mut bindings::net) {
         // SAFETY: The caller is ending the namespace's entry.
         unsafe {
@@ -374,6 +389,9 @@ unsafe fn quiet(entry: *mut Entry) -> bool {
     true
 }
 
+/// # Safety
+///
+/// Called by netfilter with a packet.
 unsafe extern "C" fn on_local_out(
     _this: *mut c_void,
     skb: *mut bindings::sk_buff,

@@ -39,7 +39,7 @@ impl<T> BhLock<T> {
         let lock = unsafe {
             kernel::bindings::__spin_lock_init(
                 lock.as_mut_ptr().cast(),
-                name.as_ptr().cast(),
+                name.as_char_ptr().cast(),
                 class.as_ptr(),
             );
             lock.assume_init()
