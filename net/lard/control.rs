@@ -26,7 +26,7 @@ use kernel_net::control_socket::ControlSocket;
 use kernel_net::kthread::KThread;
 use kernel_net::net::Net;
 use kernel_net::sync::BhLock;
-use lard_core::addr::{Addr, ConnId, Endpoint, NodeId};
+use lard_core::addr::{ConnId, Endpoint, NodeId};
 use lard_core::policy::{NodeState, MAX_NODES};
 use lard_core::time::Instant;
 use lard_core::wire::{
@@ -161,15 +161,6 @@ impl Control {
     }
 
     // --- what is known of the cluster ---
-
-    /// The address to which packets for a node go.
-    pub(crate) fn address_of(&self, config: &Config, node: NodeId) -> Option<Addr> {
-        if node == config.node {
-            return Some(config.internal);
-        }
-        self.peer(node)
-            .map(|peer| peer.with_info(|info| info.internal))
-    }
 
     /// The back-ends this node could hand a connection to by itself.
     pub(crate) fn back_ends(&self, config: &Config) -> BackEnds {
@@ -460,6 +451,9 @@ impl Control {
         if gone.is_none() {
             return;
         }
+        if let Some(counter) = lost.counter() {
+            node.stats.inc(counter);
+        }
         node.back_end.forget(id);
         let config = node.config();
         if let Some(config) = &config {
@@ -479,9 +473,9 @@ impl Control {
             if let Some(config) = &config {
                 self.refresh(node, config, net);
             }
-            node.front_end.peer_down(node, net, id, unsent);
             netlink::peer_lost(net, id, lost);
         });
+        node.front_end.peer_down(node, id, unsent);
     }
 
     // --- receiving ---
@@ -596,12 +590,6 @@ impl Control {
             info.vips = Few::collect(hello.vips.iter());
             first
         });
-        let id = peer.id();
-        if hello.roles.contains(Roles::BACK_END)
-            && node.forward.learn(id, hello.internal, false).is_err()
-        {
-            return Err(Lost::Error);
-        }
         let vips: Few<Endpoint, { Hello::MAX_VIPS }> =
             Few::collect(hello.vips.iter().filter(|vip| config.allows(*vip)));
         if config.is(Roles::BACK_END) && hello.roles.contains(Roles::FRONT_END) {

@@ -296,10 +296,10 @@ impl FrontEnd {
 
     /// The control connection to `peer` is gone. `unsent` are the connections whose ASSIGN or HANDOFF
     /// never left this node. Connections that are passed on stay: the peer may live, and only its
-    /// `cluster_startup` have died. Bottom halves off.
+    /// `cluster_startup` have died. Process context.
     pub(crate) fn peer_down(&self, node: &Node, peer: NodeId, unsent: &[ConnId]) {
         let Some(table) = self.table() else { return };
-        let Ok(mut concerned) = KVec::with_capacity(BATCH, GFP_ATOMIC) else {
+        let Ok(mut concerned) = KVec::with_capacity(BATCH, GFP_KERNEL) else {
             return;
         };
         let is_dispatcher = peer == node.dispatcher_id();

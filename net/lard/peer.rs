@@ -92,7 +92,7 @@ impl Lost {
     }
 
     /// The counter of connections that ended so; the others have one for each kind of nonsense.
-    fn counter(self) -> Option<Counter> {
+    pub(crate) fn counter(self) -> Option<Counter> {
         match self {
             Lost::Closed => Some(Counter::CtLostClosed),
             Lost::Bye => Some(Counter::CtLostBye),
@@ -484,9 +484,6 @@ impl Peer {
     pub(crate) fn report(&self, node: &Node, unsent: &[ConnId]) {
         self.fail(Lost::Error);
         let lost = self.lost().unwrap_or(Lost::Error);
-        if let Some(counter) = lost.counter() {
-            node.stats.inc(counter);
-        }
         node.control.forget(node, self, lost, unsent);
     }
 
