@@ -135,7 +135,6 @@ fn status_text(node: Option<&SelfView>, nodes: &[NodeView]) -> String {
             text.push_str("stopping: it takes no new connections\n");
         }
     }
-    let show = |number: Option<u64>| number.map_or_else(|| "-".to_string(), |n| n.to_string());
     let rows = nodes.iter().map(|node| {
         vec![
             node.id.to_string(),
@@ -165,9 +164,8 @@ fn connection_table(connections: &[ConnView]) -> String {
             conn.vip.clone(),
             conn.node
                 .map_or_else(|| "-".to_string(), |node| node.to_string()),
-            conn.age_ms.to_string(),
-            conn.idle_ms
-                .map_or_else(|| "-".to_string(), |idle| idle.to_string()),
+            show(conn.age_ms),
+            show(conn.idle_ms),
         ]
     });
     let heads = ["ID", "STATE", "CLIENT", "VIP", "NODE", "AGE-MS", "IDLE-MS"];
@@ -199,7 +197,6 @@ fn set(changes: &[(String, String)], json: bool) -> Result<()> {
     if json {
         return print_json(&params);
     }
-    let show = |number: Option<u64>| number.map_or_else(|| "-".to_string(), |n| n.to_string());
     let rows = params.iter().map(|param| {
         vec![
             param.name.clone(),
@@ -278,6 +275,10 @@ fn stop(force: bool) -> Result<()> {
         Err(error) if error.is(libc::ENOTCONN) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+fn show(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_string(), |number| number.to_string())
 }
 
 /// Columns as wide as their widest cell, two blanks apart; no blanks at the end of a line.

@@ -90,8 +90,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.operation)?;
         if let Some(raw) = self.errno {
-            let errno = Errno::from_raw(raw);
-            write!(f, ": {} ({errno:?})", errno.desc())?;
+            write!(f, ": {} ({:?})", errno_text(raw), Errno::from_raw(raw))?;
         }
         if let Some(detail) = &self.detail {
             write!(f, ": {detail}")?;
@@ -104,6 +103,15 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// What the C library calls an errno.
+pub fn errno_text(raw: i32) -> String {
+    let text = io::Error::from_raw_os_error(raw).to_string();
+    match text.rsplit_once(" (os error") {
+        Some((text, _)) => text.to_string(),
+        None => text,
+    }
+}
 
 #[cfg(test)]
 mod tests {

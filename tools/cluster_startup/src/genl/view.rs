@@ -65,7 +65,7 @@ pub struct ConnView {
     pub client: String,
     pub vip: String,
     pub node: Option<u16>,
-    pub age_ms: u64,
+    pub age_ms: Option<u64>,
     pub idle_ms: Option<u64>,
 }
 
@@ -189,7 +189,7 @@ fn conn_view(all: Attributes<'_>) -> Option<ConnView> {
             .and_then(endpoint_text)
             .unwrap_or_default(),
         node: id(all, conn::NODE_ID),
-        age_ms: number(all, conn::AGE_MS).unwrap_or(0),
+        age_ms: number(all, conn::AGE_MS),
         idle_ms: number(all, conn::IDLE_MS),
     })
 }

@@ -5,6 +5,7 @@
 use super::auth::{self, AuthError, Secret, Session};
 use super::line::{LineError, Lines, MAX_PROVED};
 use super::message::{Refused, Reply, Request};
+use crate::error::errno_text;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
@@ -53,7 +54,7 @@ impl fmt::Display for DialError {
         match self {
             DialError::Resolve(why) => write!(f, "its name has no IPv4 address: {why}"),
             DialError::Connect(error) => match error.raw_os_error() {
-                Some(raw) => f.write_str(nix::errno::Errno::from_raw(raw).desc()),
+                Some(raw) => f.write_str(&errno_text(raw)),
                 None => error.fmt(f),
             },
             DialError::Auth(error) => error.fmt(f),

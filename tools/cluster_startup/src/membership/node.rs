@@ -161,6 +161,8 @@ pub struct Node {
     log: Log,
     progress: Arc<dyn Fn(Progress) + Send + Sync>,
     identity: Option<Identity>,
+    /// The name the dispatcher gave.
+    name: String,
     was: Option<Was>,
     roster: Option<Roster>,
     known: BTreeMap<u16, Known>,
@@ -193,6 +195,7 @@ impl Node {
         progress: Arc<dyn Fn(Progress) + Send + Sync>,
     ) -> Self {
         Node {
+            name: config.name.clone(),
             config,
             kernel,
             inputs,
@@ -482,7 +485,7 @@ impl Node {
         let request = Request::Link(Link {
             cluster_id: identity.cluster_id,
             id: identity.id,
-            name: self.config.name.clone(),
+            name: self.name.clone(),
             roles: self.config.settings.roles,
             port: self.config.port,
             weight: self.config.settings.weight,
@@ -528,6 +531,7 @@ impl Node {
             self.joining.next = Some(Instant::now() + back_off(BACK_OFF.len()));
             return Ok(());
         }
+        self.name.clone_from(&welcome.name);
         self.joining.next = None;
         self.joining.failures = 0;
         self.joining.said = None;
