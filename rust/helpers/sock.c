@@ -162,7 +162,7 @@ u32 lard_sock_clock_ts(bool usec)
 
 struct request_sock *lard_inject_alloc(void)
 {
-	return kmem_cache_zalloc(tcp_prot.rsk_prot->slab, GFP_ATOMIC | __GFP_NOWARN);
+	return kmem_cache_alloc(tcp_prot.rsk_prot->slab, GFP_ATOMIC | __GFP_NOWARN);
 }
 
 void lard_inject_free(struct request_sock *req)
@@ -170,7 +170,16 @@ void lard_inject_free(struct request_sock *req)
 	kmem_cache_free(tcp_prot.rsk_prot->slab, req);
 }
 
-/* What inet_reqsk_alloc() does for a request without a listener reference; req is zeroed. */
+/*
+ * Leaves the link in the table of connections alone: a reader without a lock may still be following
+ * it, because requests are freed without a grace period.
+ */
+void lard_inject_clear(struct request_sock *req)
+{
+	sk_prot_clear_nulls(req_to_sk(req), tcp_prot.rsk_prot->obj_size);
+}
+
+/* What inet_reqsk_alloc() does for a request without a listener reference; req is cleared. */
 void lard_inject_init(struct request_sock *req, struct sock *listener)
 {
 	req->rsk_ops = tcp_prot.rsk_prot;

@@ -498,11 +498,12 @@ struct Request(NonNull<bindings::request_sock>);
 
 impl Request {
     fn new(handoff: &Handoff, listener: NonNull<bindings::sock>) -> Result<Self, Refusal> {
-        // SAFETY: The request is new and zeroed; the listener stays for this RCU section, in which
+        // SAFETY: The request is new, and cleared first; the listener stays for this RCU section, in which
         // the request is used up. The options were checked.
         unsafe {
             let req = NonNull::new(bindings::lard_inject_alloc()).ok_or(Refusal::NoMemory)?;
             let raw = req.as_ptr();
+            bindings::lard_inject_clear(raw);
             bindings::lard_inject_init(raw, listener.as_ptr());
             bindings::lard_inject_set_mss(raw, handoff.mss);
             if let Some((snd, rcv)) = handoff.wscale {
