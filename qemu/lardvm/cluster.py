@@ -208,15 +208,27 @@ class Cluster:
                 return False
         return True
 
-    def stop(self):
-        """Ends the cluster's processes; connections are left to themselves."""
-        for number in list(self.startup):
-            proc = self.startup.pop(number)
+    def _end_startup(self):
+        """Ends cluster_startup everywhere; connections are left to themselves."""
+        procs = list(self.startup.values())
+        self.startup.clear()
+        for proc in procs:
             proc.kill(15)
+        for proc in procs:
             try:
                 proc.wait(STOP_LIMIT * self.slow)
             except TimeoutError:
                 proc.kill(9)
+
+    def stop_nodes(self):
+        """Takes all nodes out of the cluster, with their connections; servers go on."""
+        self._end_startup()
+        for machine in self.nodes:
+            machine.sh("cluster_startup stop --force", check=False, timeout=20 * self.slow)
+
+    def stop(self):
+        """Ends the cluster's processes; connections are left to themselves."""
+        self._end_startup()
         for number in list(self.server):
             self.stop_server(number)
 
@@ -225,8 +237,7 @@ class Cluster:
         for machine in [*self.nodes, self.client]:
             machine.kill_procs()
         self.stop()
-        for machine in self.nodes:
-            machine.sh("cluster_startup stop --force", check=False, timeout=20 * self.slow)
+        self.stop_nodes()
         if self.mode == "ns":
             self.lab.remove_network()
         guests = [guest for guest in self.guests if self.loaded(guest)]
