@@ -122,14 +122,14 @@ private_apt() {
 }
 
 refresh_index() {
-	mkdir -p "$APT_DIR/lists/partial" "$APT_DIR/cache/archives/partial"
-	: >"$APT_DIR/status"
-	archive_sources >"$APT_DIR/sources.list"
 	# A stale list is good for a day; LARD_REFRESH=1 asks for a new one at once.
 	if [ -e "$APT_DIR/fresh" ] && [ -z "${LARD_REFRESH:-}" ] &&
 		[ -n "$(find "$APT_DIR/fresh" -mmin -1440)" ]; then
 		return 0
 	fi
+	mkdir -p "$APT_DIR/lists/partial" "$APT_DIR/cache/archives/partial"
+	: >"$APT_DIR/status"
+	archive_sources >"$APT_DIR/sources.list"
 	if ! (step "read the package index of $SUITE and $KERNEL_SUITE" \
 		"check the archive in $APT_DIR/sources.list, or set LARD_MIRROR" \
 		private_apt apt-get update); then
@@ -148,12 +148,17 @@ newest_release() {
 		return
 	fi
 	locked apt refresh_index
+	# One answer for each reading of the index.
+	if [ "$APT_DIR/release" -nt "$APT_DIR/fresh" ]; then
+		cat "$APT_DIR/release"
+		return
+	fi
 	versions=$(private_apt apt-cache search --names-only '^linux-headers-7[0-9.]*.*-cloud-amd64$' |
 		sed 's/^linux-headers-\([^ ]*\) .*/\1/' | sort -rV)
 	for release in $versions; do
 		if private_apt apt-cache show "linux-image-$release" "linux-source-$(series_of "$release")" \
 			>/dev/null 2>&1; then
-			echo "$release"
+			echo "$release" | tee "$APT_DIR/release"
 			return
 		fi
 	done
