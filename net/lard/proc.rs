@@ -134,7 +134,7 @@ fn node_row(node: &Node, config: &Config, id: NodeId) -> Option<NodeRow> {
             name: Some(config.name),
             roles: config.roles,
             internal: config.internal,
-            state,
+            state: state.or(Some(NodeState::Up)),
             weight: weight.unwrap_or(config.weight),
             link: LINK_LOCAL,
             load,
@@ -146,6 +146,9 @@ fn node_row(node: &Node, config: &Config, id: NodeId) -> Option<NodeRow> {
         return None;
     }
     let info = peer.as_ref().map(|peer| peer.info());
+    // The dispatcher only speaks about back-ends; of another node its connection is all there is.
+    let is_ready = info.as_ref().is_some_and(|i| i.link == Link::Ready);
+    let state = state.or(is_ready.then_some(NodeState::Up));
     Some(NodeRow {
         id,
         name: info.as_ref().and_then(|i| i.name),

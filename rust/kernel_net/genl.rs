@@ -20,7 +20,7 @@ use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use kernel::bindings as c;
 use kernel::error::to_result;
-use kernel::ffi::{c_char, c_int, c_ulong, c_void};
+use kernel::ffi::{c_char, c_int, c_long, c_ulong, c_void};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Release};
 use kernel::sync::rcu;
@@ -566,8 +566,8 @@ impl<'a> Dump<'a> {
         let args = unsafe { &mut (*self.cb.as_ptr()).__bindgen_anon_1.args };
         let [low, high, ..] = args;
         // CAST: The two halves.
-        *low = i64::from(position as u32) as _;
-        *high = (position >> 32) as _;
+        *low = position as u32 as c_long;
+        *high = (position >> 32) as c_long;
     }
 
     /// Writes one entry. False: the message is full, and the entry is for the next one.

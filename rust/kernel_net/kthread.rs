@@ -17,6 +17,7 @@ use kernel::bindings as c;
 use kernel::error::from_err_ptr;
 use kernel::ffi::c_long;
 use kernel::prelude::*;
+use kernel::str::CStrExt;
 use kernel::sync::aref::{ARef, AlwaysRefCounted};
 use kernel::task::Task;
 use kernel::types::NotThreadSafe;
@@ -79,8 +80,9 @@ impl KThread {
         let start = KBox::into_raw(KBox::new(body, GFP_KERNEL)?).cast::<c_void>();
         // SAFETY: `name` is a C string, copied before the call returns. `run::<F>` gets the box that
         // it expects, if it is ever called.
-        let task =
-            unsafe { bindings::lard_kthread_create(Some(run::<F>), start, name.as_ptr().cast()) };
+        let task = unsafe {
+            bindings::lard_kthread_create(Some(run::<F>), start, name.as_char_ptr().cast())
+        };
         let task = match from_err_ptr(task.cast::<c::task_struct>()) {
             Ok(task) => task,
             Err(e) => {

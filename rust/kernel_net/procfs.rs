@@ -9,6 +9,7 @@ use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use kernel::ffi::{c_int, c_void};
 use kernel::prelude::*;
+use kernel::str::CStrExt;
 use kernel::sync::Arc;
 use kernel::types::ForeignOwnable;
 
@@ -79,7 +80,7 @@ impl<T: Table> File<T> {
         let entry = unsafe {
             bindings::lard_proc_create(
                 net.as_ptr(),
-                name.as_ptr().cast(),
+                name.as_char_ptr().cast(),
                 const { &Self::OPERATIONS },
                 source,
             )
@@ -149,30 +150,42 @@ unsafe fn find<T: Table>(
     }
 }
 
+/// # Safety
+///
+/// Only called as the operation of a [`File`] of `T`.
 unsafe extern "C" fn start<T: Table>(
     seq: *mut bindings::seq_file,
     position: *mut bindings::loff_t,
 ) -> *mut c_void {
-    // SAFETY: Called as the operation of a `File<T>` only.
+    // SAFETY: By the requirement.
     unsafe { find::<T>(seq, position) }
 }
 
+/// # Safety
+///
+/// Only called as the operation of a [`File`] of `T`.
 unsafe extern "C" fn next<T: Table>(
     seq: *mut bindings::seq_file,
     _element: *mut c_void,
     position: *mut bindings::loff_t,
 ) -> *mut c_void {
-    // SAFETY: Called as the operation of a `File<T>` only, with a valid position.
+    // SAFETY: By the requirement; the position is valid.
     unsafe {
         *position = (*position).saturating_add(1);
         find::<T>(seq, position)
     }
 }
 
+/// # Safety
+///
+/// None.
 unsafe extern "C" fn stop(_seq: *mut bindings::seq_file, _element: *mut c_void) {}
 
+/// # Safety
+///
+/// Only called as the operation of a [`File`] of `T`, with what `start` or `next` returned.
 unsafe extern "C" fn show<T: Table>(seq: *mut bindings::seq_file, element: *mut c_void) -> c_int {
-    // SAFETY: Called as the operation of a `File<T>` only; as in `find`.
+    // SAFETY: By the requirement; as in `find`.
     let (source, file) = unsafe {
         let source = bindings::lard_proc_data(seq);
         (Arc::<T::Source>::borrow(source), &mut *seq)

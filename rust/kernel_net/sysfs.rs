@@ -22,7 +22,7 @@ use kernel::error::to_result;
 use kernel::ffi::c_char;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
-use kernel::str::CString;
+use kernel::str::{CStrExt, CString};
 use kernel::sync::Arc;
 use kernel::types::Opaque;
 
@@ -94,11 +94,17 @@ static ROOT_TYPE: RootType = RootType(bindings::kobj_type {
     get_ownership: None,
 });
 
+/// # Safety
+///
+/// Only called for a directory made by [`Root::new`], once.
 unsafe extern "C" fn release_root(kobj: *mut bindings::kobject) {
     // SAFETY: Made by `Root::new` as a box, and this is the end of the last reference.
     drop(unsafe { KBox::from_raw(kobj.cast::<Opaque<bindings::kobject>>()) });
 }
 
+/// # Safety
+///
+/// None.
 unsafe extern "C" fn child_ns_type(
     _kobj: *const bindings::kobject,
 ) -> *const bindings::kobj_ns_type_operations {
@@ -127,7 +133,7 @@ impl<F: Files> Root<F> {
                 kobj,
                 &raw const ROOT_TYPE.0,
                 bindings::kernel_kobj,
-                name.as_ptr().cast(),
+                name.as_char_ptr().cast(),
             )
         };
         if let Err(e) = to_result(result) {
@@ -147,12 +153,11 @@ impl<F: Files> Root<F> {
         let mut attributes = KVec::new();
         for name in (0..).map_while(F::name) {
             let name = CString::try_from_fmt(fmt!("{name}"))?;
-            let mut attribute = bindings::attribute {
-                // The text is on the heap and does not move with `name`.
-                name: name.as_char_ptr().cast(),
-                mode: 0o444,
-                ..Default::default()
-            };
+            // With lock debugging it has more fields than these two.
+            let mut attribute = bindings::attribute::default();
+            // The text is on the heap and does not move with `name`.
+            attribute.name = name.as_char_ptr().cast();
+            attribute.mode = 0o444;
             // SAFETY: Writes to the attribute only.
             unsafe { bindings::lard_sysfs_attr_init(&mut attribute) };
             names.push(name, GFP_KERNEL)?;
@@ -245,7 +250,7 @@ impl<F: Files> Dir<F> {
                 inner.cast(),
                 &raw const root.shape.kind,
                 root.kobj.as_ptr(),
-                c"net".as_ptr().cast(),
+                c"net".as_char_ptr().cast(),
             )
         };
         if let Err(e) = to_result(result) {
@@ -272,18 +277,27 @@ impl<F: Files> Drop for Dir<F> {
     }
 }
 
+/// # Safety
+///
+/// Only called for a directory made by [`Dir::new`], once.
 unsafe extern "C" fn release_dir<F: Files>(kobj: *mut bindings::kobject) {
     // SAFETY: Made by `Dir::new` as a box, and this is the end of the last reference.
     drop(unsafe { KBox::from_raw(kobj.cast::<Inner<F>>()) });
 }
 
+/// # Safety
+///
+/// Only called for a directory made by [`Dir::new`].
 unsafe extern "C" fn namespace<F: Files>(
     kobj: *const bindings::kobject,
 ) -> *const bindings::ns_common {
-    // SAFETY: Only directories made by `Dir::new` have this type.
+    // SAFETY: By the requirement.
     unsafe { (*kobj.cast::<Inner<F>>()).ns }
 }
 
+/// # Safety
+///
+/// Only called for an attribute of a directory made by [`Dir::new`], with a page.
 unsafe extern "C" fn show<F: Files>(
     kobj: *mut bindings::kobject,
     attribute: *mut bindings::attribute,
