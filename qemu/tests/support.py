@@ -108,6 +108,8 @@ def totals(cluster):
     for number in cluster.layout.members():
         for name, value in cluster.stats(number).items():
             sums[name] = sums.get(name, 0) + value
+    # Whatever the reason was.
+    sums["fe_503"] = sums["fe_no_back_end"] + sums["fe_handoff_given_up"]
     return sums
 
 

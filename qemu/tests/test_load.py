@@ -40,8 +40,8 @@ def test_ten_thousand_connections_leave_nothing_behind(cluster):
         benchmark(cluster, cluster.fes[0].ext, 10_000, 64, target="/size/100", timeout=300)
     after = retransmissions(cluster)
     risen = {name: after[name] - before[name] for name in after}
-    # An emulated processor may be late for a timer; a real one is not.
-    allowed = 0 if cluster.slow <= 1 else 20
+    # An emulated processor takes longer for a hand-off than a client waits for an ACK.
+    allowed = 0 if cluster.slow <= 1 else 1000
     assert sum(risen.values()) <= allowed, risen
     cluster.wait_empty(timeout=100)
 
@@ -67,7 +67,7 @@ def test_persistent_connections_under_load(cluster):
 @pytest.mark.vms
 @pytest.mark.layout(servers={2: "nginx-reuseport", 3: "nginx-reuseport", 4: "nginx"})
 def test_nginx_with_reuseport_and_four_workers(cluster):
-    with counted(cluster, exact_be_adopted=600, exact_fe_refused=0):
+    with counted(cluster, exact_be_adopted=600, exact_be_not_created=0):
         benchmark(cluster, cluster.fes[0].ext, 600, 16, target="/size/1000")
 
     def fetch(host):

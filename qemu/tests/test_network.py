@@ -37,7 +37,7 @@ def test_a_stray_packet_at_a_forwarding_back_end_ends_there(cluster):
     host = cluster.fes[0].ext
     back_end.sh("sysctl -q -w net.ipv4.ip_forward=1")
     try:
-        with counted(cluster, be_unknown_tuple=40, exact_fe_packets=0):
+        with counted(cluster, be_unknown_tuple=40, exact_tcp_stray=0):
             run(cluster.client, strays, host, mac(back_end), 10)
     finally:
         back_end.sh("sysctl -q -w net.ipv4.ip_forward=0")

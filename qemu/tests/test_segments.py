@@ -401,7 +401,7 @@ def test_a_broken_checksum_is_dropped_and_counted(cluster):
         peer.segment(RST, seq=peer.seq, options=b"", break_checksum=True)
         assert b"\r\n\r\nnode" in peer.request(b"GET /who HTTP/1.0\r\n\r\n")
 
-    with counted(cluster, fe_bad_checksum=3):
+    with counted(cluster, fe_checksum=3):
         run(cluster.client, broken, cluster.fes[0].ext)
 
 
@@ -660,7 +660,7 @@ def test_sources_that_cannot_be_answered_are_dropped_and_counted(cluster):
             link.send(host, segment, source=source)
         return len(bad)
 
-    with counted(cluster, fe_bad_source=8):
+    with counted(cluster, fe_martian_source=8):
         run(cluster.client, sources, cluster.fes[0].ext, cluster.fes[0].int)
 
 

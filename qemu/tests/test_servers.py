@@ -35,7 +35,7 @@ def sysctl(machine, name, value):
 def test_without_a_listener_the_request_goes_to_another_node(cluster):
     cluster.spoil()
     cluster.stop_server(3)
-    with counted(cluster, be_no_listener=1, fe_retried=1, exact_be_adopted=30):
+    with counted(cluster, be_no_listener=1, fe_handoff_retried=1, exact_be_adopted=30):
         answers = run(cluster.client, ask, cluster.fes[0].ext, 30)
     assert statuses(answers) == [200] and "node3" not in nodes(answers), answers
 
@@ -45,7 +45,7 @@ def test_without_any_listener_the_client_gets_503_and_service_comes_back(cluster
     cluster.spoil()
     for machine in cluster.bes:
         cluster.stop_server(int(machine.name[4:]))
-    with counted(cluster, fe_reply_503=5, exact_be_adopted=0):
+    with counted(cluster, fe_503=5, exact_be_adopted=0):
         assert statuses(run(cluster.client, ask, cluster.fes[0].ext, 5)) == [503]
     for machine in cluster.bes:
         cluster.start_server(int(machine.name[4:]))
@@ -74,7 +74,7 @@ def test_a_full_accept_queue_is_refused_and_tried_elsewhere(cluster):
         return answered
 
     cluster.spoil()
-    with counted(cluster, be_queue_full=1, fe_retried=1):
+    with counted(cluster, be_queue_full=1, fe_handoff_retried=1):
         # A backlog of 1 holds two.
         assert run(cluster.client, fill, cluster.fes[0].ext, 30) >= 28
     for machine in cluster.nodes:
@@ -87,7 +87,7 @@ def test_a_full_accept_queue_is_refused_and_tried_elsewhere(cluster):
 def test_a_single_back_end_that_refuses_makes_503(cluster):
     back_end = cluster.bes[0]
     with sysctl(back_end, "net.ipv4.tcp_syncookies", 0):
-        with counted(cluster, be_syncookies_off=3, fe_reply_503=3):
+        with counted(cluster, be_syncookies_off=3, fe_503=3):
             assert statuses(run(cluster.client, ask, cluster.fes[0].ext, 3)) == [503]
     assert statuses(run(cluster.client, ask, cluster.fes[0].ext, 3)) == [200]
 
@@ -131,7 +131,7 @@ def test_an_mptcp_listener_is_refused(cluster):
 
     running = begin(cluster.bes[0], listen, 7080)
     cluster.wait(lambda: "listening" in running.process.stdout(), what="MPTCP listener")
-    with counted(cluster, be_mptcp_listener=3, fe_reply_503=3):
+    with counted(cluster, be_mptcp_listener=3, fe_503=3):
         assert statuses(run(cluster.client, ask, cluster.fes[0].ext, 3)) == [503]
     running.process.kill()
 
@@ -157,7 +157,7 @@ def test_a_live_socket_with_the_same_ends_is_refused(cluster):
     host = cluster.fes[0].ext
     running = begin(cluster.bes[0], occupy, host, "10.10.0.240", 33333)
     cluster.wait(lambda: "taken" in running.process.stdout(), what="the tuple is taken")
-    with counted(cluster, be_tuple_in_use=1, fe_reply_503=1):
+    with counted(cluster, be_tuple_in_use=1, fe_503=1):
         answer = run(cluster.client, request, host, "10.10.0.240", 33333)
     assert answer.startswith("HTTP/1.1 503"), answer
     running.process.kill()

@@ -33,14 +33,14 @@ def test_sysfs_shows_the_same_counters_as_netlink(cluster):
     stats = cluster.stats(number)
     missing = set(stats) - set(files)
     assert not missing, sorted(missing)
-    for name in ("be_adopted", "fe_adopted", "fe_syn"):
+    for name in ("be_adopted", "fe_adopted", "fe_opened"):
         assert int(files[name]) == stats[name], name
 
 
 def test_every_node_has_its_own_counters(cluster):
-    before = [cluster.stats(n)["fe_request"] for n in range(1, len(cluster.nodes) + 1)]
+    before = [cluster.stats(n)["fe_opened"] for n in range(1, len(cluster.nodes) + 1)]
     run(cluster.client, fetch, cluster.fes[1].ext, 5)
-    after = [cluster.stats(n)["fe_request"] for n in range(1, len(cluster.nodes) + 1)]
+    after = [cluster.stats(n)["fe_opened"] for n in range(1, len(cluster.nodes) + 1)]
     number = int(cluster.fes[1].name[4:])
     for index, (old, new) in enumerate(zip(before, after), 1):
         assert new - old == (5 if index == number else 0), (index, old, new)
