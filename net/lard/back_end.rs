@@ -27,7 +27,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel_net::child::{self, End, How, Pending};
 use kernel_net::inject::{self, inject, Lent, Listener};
-use kernel_net::net::{Net, NetCell};
+use kernel_net::net::{Net, NetCell, IFNAMSIZ};
 use kernel_net::skb::{Flow, Skb, Verdict};
 use kernel_net::sync::BhLock;
 
@@ -48,7 +48,7 @@ const MAX_OWNED: usize = 1024;
 struct Owned {
     vip: Endpoint,
     peer: NodeId,
-    /// The peer is not connected; its packets still arrive, as long as it forwards.
+    /// The peer is not connected, so no hand-off comes from it; packets do, as long as it forwards.
     gone: bool,
 }
 
@@ -62,15 +62,38 @@ pub(crate) struct BackEnd {
     /// One bit for each residue of the owned ports: most packets are for none of them.
     ports: Atomic<u64>,
     owned: BhLock<KVec<Owned>>,
+    /// The interface of the internal network: [`ANY`] if it was not named, [`NONE`] while there is
+    /// no interface of that name.
+    internal: Atomic<u32>,
+    internal_name: BhLock<IfName>,
     /// Listeners of the regular family that were let answer for foreign addresses.
     lent: Lent,
+}
+
+/// Packets may come by whatever interface.
+const ANY: u32 = 0;
+/// No interface has this number.
+const NONE: u32 = u32::MAX;
+
+/// The name of an interface, without what is behind it.
+#[derive(Clone, Copy, Default)]
+struct IfName {
+    bytes: [u8; IFNAMSIZ],
+    len: usize,
+}
+
+impl IfName {
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
 }
 
 fn port_bit(port: u16) -> u64 {
     1 << (port % 64)
 }
 
-fn flow(tuple: &Tuple) -> Option<Flow> {
+/// The tuple as sockets have it; `None` if it is not one of IPv4.
+pub(crate) fn flow(tuple: &Tuple) -> Option<Flow> {
     Some(Flow {
         client: tuple.client.addr.to_v4()?,
         client_port: tuple.client.port,
@@ -96,12 +119,20 @@ impl BackEnd {
             ticks: Atomic::new(0),
             ports: Atomic::new(0),
             owned: kernel_net::new_bh_lock!(KVec::new(), c"lard:owned"),
+            internal: Atomic::new(ANY),
+            internal_name: kernel_net::new_bh_lock!(IfName::default(), c"lard:internal"),
             lent: Lent::new(),
         }
     }
 
-    /// Begins to take connections, once the node is attached as a back-end.
-    pub(crate) fn start(&self) {
+    /// Begins to take connections.
+    pub(crate) fn start(&self, net: &Net, config: &Config) {
+        let mut name = IfName::default();
+        if let Some(len) = net.ifname(config.internal_ifindex, &mut name.bytes) {
+            name.len = len;
+        }
+        *self.internal_name.lock() = name;
+        self.internal.store(config.internal_ifindex, Relaxed);
         self.stopped.store(false, Relaxed);
     }
 
@@ -112,9 +143,13 @@ impl BackEnd {
         self.lent.restore();
     }
 
-    /// Lets go of all children: they live on, but nobody is told of their end, and forwarded
-    /// packets are not delivered any more once the hooks are off. Process context.
+    /// Lets go of all children, and of what peers served: the children live on, but nobody is told
+    /// of their end, and forwarded packets are not delivered any more. To be called when the
+    /// front-ends have nothing left to forward, or not at all any more. Process context.
     pub(crate) fn clear(&self) {
+        let owned = core::mem::replace(&mut *self.owned.lock(), KVec::new());
+        drop(owned);
+        self.ports.store(0, Relaxed);
         let kept = self.cell.with(child::release).unwrap_or(0);
         self.children
             .store(i32::try_from(kept).unwrap_or(i32::MAX), Relaxed);
@@ -127,36 +162,47 @@ impl BackEnd {
 
     // --- what belongs to the back-end ---
 
-    /// Notes what a peer's front-end serves, in place of what it had announced before. Process
-    /// context.
-    pub(crate) fn learn(&self, peer: NodeId, vips: &[Endpoint]) {
+    /// Notes what a peer's front-end serves, in place of what it had announced before. An address of
+    /// this node itself is believed only for the port that this node's own front-end serves, too, or
+    /// if the administrator allows it by name: other services must stay reachable. Process context.
+    pub(crate) fn learn(&self, config: &Config, peer: NodeId, vips: &[Endpoint]) {
+        let believed = |vip: &Endpoint| {
+            let local = vip.addr.to_v4().is_some_and(|addr| {
+                self.cell
+                    .with(|net| net.addr_is_local(addr))
+                    .unwrap_or(false)
+            });
+            !local || vip.port == config.fe_port || config.allow.contains(vip)
+        };
         let mut owned = self.owned.lock();
         owned.retain(|entry| entry.peer != peer);
-        for vip in vips.iter().copied() {
+        for vip in vips.iter().copied().filter(believed) {
             let entry = Owned {
                 vip,
                 peer,
                 gone: false,
             };
+            if owned.len() >= MAX_OWNED {
+                let Some(oldest) = owned.iter().position(|entry| entry.gone) else {
+                    break;
+                };
+                let _ = owned.remove(oldest);
+            }
             // Without memory the peer's hand-offs are refused, which it is told.
-            if owned.len() >= MAX_OWNED || owned.push(entry, GFP_ATOMIC).is_err() {
+            if owned.push(entry, GFP_ATOMIC).is_err() {
                 break;
             }
         }
         self.note_ports(&owned);
     }
 
-    /// Notes that a peer is not connected any more. What it served stays owned while there are
-    /// children: its front-end may still forward for them.
+    /// Notes that a peer is not connected any more. What it served stays owned: its front-end may
+    /// still forward, also for children that are gone, and what it forwards must not travel back.
     pub(crate) fn forget(&self, peer: NodeId) {
         let mut owned = self.owned.lock();
         for entry in owned.iter_mut().filter(|entry| entry.peer == peer) {
             entry.gone = true;
         }
-        if self.len() == 0 {
-            owned.retain(|entry| !entry.gone);
-        }
-        self.note_ports(&owned);
     }
 
     fn note_ports(&self, owned: &[Owned]) {
@@ -182,19 +228,36 @@ impl BackEnd {
     // --- packets ---
 
     /// Decides about a segment that no front-end of this node serves. Softirq.
+    ///
+    /// Most are for children, and those are known by their sockets; the list of what is owned is
+    /// asked about the rest.
     pub(crate) fn packet(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
-        if !self.owns(tuple.vip) || !Self::is_internal(node, &skb) {
+        if self.ports.load(Relaxed) & port_bit(tuple.vip.port) == 0 || !self.is_internal(&skb) {
             return Verdict::Accept(skb);
         }
-        self.deliver(node, net, skb, tuple)
+        let Some(flow) = flow(tuple) else {
+            return Verdict::Accept(skb);
+        };
+        match skb.deliver_established(net, &flow, || self.owns(tuple.vip)) {
+            Ok(verdict) => {
+                node.stats.inc(Counter::BePackets);
+                verdict
+            }
+            Err(skb) if self.owns(tuple.vip) => {
+                node.stats.inc(Counter::BeUnknownTuple);
+                Verdict::Drop(skb)
+            }
+            Err(skb) => Verdict::Accept(skb),
+        }
     }
 
-    /// Passes a segment up to the child whose it is. Softirqs off, RCU held, no lock.
+    /// Passes a segment up to the child whose it is; this node's own front-end sends it. Softirqs
+    /// off, RCU held, no lock.
     pub(crate) fn deliver(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
         let Some(flow) = flow(tuple) else {
             return Verdict::Drop(skb);
         };
-        match skb.deliver_established(net, &flow) {
+        match skb.deliver_established(net, &flow, || true) {
             Ok(verdict) => {
                 node.stats.inc(Counter::BePackets);
                 verdict
@@ -207,8 +270,8 @@ impl BackEnd {
     }
 
     /// Decides about an ICMP error. Softirq.
-    pub(crate) fn error(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
-        if self.owns(tuple.vip) && Self::is_internal(node, &skb) {
+    pub(crate) fn error(&self, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
+        if self.owns(tuple.vip) && self.is_internal(&skb) {
             skb.deliver_local(net)
         } else {
             Verdict::Accept(skb)
@@ -216,10 +279,9 @@ impl BackEnd {
     }
 
     /// Did it come by the network between the nodes, as far as that is known?
-    fn is_internal(node: &Node, skb: &Skb) -> bool {
-        node.config().is_some_and(|config| {
-            config.internal_ifindex == 0 || config.internal_ifindex == skb.ifindex()
-        })
+    fn is_internal(&self, skb: &Skb) -> bool {
+        let internal = self.internal.load(Relaxed);
+        internal == ANY || internal == skb.ifindex()
     }
 
     // --- hand-offs ---
@@ -248,7 +310,7 @@ impl BackEnd {
         self.children.fetch_add(1, Relaxed);
         let adopted = inject(
             net,
-            config.internal_ifindex,
+            self.internal.load(Relaxed),
             &handed,
             &[handoff.data],
             &listener,
@@ -328,18 +390,22 @@ impl BackEnd {
     }
 
     /// Does what is due. Process context.
-    pub(crate) fn tick(&self, _node: &Node, net: &Net) {
+    pub(crate) fn tick(&self, net: &Net) {
+        self.follow_interface(net);
         let ticks = self.ticks.load(Relaxed).wrapping_add(1);
         self.ticks.store(ticks, Relaxed);
-        if ticks % SWEEP_TICKS != 0 {
-            return;
+        if ticks % SWEEP_TICKS == 0 {
+            child::sweep(net);
+            self.lent.sweep();
         }
-        child::sweep(net);
-        self.lent.sweep();
-        if self.len() == 0 {
-            let mut owned = self.owned.lock();
-            owned.retain(|entry| !entry.gone);
-            self.note_ports(&owned);
+    }
+
+    /// The internal interface may be removed and made again, with another number.
+    fn follow_interface(&self, net: &Net) {
+        let name = *self.internal_name.lock();
+        if name.len != 0 {
+            let now = net.ifindex(name.as_bytes()).unwrap_or(NONE);
+            self.internal.store(now, Relaxed);
         }
     }
 

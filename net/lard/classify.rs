@@ -31,7 +31,8 @@ const PORT_WORDS: usize = (1 << 16) / u64::BITS as usize;
 /// The rules of one namespace.
 pub(crate) struct Classify {
     rules: BhLock<Rules>,
-    /// A bit a port: can a rule accept a packet for it?
+    /// A bit a port: can a rule accept a packet for it, or could one before? The connections of
+    /// then still have packets; a bit too many costs a look-up.
     ports: KVec<Atomic<u64>>,
 }
 
@@ -75,7 +76,7 @@ impl Classify {
             let mask = ports
                 .filter(|port| port / 64 == word)
                 .fold(0u64, |mask, port| mask | 1 << (port % 64));
-            bits.store(mask, Relaxed);
+            bits.store(mask | bits.load(Relaxed), Relaxed);
         }
         let needs_local = classify::needs_local(&list);
         let old = core::mem::replace(&mut *self.rules.lock(), Rules { list, needs_local });
@@ -155,7 +156,7 @@ pub(crate) fn pre_routing(node: &Node, net: &Net, mut skb: Skb) -> Verdict {
                 Claim::Taken(verdict) => return verdict,
                 Claim::Foreign(skb) => skb,
             };
-            node.back_end.error(node, net, skb, &tuple)
+            node.back_end.error(net, skb, &tuple)
         }
         Packet::Other => Verdict::Accept(skb),
     }

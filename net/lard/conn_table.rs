@@ -31,7 +31,7 @@ use lard_core::addr::{ConnId, NodeId, Tuple};
 use lard_core::time::Instant;
 
 use crate::front_end::State;
-use crate::open::Open;
+use crate::open::{quiet, Open};
 
 /// Buckets that share one "nothing is due before" time.
 const GROUP: usize = 256;
@@ -256,7 +256,7 @@ impl<'a> Bucket<'a> {
             state,
             _module,
         };
-        let mut entry = KBox::new(entry, GFP_ATOMIC).ok()?;
+        let mut entry = KBox::new(entry, quiet()).ok()?;
         entry.next = self.chain.take();
         *self.chain = Some(entry);
         self.table.len.fetch_add(1, Relaxed);

@@ -307,6 +307,7 @@ impl Control {
             }
         });
         node.front_end.set_limits(
+            node.params.get_u32(Param::OpenMax),
             node.params.get_u32(Param::HalfOpenMax),
             node.params.get_u32(Param::HeadMemory),
         );
@@ -548,7 +549,7 @@ impl Control {
             }
             Message::Adopted(m) => {
                 node.cell
-                    .with(|net| node.front_end.adopted(node, net, m.conn));
+                    .with(|net| node.front_end.adopted(node, net, m.conn, from));
             }
             Message::Refused(m) => {
                 node.cell.with(|net| {
@@ -593,7 +594,7 @@ impl Control {
         let vips: Few<Endpoint, { Hello::MAX_VIPS }> =
             Few::collect(hello.vips.iter().filter(|vip| config.allows(*vip)));
         if config.is(Roles::BACK_END) && hello.roles.contains(Roles::FRONT_END) {
-            node.back_end.learn(id, &vips);
+            node.back_end.learn(config, id, &vips);
         }
         if first && config.is(Roles::DISPATCHER) {
             self.welcome(node, config, peer, hello.roles);

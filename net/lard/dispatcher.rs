@@ -24,9 +24,8 @@ use crate::front_end::now;
 /// Targets that are remembered: 2^16 of 32 bytes.
 const TARGETS: usize = 1 << 16;
 
-/// Reports of one load in a row that differ from the dispatcher's own count before it is believed.
-/// One report may cross an assignment on the wire.
-const DISAGREEMENTS: u8 = 3;
+/// Reports of a node's load after which the dispatcher's own count is put right: ten seconds' worth.
+const REPORTS: u8 = 20;
 
 /// The dispatcher of one namespace; it decides nothing until it is started.
 pub(crate) struct Dispatcher {
@@ -38,12 +37,22 @@ struct Inner {
     reports: [Report; MAX_NODES],
 }
 
-/// What a node has said about its load.
-#[derive(Clone, Copy, Default)]
+/// How far what a node says about its load lies from the dispatcher's count, in a row of reports.
+#[derive(Clone, Copy)]
 struct Report {
-    /// Connections assigned to it, ever, when it last disagreed.
-    assigned: u64,
-    disagreements: u8,
+    /// The least by which the dispatcher counted too much.
+    over: u32,
+    /// The least by which it counted too little.
+    under: u32,
+    count: u8,
+}
+
+impl Report {
+    const NONE: Report = Report {
+        over: u32::MAX,
+        under: u32::MAX,
+        count: 0,
+    };
 }
 
 impl Dispatcher {
@@ -132,31 +141,30 @@ impl Dispatcher {
 
     /// A back-end says how many connections it has.
     ///
-    /// Messages about ends are lost with the control connection they were to travel on, so a load can
-    /// stay too high for good. While connections come and go the two counts differ for a moment
-    /// anyway; what a node says is believed when it differs several times with nothing assigned in
-    /// between.
+    /// Messages about ends are lost with the control connection they were to travel on, and a
+    /// dispatcher that was restarted knows nothing of what is there. While connections come and go
+    /// the two counts differ for a moment anyway, by what is on the wire; the least difference of many
+    /// reports is not that.
     pub(crate) fn load(&self, node: NodeId, active: u32) {
         self.with(|inner| {
-            let Some(&Dest { load, assigned, .. }) = inner.scheduler.nodes().get(node) else {
+            let Some(&Dest { load, .. }) = inner.scheduler.nodes().get(node) else {
                 return;
             };
             let Some(report) = report_of(&mut inner.reports, node) else {
                 return;
             };
-            if load == active || report.assigned != assigned {
-                *report = Report {
-                    assigned,
-                    disagreements: 0,
-                };
+            report.over = report.over.min(load.saturating_sub(active));
+            report.under = report.under.min(active.saturating_sub(load));
+            report.count = report.count.saturating_add(1);
+            if report.count < REPORTS {
                 return;
             }
-            report.disagreements = report.disagreements.saturating_add(1);
-            if report.disagreements >= DISAGREEMENTS {
-                report.disagreements = 0;
-                // The node is there: it was found above.
-                let _ = inner.scheduler.set_load(node, active);
-            }
+            let right = load
+                .saturating_sub(report.over)
+                .saturating_add(report.under);
+            *report = Report::NONE;
+            // The node is there: it was found above.
+            let _ = inner.scheduler.set_load(node, right);
         });
     }
 
@@ -201,14 +209,14 @@ impl Inner {
         slots.resize(TARGETS, Slot::EMPTY, GFP_KERNEL)?;
         let inner = Self {
             scheduler: Scheduler::new(policy, slots),
-            reports: [Report::default(); MAX_NODES],
+            reports: [Report::NONE; MAX_NODES],
         };
         Ok(KBox::new(inner, GFP_KERNEL)?)
     }
 
     fn forget_reports(&mut self, node: NodeId) {
         if let Some(report) = report_of(&mut self.reports, node) {
-            *report = Report::default();
+            *report = Report::NONE;
         }
     }
 }

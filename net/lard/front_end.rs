@@ -38,7 +38,7 @@ use crate::conn_table::{Bucket, ConnTable, Entry};
 use crate::forward::BackEnd;
 use crate::gauge::{Gauge, Held};
 use crate::netns::Node;
-use crate::open::{Context, Open, Step, Then};
+use crate::open::{quiet, Context, Holds, Open, Step, Then};
 use crate::packet::Flow;
 use crate::proc::{ConnRow, ConnState};
 use crate::stats::Counter;
@@ -46,8 +46,11 @@ use crate::stats::Counter;
 /// Half-open connections at once; beyond, SYNs are answered with cookies.
 const HALF_OPEN_MAX: u32 = 4_096;
 
-/// Bytes of request heads at once, for the whole node.
+/// Bytes of request heads and of waiting packets at once, for the whole node.
 const HEAD_BYTES_MAX: u32 = 64 << 20;
+
+/// Connections before their hand-off at once, complete handshakes included.
+const OPEN_MAX: u32 = 1 << 17;
 
 /// Due connections that one round of the tick handles.
 const TICK_BATCH: usize = 256;
@@ -82,6 +85,7 @@ pub(crate) struct FrontEnd {
     /// Made when the component is first started, kept until the namespace ends.
     table: SetOnce<ConnTable>,
     settings: BhLock<Settings>,
+    open: Arc<Gauge>,
     half_open: Arc<Gauge>,
     head_bytes: Arc<Gauge>,
     /// No new connections; those that are there go on.
@@ -111,6 +115,7 @@ impl FrontEnd {
         Ok(Self {
             table: SetOnce::new(),
             settings: kernel_net::new_bh_lock!(settings, c"lard:front-end"),
+            open: Gauge::new(OPEN_MAX)?,
             half_open: Gauge::new(HALF_OPEN_MAX)?,
             head_bytes: Gauge::new(HEAD_BYTES_MAX)?,
             stopping: Atomic::new(true),
@@ -150,8 +155,10 @@ impl FrontEnd {
         change(&mut self.settings.lock().config);
     }
 
-    /// Changes the limits on half-open connections and on bytes of request heads.
-    pub(crate) fn set_limits(&self, half_open: u32, head_bytes: u32) {
+    /// Changes the limits on connections before their hand-off, on half-open ones among them, and on
+    /// the bytes kept for them.
+    pub(crate) fn set_limits(&self, open: u32, half_open: u32, head_bytes: u32) {
+        self.open.set_limit(open);
         self.half_open.set_limit(half_open);
         self.head_bytes.set_limit(head_bytes);
     }
@@ -196,19 +203,31 @@ impl FrontEnd {
         let id = entry.id();
         match &mut entry.state {
             State::Forward(forward) => {
+                let mut sooner = false;
                 if segment.is_syn() {
-                    if let OnSyn::Replace { min_iss } = forward.state.on_syn(&segment) {
+                    if !flow.checksum_ok(&mut skb) {
+                        node.stats.inc(Counter::Checksum);
+                        return Claim::Taken(Verdict::Drop(skb));
+                    }
+                    if self.stopping.load(Relaxed) {
+                        // Nobody takes the new connection; the old one's owner answers.
+                    } else if let OnSyn::Replace { min_iss } = forward.state.on_syn(&segment) {
                         node.stats.inc(Reason::Reused.into());
                         self.replace(node, net, &flow.tuple, &segment, bucket, id, min_iss);
                         return Claim::Taken(Verdict::Stolen);
                     }
                 } else {
-                    forward.state.on_segment(&segment, now());
+                    sooner = forward.state.on_segment(&segment, now());
                 }
                 let to = forward.to.clone();
+                if sooner {
+                    let deadline = self.forward_deadline(&forward.state);
+                    bucket.set_deadline(id, deadline);
+                }
                 drop(bucket);
-                if segment.is_urgent() {
-                    flow.strip_urgent(&mut skb);
+                if segment.is_urgent() && !flow.strip_urgent(&mut skb) {
+                    node.stats.inc(Counter::NoMemory);
+                    return Claim::Taken(Verdict::Drop(skb));
                 }
                 Claim::Taken(to.pass(node, net, skb, &flow.tuple))
             }
@@ -290,19 +309,20 @@ impl FrontEnd {
             self.open(node, net, tuple, &segment, bucket, None);
             return Claim::Taken(Verdict::Stolen);
         }
-        self.returning(node, net, skb, flow, &segment, bucket)
+        // The last reference to a socket may go in the look-up, and a child's end asks for its bucket.
+        drop(bucket);
+        if flow
+            .sockets()
+            .is_some_and(|sockets| skb.has_socket(net, &sockets))
+        {
+            return Claim::Foreign(skb);
+        }
+        self.returning(node, net, skb, flow, &segment)
     }
 
-    /// A segment that is no SYN, of no connection: the third of a handshake by cookie, or a stray.
-    fn returning(
-        &self,
-        node: &Node,
-        net: &Net,
-        skb: Skb,
-        flow: &Flow,
-        segment: &Segment,
-        mut bucket: Bucket<'_>,
-    ) -> Claim {
+    /// A segment that is no SYN, of no connection of this node: the third of a handshake by cookie, or
+    /// a stray.
+    fn returning(&self, node: &Node, net: &Net, skb: Skb, flow: &Flow, segment: &Segment) -> Claim {
         let tuple = &flow.tuple;
         let Settings { config, secret, .. } = *self.settings.lock();
         let verdict = match self.cookies_are_out() {
@@ -312,7 +332,6 @@ impl FrontEnd {
         let responder = match verdict {
             Ok(responder) => responder,
             Err(reason) => {
-                drop(bucket);
                 node.stats.inc(reason.into());
                 // While cookies are out, what checks badly may be a segment that overtook the one
                 // with the cookie: a reset would end an honest client's connection.
@@ -326,12 +345,16 @@ impl FrontEnd {
                 return Claim::Taken(Verdict::Drop(skb));
             }
         };
-        node.stats.inc(Counter::CookieAccepted);
-        let open = Open::new(responder, &config, Held::none(&self.head_bytes), None);
-        if self.insert(node, &mut bucket, tuple, open).is_none() {
-            return Claim::Taken(Verdict::Drop(skb));
+        if let Some(mut bucket) = self.table.as_ref().and_then(|t| t.bucket(tuple)) {
+            // Its copy may have been quicker, on another processor.
+            if bucket.find(tuple).is_none() {
+                node.stats.inc(Counter::CookieAccepted);
+                let inserted = self.insert(node, &mut bucket, tuple, responder, &config, None);
+                if inserted.is_none() {
+                    return Claim::Taken(Verdict::Drop(skb));
+                }
+            }
         }
-        drop(bucket);
         // Once more, now with an entry; the segment may carry the request.
         self.packet(node, net, skb, flow)
     }
@@ -350,11 +373,12 @@ impl FrontEnd {
         let answer = match Held::one(&self.half_open) {
             Some(held) => Responder::open(&config, &secret, tuple, segment, min_iss, now()).map(
                 |(responder, syn_ack)| {
-                    let bytes = Held::none(&self.head_bytes);
-                    let open = Open::new(responder, &config, bytes, Some(held));
-                    self.insert(node, &mut bucket, tuple, open).map(|_| syn_ack)
+                    self.insert(node, &mut bucket, tuple, responder, &config, Some(held))
+                        .map(|_| syn_ack)
                 },
             ),
+            // A cookie cannot promise to lie above the numbers of the connection before.
+            None if min_iss.is_some() => Ok(None),
             None => {
                 node.stats.inc(Counter::CookieSent);
                 self.cookie_sent.store(now().as_micros().max(1), Relaxed);
@@ -386,15 +410,32 @@ impl FrontEnd {
         drop(old);
     }
 
+    /// Makes an entry; `None`, and counted, at the limit or without memory.
     fn insert(
         &self,
         node: &Node,
         bucket: &mut Bucket<'_>,
         tuple: &Tuple,
-        open: Open,
+        responder: Responder,
+        config: &Config,
+        half_open: Option<Held>,
     ) -> Option<ConnId> {
+        let Some(open) = Held::one(&self.open) else {
+            node.stats.inc(Counter::OpenMax);
+            return None;
+        };
+        let bytes = Held::none(&self.head_bytes);
+        let open = Open::new(
+            responder,
+            config,
+            Holds {
+                open,
+                half_open,
+                bytes,
+            },
+        );
         let deadline = open.deadline();
-        let boxed = KBox::new(open, GFP_ATOMIC).ok();
+        let boxed = KBox::new(open, quiet()).ok();
         let id = boxed.and_then(|open| bucket.insert(*tuple, State::Open(open), deadline));
         node.stats.inc(match id {
             Some(_) => Counter::Opened,

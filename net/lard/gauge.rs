@@ -77,6 +77,13 @@ impl Held {
         taken
     }
 
+    /// Gives a part back.
+    pub(crate) fn shrink(&mut self, less: usize) {
+        let less = i64::try_from(less).unwrap_or(0).min(self.amount);
+        self.gauge.used.fetch_add(-less, Relaxed);
+        self.amount = self.amount.saturating_sub(less);
+    }
+
     /// Gives back what it holds.
     pub(crate) fn release(&mut self) {
         self.gauge.used.fetch_add(-self.amount, Relaxed);

@@ -50,6 +50,15 @@ enum Chosen {
     Here,
 }
 
+impl Chosen {
+    fn counted(counted: bool) -> Self {
+        match counted {
+            true => Chosen::ByDispatcher,
+            false => Chosen::Here,
+        }
+    }
+}
+
 /// What came of an attempt.
 enum Attempt {
     /// Nothing more to do now.
@@ -172,7 +181,7 @@ impl FrontEnd {
         match node.back_end.handoff(node, net, None, &message) {
             Ok(()) => {
                 node.stats.inc(Counter::HandoffLocal);
-                self.adopted(node, net, conn);
+                self.adopted(node, net, conn, to);
                 Attempt::Settled
             }
             Err(refusal) => {
@@ -187,8 +196,8 @@ impl FrontEnd {
         }
     }
 
-    /// A back-end has the connection: from now on its packets are passed on. Bottom halves off.
-    pub(crate) fn adopted(&self, node: &Node, net: &Net, conn: ConnId) {
+    /// `from` has the connection: from now on its packets are passed on. Bottom halves off.
+    pub(crate) fn adopted(&self, node: &Node, net: &Net, conn: ConnId, from: NodeId) {
         let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
             return;
         };
@@ -199,7 +208,8 @@ impl FrontEnd {
         let State::Open(open) = &mut entry.state else {
             return;
         };
-        let Stage::HandingOff(handing_off) = &open.stage else {
+        let Some(handing_off) = open.handing_off_to(from) else {
+            node.stats.inc(Counter::StaleAnswer);
             return;
         };
         let to = handing_off.to.clone();
@@ -225,8 +235,9 @@ impl FrontEnd {
         node.stats.inc(Counter::Adopted);
         for mut skb in parked {
             if let Some((flow, segment)) = look(&mut skb) {
-                if segment.is_urgent() {
-                    flow.strip_urgent(&mut skb);
+                if segment.is_urgent() && !flow.strip_urgent(&mut skb) {
+                    node.stats.inc(Counter::NoMemory);
+                    continue;
                 }
                 node.deliver(net, to.pass(node, net, skb, &tuple));
             }
@@ -247,19 +258,13 @@ impl FrontEnd {
             let counted = open.handing_off_to(from)?.counted;
             Some((counted, open.refused(from)))
         }) else {
+            // Given up meanwhile; whether the dispatcher counted it is not known any more, and its
+            // counts are compared with the nodes' own anyway.
+            node.stats.inc(Counter::StaleAnswer);
             return;
         };
         node.stats.inc(reason.into());
-        self.unassign(
-            node,
-            conn,
-            from,
-            if counted {
-                Chosen::ByDispatcher
-            } else {
-                Chosen::Here
-            },
-        );
+        self.unassign(node, conn, from, Chosen::counted(counted));
         if client_reset {
             self.delete(node, conn, Counter::ClientResetByRefusal);
         } else if let Attempt::Again = self.retry(node, net, conn, again) {
@@ -336,18 +341,23 @@ impl FrontEnd {
     fn lost(&self, node: &Node, net: &Net, conn: ConnId, peer: NodeId, unsent: bool) {
         enum Fate {
             Ask,
-            Retry(bool),
+            Retry { counted: bool, again: bool },
             Reset,
         }
         let fate = self.with_open(conn, |open| match open.handing_off_to(peer) {
             None => Some(Fate::Ask),
-            Some(_) if unsent => Some(Fate::Retry(open.refused(peer))),
+            Some(handing_off) if unsent => {
+                let counted = handing_off.counted;
+                let again = open.refused(peer);
+                Some(Fate::Retry { counted, again })
+            }
             Some(_) => Some(Fate::Reset),
         });
         match fate {
             Some(Fate::Ask) => self.ask(node, net, conn),
-            Some(Fate::Retry(again)) => {
+            Some(Fate::Retry { counted, again }) => {
                 node.stats.inc(Counter::HandoffNotSent);
+                self.unassign(node, conn, peer, Chosen::counted(counted));
                 if let Attempt::Again = self.retry(node, net, conn, again) {
                     self.ask(node, net, conn);
                 }

@@ -9,7 +9,8 @@
 
 #![forbid(unsafe_code)]
 
-use kernel::alloc::flags::GFP_ATOMIC;
+use kernel::alloc::flags::__GFP_NOWARN;
+use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel_net::skb::Skb;
@@ -65,8 +66,11 @@ pub(crate) struct Open {
     parser: HeadParser,
     /// All bytes received, in order. Empty while a hand-off on this node borrows them.
     pub(crate) head: KVec<u8>,
-    /// Counts [`Open::head`] against the node's cap.
-    head_held: Held,
+    /// Counts what is kept of the client against the node's cap: the head beyond its first segment,
+    /// and packets that wait. A request of one segment never finds the cap reached.
+    bytes_held: Held,
+    /// Counts the connection against the node's limit.
+    _open_held: Held,
     /// Counts the connection as half-open for as long as it is.
     half_open: Option<Held>,
     parked: KVec<Skb>,
@@ -101,6 +105,13 @@ pub(crate) enum Then {
     Restart(Seq),
 }
 
+/// A connection's parts of the node's limits.
+pub(crate) struct Holds {
+    pub(crate) open: Held,
+    pub(crate) half_open: Option<Held>,
+    pub(crate) bytes: Held,
+}
+
 /// What the steps of a connection need besides itself.
 pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
@@ -111,18 +122,14 @@ pub(crate) struct Context<'a> {
 
 impl Open {
     /// A connection whose SYN, or SYN cookie, has just been accepted.
-    pub(crate) fn new(
-        responder: Responder,
-        config: &Config,
-        head_held: Held,
-        half_open: Option<Held>,
-    ) -> Self {
+    pub(crate) fn new(responder: Responder, config: &Config, holds: Holds) -> Self {
         Self {
             responder,
             parser: HeadParser::new(config.head_limit as usize),
             head: KVec::new(),
-            head_held,
-            half_open,
+            bytes_held: holds.bytes,
+            _open_held: holds.open,
+            half_open: holds.half_open,
             parked: KVec::new(),
             parked_bytes: 0,
             stage: Stage::Reading,
@@ -261,7 +268,7 @@ impl Open {
     fn close(&mut self) {
         self.stage = Stage::Replying;
         self.head = KVec::new();
-        self.head_held.release();
+        self.bytes_held.release();
         self.parked = KVec::new();
     }
 
@@ -277,11 +284,13 @@ impl Open {
         let start = self.head.len();
         let len = accepted.len() as usize;
         let end = start.checked_add(len)?;
-        if !self.head_held.grow(len) {
+        let charged = if start == 0 { 0 } else { len };
+        if !self.bytes_held.grow(charged) {
             cx.stats.inc(Counter::HeadMemory);
             return None;
         }
-        if self.head.resize(end, 0, GFP_ATOMIC).is_err() {
+        if self.head.resize(end, 0, quiet()).is_err() {
+            self.bytes_held.shrink(charged);
             cx.stats.inc(Counter::NoMemory);
             return None;
         }
@@ -289,6 +298,7 @@ impl Open {
         if !skb.copy(payload_at.checked_add(accepted.offset() as usize)?, new) {
             // The length was checked against the packet; keep the buffer as the responder sees it.
             self.head.truncate(start);
+            self.bytes_held.shrink(charged);
             return None;
         }
         Some(match self.parser.feed(new) {
@@ -316,13 +326,21 @@ impl Open {
 
     fn park(&mut self, cx: &Context<'_>, skb: Skb) {
         let bytes = self.parked_bytes.saturating_add(skb.len());
-        if self.parked.len() >= PARKED_PACKETS || bytes > PARKED_BYTES {
+        if self.parked.len() >= PARKED_PACKETS
+            || bytes > PARKED_BYTES
+            || !self.bytes_held.grow(skb.len())
+        {
             cx.stats.inc(Counter::ParkedFull);
             return;
         }
-        match self.parked.push(skb.park(), GFP_ATOMIC) {
+        match self.parked.push(skb.park(), quiet()) {
             Ok(()) => self.parked_bytes = bytes,
             Err(_) => cx.stats.inc(Counter::NoMemory),
         }
     }
+}
+
+/// For memory that clients cause to be asked for: they must not fill the kernel's log.
+pub(crate) fn quiet() -> Flags {
+    GFP_ATOMIC | __GFP_NOWARN
 }

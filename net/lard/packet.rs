@@ -12,6 +12,8 @@ use lard_core::addr::{Addr, Endpoint, Tuple};
 use lard_core::icmp;
 use lard_core::tcp::{Reason, Segment};
 
+use crate::back_end;
+
 const IPPROTO_ICMP: u8 = 1;
 const IPPROTO_TCP: u8 = 6;
 
@@ -113,9 +115,14 @@ impl Flow {
         self.tcp_at + usize::from(segment.header_len)
     }
 
+    /// The sockets that the packet could belong to.
+    pub(crate) fn sockets(&self) -> Option<kernel_net::skb::Flow> {
+        back_end::flow(&self.tuple)
+    }
+
     /// Takes the urgent pointer away: the server would skip the urgent byte, and the head parser did
-    /// not.
-    pub(crate) fn strip_urgent(&self, skb: &mut Skb) {
-        skb.strip_urg(self.tcp_at);
+    /// not. `false` without memory: then it must not be passed on.
+    pub(crate) fn strip_urgent(&self, skb: &mut Skb) -> bool {
+        skb.strip_urg(self.tcp_at)
     }
 }

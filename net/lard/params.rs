@@ -61,7 +61,10 @@ params! {
     TimeWait = "time-wait-ms", 70_000, 1_000..=600_000;
     /// Half-open connections beyond which SYNs are answered with cookies.
     HalfOpenMax = "half-open-max", 4_096, 0..=1_048_576;
-    /// Bytes of unfinished request heads at once.
+    /// Connections before their hand-off at once; beyond, SYNs are dropped.
+    OpenMax = "open-max", 131_072, 1..=4_194_304;
+    /// Bytes of unfinished request heads, beyond the first segment of each, and of packets that wait
+    /// for a hand-off, at once.
     HeadMemory = "head-memory", 67_108_864, 65_536..=4_294_967_295;
 }
 

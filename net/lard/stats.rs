@@ -64,7 +64,9 @@ counters! {
     MartianSource = "fe_martian_source",
     /// Dropped: no memory for a connection or for what it sent.
     NoMemory = "fe_no_memory",
-    /// Dropped: unfinished request heads hold as many bytes as they may.
+    /// Dropped: as many connections wait for their hand-off as may.
+    OpenMax = "fe_open_max",
+    /// Dropped: unfinished request heads and waiting packets hold as many bytes as they may.
     HeadMemory = "fe_head_memory",
     /// Dropped: too many packets wait for the end of a hand-off. The client sends them again.
     ParkedFull = "fe_parked_full",
@@ -95,6 +97,8 @@ counters! {
     HandoffRetried = "fe_handoff_retried",
     /// Requests answered with 503: several back-ends could not take the connection.
     HandoffGivenUp = "fe_handoff_given_up",
+    /// Answers of back-ends about connections that were given up meanwhile.
+    StaleAnswer = "fe_stale_answer",
     /// Connections that a back-end has taken.
     Adopted = "fe_adopted",
     /// Connections lost because a back-end reset the client in refusing them.

@@ -10,6 +10,7 @@
 #include <linux/workqueue.h>
 #include <net/dst_cache.h>
 #include <net/ip.h>
+#include <net/l3mdev.h>
 #include <net/net_namespace.h>
 #include <net/netns/generic.h>
 #include <net/route.h>
@@ -46,19 +47,14 @@ struct net_device *lard_net_dev_by_name_rcu(struct net *net, const char *name)
 	return dev_get_by_name_rcu(net, name);
 }
 
-struct net_device *lard_net_dev_get(struct net *net, int ifindex)
-{
-	return dev_get_by_index(net, ifindex);
-}
-
-void lard_net_dev_put(struct net_device *dev)
-{
-	dev_put(dev);
-}
-
 const char *lard_net_dev_name(const struct net_device *dev)
 {
 	return dev->name;
+}
+
+int lard_net_l3_master_rcu(const struct net_device *dev)
+{
+	return l3mdev_master_ifindex_rcu(dev);
 }
 
 void lard_net_rtnl_lock(void)
@@ -91,4 +87,14 @@ struct rtable *lard_route_output(struct net *net, __be32 daddr, __be32 saddr, u8
 int lard_route_hoplimit(const struct rtable *rt)
 {
 	return ip4_dst_hoplimit(&rt->dst);
+}
+
+struct net_device *lard_net_first_dev(struct net *net)
+{
+	return first_net_device(net);
+}
+
+struct net_device *lard_net_next_dev(struct net_device *dev)
+{
+	return next_net_device(dev);
 }

@@ -137,21 +137,19 @@ impl Net {
         }
     }
 
-    /// Stops the interface from merging packets in a way that cannot be undone when they are
-    /// forwarded. May sleep.
-    pub fn disable_lro(&self, ifindex: u32) {
-        let Ok(ifindex) = i32::try_from(ifindex) else {
-            return;
-        };
-        // SAFETY: Process context; the device is held while it is used, under the lock it wants.
+    /// Stops the interfaces that there are from merging packets in a way that cannot be undone when
+    /// they are forwarded. May sleep.
+    pub fn disable_lro(&self) {
+        // SAFETY: Process context; the lock keeps the list of devices and is the one that changing
+        // them wants.
         unsafe {
-            let dev = bindings::lard_net_dev_get(self.as_ptr(), ifindex);
-            if !dev.is_null() {
-                bindings::lard_net_rtnl_lock();
+            bindings::lard_net_rtnl_lock();
+            let mut dev = bindings::lard_net_first_dev(self.as_ptr());
+            while !dev.is_null() {
                 bindings::dev_disable_lro(dev);
-                bindings::lard_net_rtnl_unlock();
-                bindings::lard_net_dev_put(dev);
+                dev = bindings::lard_net_next_dev(dev);
             }
+            bindings::lard_net_rtnl_unlock();
         }
     }
 

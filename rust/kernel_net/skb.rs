@@ -5,6 +5,7 @@
 //! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
 
 use crate::bindings;
+use crate::child;
 use crate::inject;
 use crate::net::{copy_name, Net, IFNAMSIZ};
 use crate::pernet;
@@ -132,14 +133,20 @@ impl Skb {
     /// Will the hook be called again for it, by the VRF device above the one it came in by? Only
     /// in the hook.
     pub fn is_vrf_pass(&self) -> bool {
-        // SAFETY: In the hook a packet has its device.
-        unsafe { bindings::lard_skb_is_l3_slave(self.raw()) }
+        // SAFETY: The buffer is owned, and has its device.
+        unsafe { self.has_device() && bindings::lard_skb_is_l3_slave(self.raw()) }
     }
 
     /// Did this machine send it to itself? Only in the hook.
     pub fn is_lo(&self) -> bool {
-        // SAFETY: In the hook a packet has its device.
-        unsafe { bindings::lard_skb_is_loopback(self.raw()) }
+        // SAFETY: The buffer is owned, and has its device.
+        unsafe { self.has_device() && bindings::lard_skb_is_loopback(self.raw()) }
+    }
+
+    /// A packet that was parked has none.
+    fn has_device(&self) -> bool {
+        // SAFETY: The buffer is owned.
+        !unsafe { bindings::lard_skb_dev(self.raw()) }.is_null()
     }
 
     /// Is the checksum of the TCP segment at `offset` right? Only in the hook.
@@ -231,15 +238,23 @@ impl Skb {
         Ok(())
     }
 
-    /// Passes it up to the socket of an established connection, TIME_WAIT included, whatever the
-    /// routes say; gives it back when there is none. RCU held.
-    ///
-    /// The verdict is the hook's, or for a packet that was parked goes to [`Skb::receive`].
-    pub fn deliver_established(mut self, net: &Net, flow: &Flow) -> Result<Verdict, Skb> {
-        // SAFETY: RCU is held; the reference that the lookup returns goes to the packet, whose
-        // destructor gives it back.
+    /// Is there a socket of an established connection for it? RCU held, and no lock that the end of
+    /// a child asks for.
+    pub fn has_socket(&self, net: &Net, flow: &Flow) -> bool {
+        let sk = self.established(net, flow);
+        if sk.is_null() {
+            return false;
+        }
+        // SAFETY: The lookup gave a reference.
+        unsafe { bindings::sock_gen_put(sk) };
+        true
+    }
+
+    /// The socket of the connection, with a reference. RCU held.
+    fn established(&self, net: &Net, flow: &Flow) -> *mut bindings::sock {
+        // SAFETY: RCU is held; the namespace is alive.
         unsafe {
-            let sk = bindings::__inet_lookup_established(
+            bindings::__inet_lookup_established(
                 net.as_ptr(),
                 u32::from_ne_bytes(flow.client),
                 flow.client_port.to_be(),
@@ -247,11 +262,35 @@ impl Skb {
                 flow.server_port,
                 bindings::lard_skb_iif(self.raw()),
                 0,
-            );
-            if sk.is_null() {
-                return Err(self);
-            }
-            let Some(route) = pernet::local_route(net) else {
+            )
+        }
+    }
+
+    /// Passes it up to the socket of an established connection, whatever the routes say; gives it
+    /// back when there is none. A socket that no hand-off has made, and a TIME_WAIT, get it only if
+    /// `others` says so, which is asked only then. RCU held, and no lock that the end of a child asks
+    /// for.
+    ///
+    /// The verdict is the hook's, or for a packet that was parked goes to [`Skb::receive`].
+    pub fn deliver_established(
+        mut self,
+        net: &Net,
+        flow: &Flow,
+        others: impl FnOnce() -> bool,
+    ) -> Result<Verdict, Skb> {
+        let sk = self.established(net, flow);
+        if sk.is_null() {
+            return Err(self);
+        }
+        // SAFETY: RCU is held; the reference that the lookup returned goes to the packet, whose
+        // destructor gives it back, or is given back here.
+        unsafe {
+            let full = bindings::lard_sock_is_full(sk);
+            let route = match (full && child::is_child(sk)) || others() {
+                true => pernet::local_route(net),
+                false => None,
+            };
+            let Some(route) = route else {
                 bindings::sock_gen_put(sk);
                 return Err(self);
             };

@@ -92,21 +92,23 @@ impl Forwarding {
         }
     }
 
-    /// A segment other than a SYN passes through.
+    /// A segment other than a SYN passes through. Returns whether [`Forwarding::expires`] may be earlier
+    /// than before.
     #[inline]
-    pub fn on_segment(&mut self, seg: &Segment, now: Instant) {
+    pub fn on_segment(&mut self, seg: &Segment, now: Instant) -> bool {
         // A forged segment would have to guess this much; it is forwarded like any other.
         let near = self.snd_max.sub(self.reach);
         if seg.seq.since(near) > self.reach.wrapping_mul(2) {
-            return;
+            return false;
         }
         // Who speaks to a connection that is gone has to find out soon.
         if !self.has(GONE) {
             self.last = now;
         }
+        let before = self.flags;
         if seg.is_rst() {
             self.flags |= RST;
-            return;
+            return self.flags != before;
         }
         self.snd_max = self.snd_max.max(seg.seq_end());
         if seg.flags.contains(Flags::ACK) {
@@ -122,6 +124,7 @@ impl Forwarding {
         }
         // Whoever goes on speaking was not reset.
         self.flags &= !RST;
+        self.flags != before
     }
 
     /// A SYN arrives for the tuple.
