@@ -43,6 +43,12 @@ use crate::params::Param;
 use crate::peer::{Introduction, Link, Lost, Peer};
 use crate::stats::{Counter, Stats};
 
+/// What is taken for the largest packet where it is not known, and more than no client is offered.
+const ETHERNET_MTU: u32 = 1_500;
+
+/// An IPv4 and a TCP header, without options.
+const HEADERS: u32 = 40;
+
 /// How long all good-byes together may take before the threads are stopped.
 const GOODBYE_MS: u32 = 300;
 
@@ -297,8 +303,12 @@ impl Control {
     pub(crate) fn refresh(&self, node: &Node, config: &Config, net: &Net) {
         let own = config.is(Roles::BACK_END).then(|| own_caps(net, config));
         let weakest = self.weakest(own);
+        // Clients' packets have to pass the network between the nodes whole.
+        let mtu = net.mtu(config.internal_ifindex).unwrap_or(ETHERNET_MTU);
+        let mss = mtu.min(ETHERNET_MTU).saturating_sub(HEADERS);
         node.front_end.configure(|tcp| {
             node.params.apply(tcp);
+            tcp.mss = u16::try_from(mss).unwrap_or(u16::MAX);
             if let Some(caps) = weakest {
                 tcp.back_end_space = caps.space;
                 tcp.wscale = caps.scaling.then_some(caps.wscale);

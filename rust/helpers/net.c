@@ -89,6 +89,11 @@ int lard_route_hoplimit(const struct rtable *rt)
 	return ip4_dst_hoplimit(&rt->dst);
 }
 
+unsigned int lard_net_dev_mtu(const struct net_device *dev)
+{
+	return READ_ONCE(dev->mtu);
+}
+
 struct net_device *lard_net_first_dev(struct net *net)
 {
 	return first_net_device(net);

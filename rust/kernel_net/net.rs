@@ -119,6 +119,16 @@ impl Net {
         }
     }
 
+    /// The largest packet that the interface sends, in bytes.
+    pub fn mtu(&self, ifindex: u32) -> Option<u32> {
+        let _rcu = rcu::read_lock();
+        // SAFETY: RCU is held until after the device was read.
+        unsafe {
+            let dev = bindings::dev_get_by_index_rcu(self.as_ptr(), i32::try_from(ifindex).ok()?);
+            (!dev.is_null()).then(|| bindings::lard_net_dev_mtu(dev))
+        }
+    }
+
     /// The number of the interface with this name.
     pub fn ifindex(&self, name: &[u8]) -> Option<u32> {
         let mut buf = [0u8; IFNAMSIZ];
