@@ -2,7 +2,7 @@
 
 //! The generic netlink family: how user space tells a namespace what it is, and asks what it does.
 //!
-//! `Documentation/netlink/specs/lard.yaml` is the description; the numbers here are its positions.
+//! `Documentation/netlink/specs/lard.yaml` is the description; `numbers` has its positions.
 //! Text that goes back with an error is written for the person who typed the command.
 //!
 //! # Ownership
@@ -51,9 +51,6 @@ const RULE_LEN: u16 = 255;
 
 /// Parameters in one command.
 const MAX_CHANGES: usize = 32;
-
-/// The largest weight: the policies count in thousandths.
-const MAX_WEIGHT: u32 = 1_000;
 
 /// The parameter that is a word, and the dispatcher's.
 const POLICY_NAME: &str = "policy";

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Commands that show something.
+
+#![forbid(unsafe_code)]
+
+use core::fmt::{self, Write};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel_net::genl::{Dump, Message, Request};
+use lard_core::addr::Endpoint;
+use lard_core::policy::PolicyKind;
+
+use super::numbers::{conn, endpoint, node, param, rule, stat, state_number};
+use super::{attached, POLICY_NAME, RULE_LEN};
+use crate::config::Few;
+use crate::control::ms;
+use crate::netns::Node;
+use crate::params::Params;
+use crate::proc::{next_conn, next_node};
+use crate::stats::Stats;
+
+fn put_endpoint(message: &mut Message<'_>, kind: u16, end: Endpoint) -> Result {
+    message.nest(kind, |m| {
+        m.put(endpoint::ADDR, &end.addr.0)?;
+        m.put_u16(endpoint::PORT, end.port)
+    })
+}
+
+pub(super) fn self_get(node: &Arc<Node>, request: &Request<'_>) -> Result {
+    let config = attached(node, request)?;
+    let owner = node.control.admin().owner;
+    request.reply(|m| {
+        m.put_u16(node::ID, config.node.0)?;
+        m.put_uint(node::CLUSTER, config.cluster)?;
+        m.put_text(node::NAME, config.name.as_str())?;
+        m.put_u32(node::ROLES, config.roles.bits().into())?;
+        if config.fe_port != 0 {
+            m.put_u16(node::FE_PORT, config.fe_port)?;
+        }
+        if config.be_port != 0 {
+            m.put_u16(node::BE_PORT, config.be_port)?;
+        }
+        if let Some(addr) = config.be_addr {
+            m.put(node::BE_ADDR, &addr.0)?;
+        }
+        m.put(node::INTERNAL_ADDR, &config.internal.0)?;
+        let mut name = [0; 16];
+        let len = request.net().ifname(config.internal_ifindex, &mut name);
+        let name = len.and_then(|n| core::str::from_utf8(name.get(..n)?).ok());
+        if let Some(name) = name {
+            m.put_text(node::INTERNAL_IFNAME, name)?;
+        }
+        if config.any_listener {
+            m.put_flag(node::ANY_LISTENER)?;
+        }
+        m.put_u32(node::WEIGHT, config.weight.into())?;
+        if let Some(policy) = node.dispatcher.policy() {
+            m.put_text(node::POLICY, policy.name())?;
+        }
+        if config.dispatcher.is_some() {
+            m.put_u16(node::DISPATCHER, config.dispatcher.0)?;
+        }
+        for vip in config.vips.iter() {
+            put_endpoint(m, node::VIP, *vip)?;
+        }
+        for allowed in config.allow.iter() {
+            put_endpoint(m, node::ALLOW, *allowed)?;
+        }
+        m.put_u32(node::ENTRIES, node.front_end.len())?;
+        m.put_u32(node::CHILDREN, node.back_end.len())?;
+        match owner {
+            Some(owner) => m.put_u32(node::OWNER, owner),
+            None => m.put_flag(node::STOPPING),
+        }
+    })
+}
+
+pub(super) fn dump_nodes(node: &Node, dump: &mut Dump<'_>) -> Result {
+    while let Some((position, row)) = next_node(node, dump.position()) {
+        let written = dump.entry(|m| {
+            m.put_u16(node::ID, row.id.0)?;
+            if let Some(name) = &row.name {
+                m.put_text(node::NAME, name.as_str())?;
+            }
+            m.put_u32(node::ROLES, row.roles.bits().into())?;
+            m.put(node::INTERNAL_ADDR, &row.internal.0)?;
+            m.put_u32(node::STATE, state_number(row.state))?;
+            m.put_u32(node::LINK, row.link)?;
+            m.put_u32(node::WEIGHT, row.weight.into())?;
+            if let Some((load, assigned)) = row.load {
+                m.put_u32(node::LOAD, load)?;
+                m.put_uint(node::ASSIGNED, assigned)?;
+            }
+            let Some(t) = &row.traffic else {
+                return Ok(());
+            };
+            m.put_uint(node::FRAMES_IN, t.frames_in)?;
+            m.put_uint(node::FRAMES_OUT, t.frames_out)?;
+            m.put_uint(node::BYTES_IN, t.bytes_in)?;
+            m.put_uint(node::BYTES_OUT, t.bytes_out)?;
+            m.put_uint(node::WRITES, t.writes)?;
+            m.put_u32(node::QUEUED, t.queued)?;
+            m.put_u32(node::RTT_US, t.rtt_us)?;
+            if let Some(offset) = t.offset_us {
+                m.put_sint(node::CLOCK_OFFSET_US, offset)?;
+            }
+            m.put_u32(node::HEARD_MS, t.heard_ms)
+        })?;
+        if !written {
+            break;
+        }
+        dump.advance(position.saturating_add(1));
+    }
+    Ok(())
+}
+
+pub(super) fn dump_conns(node: &Node, dump: &mut Dump<'_>) -> Result {
+    while let Some((position, row)) = next_conn(node, dump.position()) {
+        let written = dump.entry(|m| {
+            m.put_uint(conn::ID, row.id.to_bits())?;
+            m.put_u32(conn::STATE, row.state as u32)?;
+            put_endpoint(m, conn::CLIENT, row.tuple.client)?;
+            put_endpoint(m, conn::VIP, row.tuple.vip)?;
+            if row.node.is_some() {
+                m.put_u16(conn::NODE_ID, row.node.0)?;
+            }
+            if let Some(age) = row.age {
+                m.put_u32(conn::AGE_MS, ms(age))?;
+            }
+            match row.idle {
+                Some(idle) => m.put_u32(conn::IDLE_MS, ms(idle)),
+                None => Ok(()),
+            }
+        })?;
+        if !written {
+            break;
+        }
+        dump.advance(position.saturating_add(1));
+    }
+    Ok(())
+}
+
+/// Dumps things that are numbered from 0. `entry` says false when there is no such thing.
+fn dump_indexed(
+    dump: &mut Dump<'_>,
+    exists: impl Fn(usize) -> bool,
+    entry: impl Fn(usize, &mut Message<'_>) -> Result,
+) -> Result {
+    while let Some(index) = usize::try_from(dump.position()).ok().filter(|i| exists(*i)) {
+        if !dump.entry(|m| entry(index, m))? {
+            break;
+        }
+        dump.advance(dump.position().saturating_add(1));
+    }
+    Ok(())
+}
+
+pub(super) fn dump_stats(node: &Node, dump: &mut Dump<'_>) -> Result {
+    dump_indexed(
+        dump,
+        |i| Stats::name(i).is_some(),
+        |i, m| {
+            m.put_text(stat::NAME, Stats::name(i).unwrap_or_default())?;
+            m.put_uint(stat::VALUE, node.stats.at(i))
+        },
+    )
+}
+
+pub(super) fn dump_rules(node: &Node, dump: &mut Dump<'_>) -> Result {
+    let rules = node.classify.rules()?;
+    dump_indexed(
+        dump,
+        |i| i < rules.len(),
+        |i, m| {
+            let mut line = Line::new();
+            if let Some(rule) = rules.get(i) {
+                // A rule is never longer than a line.
+                let _ = write!(line, "{rule}");
+            }
+            m.put_u32(rule::INDEX, u32::try_from(i).unwrap_or(u32::MAX))?;
+            m.put_text(rule::TEXT, line.as_str())
+        },
+    )
+}
+
+/// A line of text.
+struct Line {
+    bytes: Few<u8, { RULE_LEN as usize }>,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self { bytes: Few::new() }
+    }
+
+    fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes).unwrap_or_default()
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        match text.bytes().all(|b| self.bytes.push(b)) {
+            true => Ok(()),
+            false => Err(fmt::Error),
+        }
+    }
+}
+
+/// The module's parameters, then the dispatcher's policy and its thresholds.
+pub(super) fn dump_params(node: &Node, dump: &mut Dump<'_>) -> Result {
+    let own = (0..).take_while(|i| Params::spec(*i).is_some()).count();
+    let policy = node.dispatcher.policy();
+    let thresholds = node.dispatcher.params();
+    let threshold = |i: usize| {
+        let place = i.checked_sub(own)?.checked_sub(1)?;
+        thresholds.as_ref()?.get(place).copied()
+    };
+    let exists = |i: usize| i < own || i == own && policy.is_some() || threshold(i).is_some();
+    dump_indexed(dump, exists, |i, m| {
+        if let Some(spec) = Params::spec(i) {
+            m.put_text(param::NAME, spec.name)?;
+            put_number(m, param::VALUE, node.params.at(i))?;
+            put_number(m, param::DEFAULT, spec.default)?;
+            m.put_uint(param::MIN, spec.min)?;
+            return m.put_uint(param::MAX, spec.max);
+        }
+        if let Some((name, value)) = threshold(i) {
+            m.put_text(param::NAME, name)?;
+            return put_number(m, param::VALUE, value.into());
+        }
+        m.put_text(param::NAME, POLICY_NAME)?;
+        m.put_text(param::VALUE, policy.map_or("", |p| p.name()))?;
+        m.put_text(param::DEFAULT, PolicyKind::default().name())
+    })
+}
+
+fn put_number(message: &mut Message<'_>, kind: u16, value: u64) -> Result {
+    let mut line = Line::new();
+    // Twenty digits always fit.
+    let _ = write!(line, "{value}");
+    message.put_text(kind, line.as_str())
+}
