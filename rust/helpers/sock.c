@@ -23,6 +23,16 @@ u8 lard_sock_state(const struct sock *sk)
 	return READ_ONCE(sk->sk_state);
 }
 
+u16 lard_sock_family(const struct sock *sk)
+{
+	return sk->sk_family;
+}
+
+int lard_sock_bound_dev(const struct sock *sk)
+{
+	return READ_ONCE(sk->sk_bound_dev_if);
+}
+
 bool lard_sock_is_full(const struct sock *sk)
 {
 	return sk_fullsock(sk);

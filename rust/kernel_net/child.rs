@@ -7,14 +7,16 @@
 //! the child by the socket's address, because the tuple is cleared in a socket by then. Each entry
 //! holds a reference to the module, so unloading is refused while one is left.
 //!
-//! Somebody else may save our function and call it later (TLS offload does): then the entry stays
-//! until that happens. [`sweep`] reports children that are not to be found among the established
-//! connections any more although the function was not called; it never unregisters them.
+//! A process can keep a socket whose connection has ended long ago. [`sweep`] finds those, reports
+//! them and lets go of them. Somebody else may save our function and call it later (TLS offload
+//! does): then the child stays in the table until that happens.
 //!
 //! # Locking
 //!
-//! One lock a bucket, with softirqs off. Nothing that could drop a reference to a socket runs under
-//! it, since that could end in `on_destruct` and the same lock.
+//! One lock a bucket, with softirqs off. A child in the table is a whole socket while its bucket is
+//! locked, because `on_destruct` takes the lock before the socket is freed. Nothing that could drop a
+//! reference to a socket runs under the lock, since that could end in `on_destruct` and the same
+//! lock.
 
 use crate::bindings;
 use crate::net::Net;
@@ -29,11 +31,14 @@ use kernel::sync::{rcu, Arc};
 const BUCKETS: usize = 4096;
 /// Positions a chain has in [`next`]; a chain is never that long.
 const CHAIN: u64 = 1 << 20;
-/// Sweeps that must miss a child in a row before it is reported: between its birth and the second
-/// sweep lies a whole period, so one that is being set up is not taken for gone.
+/// Sweeps in a row that must find a child closed before it is let go of: its end is told better by
+/// the socket itself, which mostly is freed within moments.
 const STRIKES: u8 = 2;
 
+const AF_INET6: u16 = 10;
 const TCP_TIME_WAIT: u8 = 6;
+const TCP_CLOSE: u8 = 7;
+const TCP_LISTEN: u8 = 10;
 
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,15 +145,19 @@ impl Pending {
             // field; the exchange happens only if nobody changed it in between.
             let swapped = unsafe {
                 let old = bindings::lard_sock_destruct(sk);
-                child.destruct = core::mem::transmute::<*mut core::ffi::c_void, Destruct>(old);
-                bindings::lard_sock_swap_destruct(sk, child.destruct, Some(on_destruct)) == old
+                let before = core::mem::transmute::<*mut core::ffi::c_void, Destruct>(old);
+                // A clone of a child carries our function already.
+                child.destruct = if is_child(sk) { usual(sk) } else { before };
+                bindings::lard_sock_swap_destruct(sk, before, Some(on_destruct)) == old
             };
             if swapped {
                 break;
             }
         }
         if let Some(destruct) = child.destruct {
-            USUAL.store(destruct as *mut (), Ordering::Relaxed);
+            // SAFETY: The caller holds the socket.
+            let usual = unsafe { usual_of(sk) };
+            usual.store(destruct as *mut (), Ordering::Relaxed);
         }
         child.next = chain.take();
         *chain = Some(child);
@@ -159,8 +168,42 @@ type Bucket = BhLock<Option<KBox<Child>>>;
 
 /// The buckets, while the module is set up.
 static TABLE: AtomicPtr<Bucket> = AtomicPtr::new(core::ptr::null_mut());
-/// What `sk_destruct` is of sockets like ours, for a call that comes after its child was released.
-static USUAL: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+/// What `sk_destruct` is of sockets like ours, IPv4 and IPv6, for a call that comes for a socket that
+/// is not registered.
+static USUAL: [AtomicPtr<()>; 2] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 2];
+
+/// # Safety
+///
+/// `sk` is a full socket that is not freed yet.
+unsafe fn usual_of(sk: *const bindings::sock) -> &'static AtomicPtr<()> {
+    let [v4, v6] = &USUAL;
+    // SAFETY: As the caller says.
+    match unsafe { bindings::lard_sock_family(sk) } {
+        AF_INET6 => v6,
+        _ => v4,
+    }
+}
+
+/// # Safety
+///
+/// As for [`usual_of`].
+unsafe fn usual(sk: *const bindings::sock) -> Destruct {
+    // SAFETY: As the caller says. Null or a function of this type was stored.
+    unsafe {
+        let usual = usual_of(sk).load(Ordering::Relaxed);
+        core::mem::transmute::<*mut (), Destruct>(usual)
+    }
+}
+
+/// Has a hand-off made this socket?
+///
+/// # Safety
+///
+/// `sk` is a full socket that is not freed yet.
+pub(crate) unsafe fn is_child(sk: *const bindings::sock) -> bool {
+    // SAFETY: As the caller says.
+    unsafe { bindings::lard_sock_destruct(sk) == on_destruct as *mut core::ffi::c_void }
+}
 
 fn bucket(index: usize) -> Option<&'static Bucket> {
     let table = TABLE.load(Ordering::Acquire);
@@ -180,18 +223,16 @@ fn bucket_of(sk: *mut bindings::sock) -> Option<&'static Bucket> {
 /// Takes the first child that `want` wants out of a chain.
 fn unlink(
     chain: &mut Option<KBox<Child>>,
-    mut want: impl FnMut(&Child) -> bool,
+    mut want: impl FnMut(&mut Child) -> bool,
 ) -> Option<KBox<Child>> {
     let mut link = chain;
     loop {
-        match link {
-            None => return None,
-            Some(child) if want(child) => {
-                let next = child.next.take();
-                return core::mem::replace(link, next);
-            }
-            Some(child) => link = &mut child.next,
+        if want(link.as_deref_mut()?) {
+            let mut child = link.take()?;
+            *link = child.next.take();
+            return Some(child);
         }
+        link = &mut link.as_mut()?.next;
     }
 }
 
@@ -219,11 +260,8 @@ unsafe extern "C" fn on_destruct(sk: *mut bindings::sock) {
             }
             child.destruct
         }
-        None => {
-            let usual = USUAL.load(Ordering::Relaxed);
-            // SAFETY: Null or a function of this type was stored.
-            unsafe { core::mem::transmute::<*mut (), Destruct>(usual) }
-        }
+        // SAFETY: The socket is being freed, and is whole until the function below returns.
+        None => unsafe { usual(sk) },
     };
     // SAFETY: The function that the socket had before ours, or the one that such sockets have.
     unsafe {
@@ -236,18 +274,31 @@ unsafe extern "C" fn on_destruct(sk: *mut bindings::sock) {
 
 /// # Safety
 ///
-/// `sk` is a full TCP socket that is being freed.
+/// `sk` is a full TCP socket that is being freed; no lock is held.
 unsafe fn end_of(sk: *mut bindings::sock, child: &Child) -> End {
     // SAFETY: As the caller says; a socket holds its namespace until after its destructor.
     unsafe {
-        let state = established_state(bindings::lard_sock_net(sk), &child.flow, sk);
+        let mut end = sum_up(sk, child);
+        let net = bindings::lard_sock_net(sk);
+        if is_time_wait(net, &child.flow, bindings::lard_sock_bound_dev(sk)) {
+            end.how = How::TimeWait;
+        }
+        end
+    }
+}
+
+/// What the socket itself knows of its end.
+///
+/// # Safety
+///
+/// `sk` is a full TCP socket that is not freed yet.
+unsafe fn sum_up(sk: *mut bindings::sock, child: &Child) -> End {
+    // SAFETY: As the caller says.
+    unsafe {
         End {
-            how: if state == Some(TCP_TIME_WAIT) {
-                How::TimeWait
-            } else if bindings::lard_sock_got_fin(sk) {
-                How::Closed
-            } else {
-                How::Reset
+            how: match bindings::lard_sock_got_fin(sk) {
+                true => How::Closed,
+                false => How::Reset,
             },
             bytes_sent: bindings::lard_sock_bytes_acked(sk),
             bytes_received: bindings::lard_sock_bytes_received(sk),
@@ -256,16 +307,12 @@ unsafe fn end_of(sk: *mut bindings::sock, child: &Child) -> End {
     }
 }
 
-/// The state of the socket that the tuple leads to, if it is `sk` or its TIME_WAIT.
+/// Is the tuple in TIME_WAIT?
 ///
 /// # Safety
 ///
 /// `net` is alive; no lock of the table is held.
-unsafe fn established_state(
-    net: *mut bindings::net,
-    flow: &Flow,
-    sk: *const bindings::sock,
-) -> Option<u8> {
+unsafe fn is_time_wait(net: *mut bindings::net, flow: &Flow, bound_dev: i32) -> bool {
     let _rcu = rcu::read_lock();
     // SAFETY: RCU is held, the namespace alive; the reference is given back.
     unsafe {
@@ -275,85 +322,90 @@ unsafe fn established_state(
             flow.client_port.to_be(),
             u32::from_ne_bytes(flow.server),
             flow.server_port,
-            0,
+            bound_dev,
             0,
         );
         if found.is_null() {
-            return None;
+            return false;
         }
         let state = bindings::lard_sock_state(found);
-        let ours = core::ptr::eq(found, sk) || state == TCP_TIME_WAIT;
         bindings::sock_gen_put(found);
-        ours.then_some(state)
+        state == TCP_TIME_WAIT
     }
 }
 
-/// Reports children of this namespace that are no connections any more, though the process that
-/// accepted one may still have it open. To be called every few seconds.
+/// What a sweep does with a child.
+enum Judgement {
+    Keep,
+    /// Its connection has ended: it is reported, and let go of if that is possible.
+    Ended(End, i32),
+}
+
+/// # Safety
+///
+/// The child is in the table, and its bucket is locked.
+unsafe fn judge(child: &mut Child) -> Judgement {
+    // SAFETY: The socket is whole while its child is in the table.
+    unsafe {
+        let state = bindings::lard_sock_state(child.sk);
+        if state != TCP_CLOSE && state != TCP_LISTEN {
+            child.missed = 0;
+            return Judgement::Keep;
+        }
+        child.missed = child.missed.saturating_add(1);
+        if child.missed < STRIKES || child.reported {
+            return Judgement::Keep;
+        }
+        if state == TCP_LISTEN {
+            // What it has accepted meanwhile carries our function and is not registered: from now
+            // on this code must stay.
+            core::mem::forget(ModuleRef::try_get());
+        }
+        child.reported = true;
+        let end = sum_up(child.sk, child);
+        Judgement::Ended(end, bindings::lard_sock_bound_dev(child.sk))
+    }
+}
+
+/// Reports children of this namespace whose connection has ended, though the process that accepted
+/// one may still have it open. To be called every few seconds.
 ///
 /// # Context
 ///
 /// Process; not with a lock held that [`Owner::child_closed`] takes.
 pub fn sweep(net: &Net) {
+    let cookie = net.cookie();
     for bucket in (0..BUCKETS).filter_map(bucket) {
-        let mut nth = 0;
         loop {
-            let next = {
-                let chain = bucket.lock();
-                let child = walk(&chain).filter(|c| !c.reported).nth(nth);
-                child.map(|child| (child.sk, child.flow, child.net))
+            let mut report = None;
+            let child = {
+                let mut chain = bucket.lock();
+                unlink(&mut chain, |child| {
+                    if child.net != cookie || report.is_some() {
+                        return false;
+                    }
+                    // SAFETY: The child is in the table, and the bucket is locked.
+                    match unsafe { judge(child) } {
+                        Judgement::Keep => false,
+                        Judgement::Ended(end, dev) => {
+                            report = Some((child.owner.clone(), child.id, child.flow, end, dev));
+                            // SAFETY: As above.
+                            unsafe { restore(child) }
+                        }
+                    }
+                })
             };
-            let Some((sk, flow, of)) = next else {
+            let Some((owner, id, flow, mut end, dev)) = report else {
                 break;
             };
-            nth = nth.saturating_add(1);
-            if of != net.cookie() {
-                continue;
+            // SAFETY: The namespace is borrowed; no lock is held.
+            if unsafe { is_time_wait(net.as_ptr(), &flow, dev) } {
+                end.how = How::TimeWait;
             }
-            // SAFETY: The namespace is borrowed; no lock is held. The pointer is only compared.
-            let state = unsafe { established_state(net.as_ptr(), &flow, sk) };
-            if let Some((owner, id, end)) = judge(bucket, sk, state) {
-                owner.child_closed(id, end);
-                nth = nth.saturating_sub(1);
-            }
+            owner.child_closed(id, end);
+            drop(child);
         }
     }
-}
-
-/// Notes what a sweep found out; returns what is to be reported.
-fn judge(
-    bucket: &Bucket,
-    sk: *mut bindings::sock,
-    state: Option<u8>,
-) -> Option<(Arc<dyn Owner>, u64, End)> {
-    let mut chain = bucket.lock();
-    let mut link = chain.as_deref_mut();
-    while let Some(child) = link {
-        if core::ptr::eq(child.sk, sk) {
-            if state.is_some_and(|state| state != TCP_TIME_WAIT) {
-                child.missed = 0;
-                return None;
-            }
-            child.missed = child.missed.saturating_add(1);
-            if child.missed < STRIKES {
-                return None;
-            }
-            child.reported = true;
-            let end = End {
-                how: if state.is_some() {
-                    How::TimeWait
-                } else {
-                    How::Reset
-                },
-                bytes_sent: 0,
-                bytes_received: 0,
-                duration_us: time::now_us().saturating_sub(child.born_us),
-            };
-            return Some((child.owner.clone(), child.id, end));
-        }
-        link = child.next.as_deref_mut();
-    }
-    None
 }
 
 /// Lets go of the children of a namespace: they live on as plain connections whose end nobody is

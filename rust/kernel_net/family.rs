@@ -10,7 +10,7 @@
 //! * `listen` lets the socket answer from addresses that this node does not have, which is what a
 //!   target of hand-offs does, and asks for the privilege that `IP_TRANSPARENT` asks for;
 //! * `shutdown` and `connect` take that back when the socket listens no more;
-//! * `accept` gives the new socket the native table, `connect` and `sendmsg` (which can connect)
+//! * `accept` gives the new socket the native table, `connect`, and `sendmsg` where it connects,
 //!   change the socket's own table to the native one first.
 //!
 //! A connected socket must not carry a table of ours: kernel TLS copies the table of the first
@@ -40,6 +40,8 @@ const SOCK_STREAM: c_int = 1;
 const IPPROTO_TCP: c_int = 6;
 /// The protocol number that asks for IPv6.
 const PROTOCOL_IPV6: c_int = 1;
+/// A message that is to open the connection.
+const MSG_FASTOPEN: core::ffi::c_uint = 0x2000_0000;
 const TCP_CLOSE: u8 = 7;
 const TCP_LISTEN: u8 = 10;
 
@@ -228,7 +230,9 @@ unsafe extern "C" fn sendmsg(
         let Some(native) = (*tables_of(sock).native).sendmsg else {
             return failed(kernel::bindings::EOPNOTSUPP);
         };
-        make_native(sock);
+        if (*msg).msg_flags & MSG_FASTOPEN != 0 {
+            make_native(sock);
+        }
         native(sock, msg, len)
     }
 }
@@ -249,6 +253,10 @@ unsafe extern "C" fn accept(
         let Some(native) = (*tables.native).accept else {
             return failed(kernel::bindings::EOPNOTSUPP);
         };
+        // A part of the kernel that accepts gives the new socket the listener's table afterwards.
+        if (*arg).kern {
+            return failed(kernel::bindings::EOPNOTSUPP);
+        }
         if core::ptr::eq(
             bindings::lard_family_swap_ops(newsock, tables.ours, tables.native),
             tables.ours,

@@ -19,7 +19,7 @@
 //! [`include/net/inet_hashtables.h`](srctree/include/net/inet_hashtables.h)
 
 use crate::bindings;
-use crate::child::Pending;
+use crate::child::{self, Pending};
 use crate::family;
 use crate::net::Net;
 use crate::pernet;
@@ -149,12 +149,13 @@ pub fn inject(
     check(net, handoff, len)?;
     let _bh = BhDisabled::new();
     let _rcu = rcu::read_lock();
-    let replaced_time_wait = clear_tuple(net, handoff)?;
     let packet = Packet::new(net, ifindex, handoff, payload, len)?;
+    let dev = packet.ifindex;
     let sk = find_listener(net, &packet, handoff, listener)?;
     let req = Request::new(handoff, sk)?;
-    deliver(net, handoff, packet, req)?;
-    take_child(net, handoff, len, child)?;
+    let replaced_time_wait = clear_tuple(net, dev, handoff)?;
+    deliver(&handoff.flow, packet, req);
+    take_child(net, dev, handoff, len, child)?;
     Ok(Adopted { replaced_time_wait })
 }
 
@@ -178,19 +179,35 @@ fn check(net: &Net, handoff: &Handoff, len: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn lookup(net: &Net, flow: &Flow) -> *mut bindings::sock {
-    // SAFETY: The callers hold RCU; the reference is theirs.
-    unsafe {
-        bindings::__inet_lookup_established(
-            net.as_ptr(),
-            u32::from_ne_bytes(flow.client),
-            flow.client_port.to_be(),
-            u32::from_ne_bytes(flow.server),
-            flow.server_port,
-            0,
-            0,
-        )
+/// The socket of the tuple, with a reference. It may be bound to the device that the segment came by,
+/// or to the one above that.
+fn lookup(net: &Net, ifindex: i32, flow: &Flow) -> *mut bindings::sock {
+    let find = |ifindex| {
+        // SAFETY: The callers hold RCU; the reference is theirs.
+        unsafe {
+            bindings::__inet_lookup_established(
+                net.as_ptr(),
+                u32::from_ne_bytes(flow.client),
+                flow.client_port.to_be(),
+                u32::from_ne_bytes(flow.server),
+                flow.server_port,
+                ifindex,
+                0,
+            )
+        }
+    };
+    let sk = find(ifindex);
+    if !sk.is_null() {
+        return sk;
     }
+    // SAFETY: RCU is held, so the device stays.
+    let master = unsafe {
+        bindings::lard_net_l3_master_rcu(device(net, u32::try_from(ifindex).unwrap_or(0)))
+    };
+    if master == 0 {
+        return sk;
+    }
+    find(master)
 }
 
 /// Is `a` after `b`, as sequence numbers and timestamps count?
@@ -199,8 +216,8 @@ fn after(a: u32, b: u32) -> bool {
 }
 
 /// Makes room for the tuple; was there a TIME_WAIT?
-fn clear_tuple(net: &Net, handoff: &Handoff) -> Result<bool, Refusal> {
-    let old = lookup(net, &handoff.flow);
+fn clear_tuple(net: &Net, ifindex: i32, handoff: &Handoff) -> Result<bool, Refusal> {
+    let old = lookup(net, ifindex, &handoff.flow);
     if old.is_null() {
         return Ok(false);
     }
@@ -306,7 +323,7 @@ impl Packet {
                     len,
                     PAGE_ORDER,
                     &raw mut err,
-                    kernel::bindings::GFP_ATOMIC,
+                    kernel::bindings::GFP_ATOMIC | kernel::bindings::__GFP_NOWARN,
                 )
             };
             let skb = NonNull::new(skb).ok_or(Refusal::NoMemory)?;
@@ -474,6 +491,10 @@ unsafe fn admit(sk: *mut bindings::sock, listener: &Listener<'_>) -> Result<(), 
         if bindings::lard_sock_state(sk) != TCP_LISTEN || !bindings::lard_sock_is_stream(sk) {
             return Err(Refusal::NoListener);
         }
+        // A child that was made a listener gives our function to everything it accepts.
+        if child::is_child(sk) {
+            return Err(Refusal::NotAllowed);
+        }
         // The request would be taken for an MPTCP one, which is larger.
         if bindings::lard_sock_is_mptcp(sk) {
             return Err(Refusal::MptcpListener);
@@ -498,8 +519,8 @@ struct Request(NonNull<bindings::request_sock>);
 
 impl Request {
     fn new(handoff: &Handoff, listener: NonNull<bindings::sock>) -> Result<Self, Refusal> {
-        // SAFETY: The request is new, and cleared first; the listener stays for this RCU section, in which
-        // the request is used up. The options were checked.
+        // SAFETY: The request is new, and cleared first; the listener stays for this RCU section, in
+        // which the request is used up. The options were checked.
         unsafe {
             let req = NonNull::new(bindings::lard_inject_alloc()).ok_or(Refusal::NoMemory)?;
             let raw = req.as_ptr();
@@ -538,8 +559,8 @@ impl Drop for Request {
 }
 
 /// Hands the segment to TCP. Softirqs are off, so this is the only injection on this CPU.
-fn deliver(net: &Net, handoff: &Handoff, packet: Packet, req: Request) -> Result<(), Refusal> {
-    let _mark = Mark::set(net, &handoff.flow);
+fn deliver(flow: &Flow, packet: Packet, req: Request) {
+    let _mark = Mark::set(flow);
     let skb = packet.skb.as_ptr();
     core::mem::forget(packet);
     // SAFETY: RCU is held. The request goes to the packet, and both go to TCP.
@@ -547,12 +568,17 @@ fn deliver(net: &Net, handoff: &Handoff, packet: Packet, req: Request) -> Result
         bindings::lard_inject_attach(skb, req.into_raw());
         bindings::lard_inject_deliver(skb);
     }
-    Ok(())
 }
 
 /// Looks for the socket that TCP has made.
-fn take_child(net: &Net, handoff: &Handoff, len: usize, child: Pending) -> Result<(), Refusal> {
-    let sk = lookup(net, &handoff.flow);
+fn take_child(
+    net: &Net,
+    ifindex: i32,
+    handoff: &Handoff,
+    len: usize,
+    child: Pending,
+) -> Result<(), Refusal> {
+    let sk = lookup(net, ifindex, &handoff.flow);
     if sk.is_null() {
         return Err(Refusal::Failed);
     }
@@ -607,7 +633,7 @@ unsafe fn reset(net: &Net, handoff: &Handoff, sk: *mut bindings::sock, rcv_nxt: 
 struct Mark(*mut u32);
 
 impl Mark {
-    fn set(_net: &Net, flow: &Flow) -> Self {
+    fn set(flow: &Flow) -> Self {
         // SAFETY: Softirqs are off, so the task stays on this CPU and nobody else writes its mark.
         unsafe {
             let mark = bindings::lard_inject_mark();

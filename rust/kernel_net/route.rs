@@ -20,6 +20,8 @@ pub enum Error {
     NoRoute,
     /// The route is to this node itself, to a broadcast address or to a group.
     NotUnicast,
+    /// The route leads through a gateway, which would send the packet where its destination says.
+    Gateway,
     /// The packet has no hop left.
     Ttl,
     /// No memory.
@@ -138,6 +140,11 @@ impl RouteCache {
         if route.flags() & (RTCF_LOCAL | RTCF_BROADCAST | RTCF_MULTICAST) != 0 {
             return Err(Error::NotUnicast);
         }
+        // SAFETY: The reference keeps the route. On a link the next hop is the address itself, which
+        // does not count as a gateway.
+        if unsafe { (*route.0.as_ptr()).rt_uses_gateway } != 0 {
+            return Err(Error::Gateway);
+        }
         // SAFETY: Softirqs are off; the cache takes a reference of its own.
         unsafe {
             bindings::dst_cache_set_ip4(self.cache.get(), &raw mut (*route.0.as_ptr()).dst, 0)
@@ -210,7 +217,12 @@ impl LocalRoute {
         // SAFETY: The entry is new, nobody else has it.
         unsafe { (*new.as_ptr()).rt_is_input = 1 };
         self.entry.store(new.as_ptr(), Ordering::Release);
-        Self::release(old);
+        // Packets of this moment still carry the old entry and need its device; a socket that keeps
+        // it finds it expired with its next packet.
+        if !old.is_null() {
+            // SAFETY: The reference of `rt_dst_alloc`; the entry is freed after a grace period.
+            unsafe { bindings::dst_release(&raw mut (*old).dst) };
+        }
         Some(new)
     }
 
@@ -218,10 +230,7 @@ impl LocalRoute {
     pub(crate) fn flush(&self) {
         let mut flushed = self.replacing.lock();
         *flushed = true;
-        Self::release(self.entry.swap(core::ptr::null_mut(), Ordering::AcqRel));
-    }
-
-    fn release(rt: *mut bindings::rtable) {
+        let rt = self.entry.swap(core::ptr::null_mut(), Ordering::AcqRel);
         if !rt.is_null() {
             // SAFETY: The reference of `rt_dst_alloc` is given up. Sockets may hold further ones;
             // without the device the entry keeps nobody waiting.
