@@ -237,14 +237,30 @@ impl FrontEnd {
                     return Claim::Taken(Verdict::Drop(skb));
                 }
                 let step = self.with_context(node, |cx| open.on_packet(cx, flow, &segment, skb));
-                if let Then::Restart(min_iss) = step.then {
-                    self.replace(node, net, &flow.tuple, &segment, bucket, id, min_iss);
-                } else {
-                    let deadline = open.deadline();
-                    self.finish(node, net, bucket, id, deadline, step);
-                }
+                let deadline = open.deadline();
+                self.stepped(node, net, flow, &segment, bucket, id, deadline, step);
                 Claim::Taken(Verdict::Stolen)
             }
+        }
+    }
+
+    /// Carries out what a packet of an open connection has led to.
+    #[expect(clippy::too_many_arguments)]
+    fn stepped(
+        &self,
+        node: &Node,
+        net: &Net,
+        flow: &Flow,
+        segment: &Segment,
+        bucket: Bucket<'_>,
+        id: ConnId,
+        deadline: Instant,
+        step: Step,
+    ) {
+        if let Then::Restart(min_iss) = step.then {
+            self.replace(node, net, &flow.tuple, segment, bucket, id, min_iss);
+        } else {
+            self.finish(node, net, bucket, id, deadline, step);
         }
     }
 
@@ -345,18 +361,26 @@ impl FrontEnd {
                 return Claim::Taken(Verdict::Drop(skb));
             }
         };
-        if let Some(mut bucket) = self.table.as_ref().and_then(|t| t.bucket(tuple)) {
-            // Its copy may have been quicker, on another processor.
-            if bucket.find(tuple).is_none() {
-                node.stats.inc(Counter::CookieAccepted);
-                let inserted = self.insert(node, &mut bucket, tuple, responder, &config, None);
-                if inserted.is_none() {
-                    return Claim::Taken(Verdict::Drop(skb));
-                }
-            }
+        let Some(mut bucket) = self.table.as_ref().and_then(|t| t.bucket(tuple)) else {
+            return Claim::Taken(Verdict::Drop(skb));
+        };
+        // Its copy may have been quicker, on another processor; then the client sends it again.
+        if bucket.find(tuple).is_some() {
+            return Claim::Taken(Verdict::Drop(skb));
         }
-        // Once more, now with an entry; the segment may carry the request.
-        self.packet(node, net, skb, flow)
+        let made = self.insert(node, &mut bucket, tuple, responder, &config, None);
+        let Some((id, entry)) = made.and_then(|id| Some((id, bucket.find_id(id)?))) else {
+            return Claim::Taken(Verdict::Drop(skb));
+        };
+        let Some((_, open)) = entry.open_mut() else {
+            return Claim::Taken(Verdict::Drop(skb));
+        };
+        node.stats.inc(Counter::CookieAccepted);
+        // The segment may carry the request.
+        let step = self.with_context(node, |cx| open.on_packet(cx, flow, segment, skb));
+        let deadline = open.deadline();
+        self.stepped(node, net, flow, segment, bucket, id, deadline, step);
+        Claim::Taken(Verdict::Stolen)
     }
 
     /// Opens a connection: an entry and a SYN-ACK, or a cookie.
