@@ -34,7 +34,11 @@ bool lard_skb_is_host(const struct sk_buff *skb)
 
 bool lard_skb_is_bridged(const struct sk_buff *skb)
 {
+#if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
 	return nf_bridge_info_exists(skb);
+#else
+	return false;
+#endif
 }
 
 bool lard_skb_is_l3_slave(const struct sk_buff *skb)
