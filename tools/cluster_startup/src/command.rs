@@ -230,20 +230,7 @@ fn find_node(nodes: &[NodeView], text: &str) -> Result<NodeId> {
 
 fn change_node(lard: &Lard, text: &str, change: NodeChange) -> Result<()> {
     let id = find_node(&lard.nodes()?, text)?;
-    lard.set_node(id, change).map_err(|error| {
-        let dispatcher = lard
-            .this_node()
-            .ok()
-            .flatten()
-            .filter(|node| node.dispatcher.is_some_and(|d| d != node.id));
-        match dispatcher {
-            Some(node) => error.remedy(format!(
-                "only the dispatcher can do this: run it on node {}",
-                node.dispatcher.unwrap_or_default()
-            )),
-            None => error,
-        }
-    })
+    lard.set_node(id, change)
 }
 
 fn stop(force: bool) -> Result<()> {

@@ -71,7 +71,7 @@ pub fn named(all: &[Address], text: &str) -> Result<Internal> {
         })
 }
 
-/// The internal address of the dispatcher's node when nothing was said: the first private one that
+/// The internal address of the dispatcher's node until another calls it: the first private one that
 /// is not loopback, else the first that is not loopback, else loopback, for one machine alone.
 pub fn guessed(all: &[Address]) -> Internal {
     let outside = |own: &&Address| !own.loopback;

@@ -63,6 +63,7 @@ pub fn run(options: &NodeOptions) -> Result<()> {
         settings: settings(options, &internal)?,
         name,
         internal: internal.addr,
+        is_guess: options.internal.is_none() && options.roles.dispatcher,
         port: options.control_port,
         dispatcher: dispatcher(options),
         secret: secret.clone(),
@@ -210,7 +211,7 @@ fn internal_address(
         let others = all.iter().filter(|own| !own.loopback).count();
         if others > 1 {
             log(&format!(
-                "internal address {} taken; --internal chooses another",
+                "internal address {} assumed until the first node calls; --internal names one",
                 internal.addr
             ));
         }

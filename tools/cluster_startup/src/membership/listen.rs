@@ -35,6 +35,8 @@ const STOP_CHECK: u16 = 200;
 pub struct Call {
     /// Where it calls from.
     pub addr: Ipv4Addr,
+    /// The address it called.
+    pub to: Ipv4Addr,
     /// What it wants.
     pub request: Request,
     /// To mask what only the caller should read.
@@ -205,12 +207,17 @@ fn serve(shared: &Shared, stream: TcpStream, addr: Ipv4Addr) -> Result<(), Failu
     stream
         .set_nonblocking(false)
         .map_err(|error| Failure::Line(error.into()))?;
+    let to = match stream.local_addr() {
+        Ok(SocketAddr::V4(to)) => *to.ip(),
+        _ => return Err(Failure::Line(LineError::Closed)),
+    };
     let mut lines = Lines::new(stream, EXCHANGE_LIMIT);
     let session = auth::answer(&mut lines, &shared.secret).map_err(Failure::Auth)?;
     let request: Request = lines.receive(MAX_PROVED).map_err(Failure::Line)?;
     let (decision, decided) = sync_channel(1);
     let call = Call {
         addr,
+        to,
         request,
         session,
         decision,

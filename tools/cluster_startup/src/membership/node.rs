@@ -67,6 +67,8 @@ pub struct Config {
     pub name: String,
     /// Internal address; calls go out from it.
     pub internal: Ipv4Addr,
+    /// Is it only a guess? Then it is the address the first member calls.
+    pub is_guess: bool,
     /// Port the others call.
     pub port: u16,
     /// Where the dispatcher is; `None` on its own node.
@@ -380,14 +382,7 @@ impl Node {
             self.known.clear();
         }
         self.identity = None;
-        self.kernel.attach(&Attach {
-            node_id: NodeId(identity.id),
-            cluster_id: identity.cluster_id,
-            dispatcher: NodeId(identity.dispatcher),
-            hash_key: identity.hash_key,
-            name: name.to_string(),
-            settings: self.config.settings.clone(),
-        })?;
+        self.attach(identity, name)?;
         self.joining.changing_since = None;
         self.identity = Some(identity);
         self.was = Some(Was {
@@ -395,6 +390,36 @@ impl Node {
             id: identity.id,
         });
         Ok(true)
+    }
+
+    fn attach(&self, identity: Identity, name: &str) -> Result<()> {
+        self.kernel.attach(&Attach {
+            node_id: NodeId(identity.id),
+            cluster_id: identity.cluster_id,
+            dispatcher: NodeId(identity.dispatcher),
+            hash_key: identity.hash_key,
+            name: name.to_string(),
+            settings: self.config.settings.clone(),
+        })
+    }
+
+    /// The first member calls the dispatcher at `addr`, so that is its internal address, if nobody
+    /// said which it is.
+    fn settle(&mut self, addr: Ipv4Addr) -> Result<()> {
+        let (Some(identity), Some(roster)) = (self.identity, &mut self.roster) else {
+            return Ok(());
+        };
+        if !self.config.is_guess || !roster.is_alone() || addr == self.config.internal {
+            return Ok(());
+        }
+        roster.move_to(addr);
+        self.config.internal = addr;
+        self.config.settings.internal = Some(addr);
+        self.attach(identity, &self.config.name)?;
+        self.say(&format!(
+            "the first member calls {addr}: this is the internal address now"
+        ));
+        Ok(())
     }
 
     fn leave(&mut self) -> Result<()> {
@@ -409,8 +434,8 @@ impl Node {
             Err(error) if error.is(libc::EBUSY) => {
                 let alive = self.kernel.attached()?.map_or(0, |node| node.connections());
                 self.say(&format!(
-                    "left the cluster; {alive} connections go on until they end by themselves, \
-                     new ones are not taken"
+                    "left the cluster; {alive} connections (closed ones count for a minute) go on \
+                     until they end by themselves, new ones are not taken"
                 ));
                 Ok(())
             }
@@ -702,6 +727,10 @@ impl Node {
         call: &Call,
         join: &Join,
     ) -> std::result::Result<(Reply, Member), Refused> {
+        self.settle(call.to).map_err(|error| {
+            self.say(&error.to_string());
+            Refused::later("the dispatcher cannot take its internal address")
+        })?;
         let Some(roster) = &mut self.roster else {
             let where_it_is = self
                 .config

@@ -52,6 +52,16 @@ impl Roster {
         &self.own
     }
 
+    /// The dispatcher is elsewhere than was thought.
+    pub fn move_to(&mut self, addr: Ipv4Addr) {
+        self.own.addr = addr;
+    }
+
+    /// Is the dispatcher alone?
+    pub fn is_alone(&self) -> bool {
+        self.members.is_empty()
+    }
+
     /// The other members.
     #[cfg(test)]
     pub fn members(&self) -> impl Iterator<Item = &Member> {

@@ -85,11 +85,12 @@ impl Kernel for FakeKernel {
 
     fn attach(&self, attach: &Attach) -> Result<()> {
         println!(
-            "attached {} {:016x} {} {}",
+            "attached {} {:016x} {} {} {:?}",
             attach.node_id,
             attach.cluster_id,
             hex::encode(attach.hash_key),
-            attach.name
+            attach.name,
+            attach.settings.internal.unwrap()
         );
         self.state.lock().unwrap().attached = Some(attach.clone());
         Ok(())
@@ -146,7 +147,8 @@ impl Kernel for FakeKernel {
     }
 }
 
-/// What a child is told: number of the address, port, dispatcher's address or 0, secret, directory.
+/// What a child is told: number of the address, port, dispatcher's address (0 if it is one, "guess"
+/// if it does not know its own address either), secret, directory.
 const ORDER: &str = "LARD_TEST_NODE";
 
 #[test]
@@ -161,7 +163,8 @@ fn child() {
     };
     let internal = Ipv4Addr::new(127, 0, 0, last.parse().unwrap());
     let port: u16 = port.parse().unwrap();
-    let is_dispatcher = dispatcher == "0";
+    let is_guess = dispatcher == "guess";
+    let is_dispatcher = is_guess || dispatcher == "0";
     let place = SocketAddrV4::new(internal, port);
     let secret = Secret::new(secret.as_bytes().to_vec());
     let (sender, inputs) = sync_channel(64);
@@ -169,14 +172,21 @@ fn child() {
     let kernel = Arc::new(FakeKernel::new());
     let stop = Arc::new(AtomicBool::new(false));
     let listener = TcpListener::bind(place).unwrap();
+    let internal = if is_guess {
+        Ipv4Addr::new(127, 0, 0, 254)
+    } else {
+        internal
+    };
     let config = Config {
         settings: Settings {
             roles: Roles::from_bits(if is_dispatcher { 1 } else { 6 }),
             weight: 1,
+            internal: Some(internal),
             ..Settings::default()
         },
         name: format!("n{last}"),
         internal,
+        is_guess,
         port,
         dispatcher: (!is_dispatcher).then(|| (dispatcher.to_string(), port)),
         secret: secret.clone(),
@@ -286,6 +296,10 @@ impl Cluster {
             0 => "0".to_string(),
             _ => self.place(0).ip().to_string(),
         };
+        self.start_told(number, secret, &dispatcher)
+    }
+
+    fn start_told(&self, number: u8, secret: &str, dispatcher: &str) -> Process {
         let order = format!(
             "{} {} {dispatcher} {secret} {}",
             self.first + number,
@@ -408,6 +422,20 @@ fn a_dispatcher_that_died_is_waited_for_and_nothing_changes() {
     let mut one = cluster.start(1);
     one.expect("attached 2 ");
     one.expect_all(&["greeted by 1", "greeted by 3"]);
+}
+
+#[test]
+fn a_dispatcher_that_guesses_is_where_the_first_member_calls_it() {
+    let cluster = Cluster::new(60);
+    let mut dispatcher = cluster.start_told(0, "secret", "guess");
+    assert!(dispatcher.expect("attached 1 ").ends_with(" 127.0.0.254"));
+    let mut one = cluster.start(1);
+    assert!(dispatcher.expect("attached 1 ").ends_with(" 127.0.0.60"));
+    one.expect("greeted by 1");
+    let mut two = cluster.start(2);
+    two.expect_all(&["greeted by 1", "greeted by 2"]);
+    let attached = |line: &&String| line.starts_with("attached ");
+    assert_eq!(dispatcher.seen.iter().filter(attached).count(), 2);
 }
 
 #[test]
