@@ -7,7 +7,7 @@ import pytest
 from support import counted, run, set_everywhere
 
 
-def benchmark(cluster, host, requests, concurrency, target="/size/1000", words="", timeout=170):
+def benchmark(cluster, host, requests, concurrency, target="/size/1460", words="", timeout=170):
     """Runs ab and checks that every request was answered completely."""
     command = f"ab -q -s 60 {words} -n {requests} -c {concurrency} http://{host}:8080{target}"
     text = cluster.client.sh(command, timeout=timeout).stdout
@@ -65,13 +65,13 @@ def test_persistent_connections_under_load(cluster):
 
 
 @pytest.mark.vms
-@pytest.mark.layout(servers={2: "nginx-reuseport", 3: "nginx-reuseport", 4: "nginx"})
+@pytest.mark.layout(servers="nginx-reuseport")
 def test_nginx_with_reuseport_and_four_workers(cluster):
     with counted(cluster, exact_be_adopted=600, exact_be_not_created=0):
-        benchmark(cluster, cluster.fes[0].ext, 600, 16, target="/size/1000")
+        benchmark(cluster, cluster.fes[0].ext, 600, 16, target="/size/1460")
 
     def fetch(host):
-        return [client.check_size(host, 1000, fields=[("X", str(n))]) for n in range(40)]
+        return [client.check_size(host, 1460, fields=[("X", str(n))]) for n in range(40)]
 
     assert len(run(cluster.client, fetch, cluster.fes[0].ext)) == 40
 
