@@ -42,7 +42,12 @@ def test_a_drained_node_gets_nothing_new_and_comes_back(cluster):
     assert "node3" not in drained and set(drained) == {"node2", "node4"}, drained
     cluster.node(1).sh("cluster_startup drain node3 --undo")
 
+    rounds = iter(range(1000))
+
     def back():
+        # New targets: the others have found their nodes meanwhile.
+        new = next(rounds)
+        targets = [f"/who?back-{new}-{number}" for number in range(10)]
         [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, targets)
         return "node3" in nodes
 

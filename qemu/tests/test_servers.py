@@ -9,7 +9,8 @@ from support import begin, counted, run
 
 def ask(host, count):
     """Status and node of requests for different targets, each on a connection of its own."""
-    answers = [client.get(host, f"/who?ask-{number}") for number in range(count)]
+    mark = random.randrange(1 << 40)
+    answers = [client.get(host, f"/who?{mark}-{number}") for number in range(count)]
     return [[answer.status, answer.node] for answer in answers]
 
 
