@@ -151,7 +151,7 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Connections that would suffer if the node went away at once.
+    /// Connections the node has or remembers.
     pub fn connections(&self) -> u64 {
         u64::from(self.entries) + u64::from(self.children)
     }
@@ -226,6 +226,9 @@ pub enum Event {
 pub trait Kernel: Send + Sync {
     /// The node of this namespace, if there is one.
     fn attached(&self) -> Result<Option<Attached>>;
+    /// Connections that would suffer if the node went away now; those that have ended, and are only
+    /// remembered, do not count.
+    fn alive(&self) -> Result<u64>;
     /// Makes this namespace a node.
     fn attach(&self, attach: &Attach) -> Result<()>;
     /// Stops being one.

@@ -277,11 +277,11 @@ impl Node {
                 ))
                 .remedy("`cluster_startup stop` ends that process"));
         }
-        if there.connections() > 0 {
+        let alive = self.kernel.alive()?;
+        if alive > 0 {
             self.say(&format!(
-                "node {} of an earlier run still has {} connections; taking it over",
-                there.node_id,
-                there.connections()
+                "node {} of an earlier run still has {alive} connections; taking it over",
+                there.node_id
             ));
         }
         self.was = Some(Was {
@@ -432,11 +432,13 @@ impl Node {
                 Ok(())
             }
             Err(error) if error.is(libc::EBUSY) => {
-                let alive = self.kernel.attached()?.map_or(0, |node| node.connections());
-                self.say(&format!(
-                    "left the cluster; {alive} connections (closed ones count for a minute) go on \
-                     until they end by themselves, new ones are not taken"
-                ));
+                match self.kernel.alive()? {
+                    0 => self.say("left the cluster"),
+                    alive => self.say(&format!(
+                        "left the cluster; {alive} connections go on until they end by themselves, \
+                         new ones are not taken"
+                    )),
+                }
                 Ok(())
             }
             Err(error) => Err(error),

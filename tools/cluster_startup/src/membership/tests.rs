@@ -83,6 +83,10 @@ impl Kernel for FakeKernel {
         }))
     }
 
+    fn alive(&self) -> Result<u64> {
+        Ok(0)
+    }
+
     fn attach(&self, attach: &Attach) -> Result<()> {
         println!(
             "attached {} {:016x} {} {} {:?}",
