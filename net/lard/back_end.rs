@@ -35,6 +35,7 @@ use crate::config::Config;
 use crate::netns::{Node, NODES};
 use crate::proc::{ConnRow, ConnState};
 use crate::stats::Counter;
+use crate::untold::Untold;
 use lard_core::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
 use lard_core::wire::{Closed, Handoff, HowClosed, Refusal, Roles, TsUnit};
 
@@ -62,6 +63,7 @@ pub(crate) struct BackEnd {
     /// One bit for each residue of the owned ports: most packets are for none of them.
     ports: Atomic<u64>,
     owned: BhLock<KVec<Owned>>,
+    untold: Untold,
     /// The interface of the internal network: [`ANY`] if it was not named, [`NONE`] while there is
     /// no interface of that name.
     internal: Atomic<u32>,
@@ -119,6 +121,7 @@ impl BackEnd {
             ticks: Atomic::new(0),
             ports: Atomic::new(0),
             owned: kernel_net::new_bh_lock!(KVec::new(), c"lard:owned"),
+            untold: Untold::new(),
             internal: Atomic::new(ANY),
             internal_name: kernel_net::new_bh_lock!(IfName::default(), c"lard:internal"),
             lent: Lent::new(),
@@ -199,10 +202,16 @@ impl BackEnd {
     /// Notes that a peer is not connected any more. What it served stays owned: its front-end may
     /// still forward, also for children that are gone, and what it forwards must not travel back.
     pub(crate) fn forget(&self, peer: NodeId) {
+        self.untold.prepare();
         let mut owned = self.owned.lock();
         for entry in owned.iter_mut().filter(|entry| entry.peer == peer) {
             entry.gone = true;
         }
+    }
+
+    /// Tells a front-end that is connected again of the ends it has missed.
+    pub(crate) fn tell_late(&self, node: &Node, front_end: NodeId) {
+        self.untold.tell(node, front_end);
     }
 
     fn note_ports(&self, owned: &[Owned]) {
@@ -379,8 +388,8 @@ impl BackEnd {
         let front_end = conn.node();
         if front_end == config.node {
             node.front_end.closed(conn, config.node, how);
-        } else {
-            tell(node, front_end, &closed);
+        } else if node.control.send(front_end, &closed).is_err() && !self.untold.keep(conn, how) {
+            node.stats.inc(Counter::BeUnreported);
         }
         if config.is(Roles::DISPATCHER) {
             node.dispatcher.finished(config.node);

@@ -19,6 +19,7 @@
 
 use core::time::Duration;
 use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{Arc, Mutex};
 use kernel::time::delay::fsleep;
 use kernel::time::Delta;
@@ -31,7 +32,7 @@ use lard_core::policy::{NodeState, MAX_NODES};
 use lard_core::time::Instant;
 use lard_core::wire::{
     Adopted, Assign, Assigned, Busy, Closed, DownReason, Drain, Frame, Hello, List, ListenerCaps,
-    Message, NodeDown, NodeUp, Refusal, Refused, Roles, VERSION,
+    Message, NodeDown, NodeUp, Ping, Refusal, Refused, Roles, VERSION,
 };
 
 use crate::config::{Config, Few, NodeName};
@@ -70,8 +71,6 @@ struct Connection {
 pub(crate) struct Admin {
     /// One place a node.
     links: KVec<Option<Connection>>,
-    /// The netlink port of the socket that owns the node.
-    pub(crate) owner: Option<u32>,
 }
 
 /// Back-ends that may be chosen, with their weights.
@@ -80,6 +79,8 @@ pub(crate) type BackEnds = Few<(NodeId, u16), MAX_NODES>;
 /// The control connections of one namespace.
 pub(crate) struct Control {
     stats: Arc<Stats>,
+    /// The netlink port of the socket that owns the node, 0 for none. Changed under `admin`.
+    owner: Atomic<u32>,
     admin: Pin<KBox<Mutex<Admin>>>,
     peers: BhLock<[Option<Arc<Peer>>; MAX_NODES]>,
     members: BhLock<[Option<Member>; MAX_NODES]>,
@@ -97,9 +98,10 @@ impl Control {
         for _ in 0..MAX_NODES {
             links.push(None, GFP_KERNEL)?;
         }
-        let admin = Admin { links, owner: None };
+        let admin = Admin { links };
         Ok(Self {
             stats,
+            owner: Atomic::new(0),
             admin: KBox::pin_init(kernel::new_mutex!(admin, "lard:admin"), GFP_KERNEL)?,
             peers: kernel_net::new_bh_lock!([const { None }; MAX_NODES], c"lard:peers"),
             members: kernel_net::new_bh_lock!([None; MAX_NODES], c"lard:members"),
@@ -111,6 +113,19 @@ impl Control {
         &self,
     ) -> kernel::sync::lock::Guard<'_, Admin, kernel::sync::lock::mutex::MutexBackend> {
         self.admin.lock()
+    }
+
+    /// The netlink port of the socket that owns the node.
+    pub(crate) fn owner(&self) -> Option<u32> {
+        match self.owner.load(Relaxed) {
+            0 => None,
+            port => Some(port),
+        }
+    }
+
+    /// Changes the owner; the lock is shown to be held.
+    pub(crate) fn set_owner(&self, _admin: &mut Admin, port: Option<u32>) {
+        self.owner.store(port.unwrap_or(0), Relaxed);
     }
 
     // --- sending ---
@@ -532,16 +547,19 @@ impl Control {
         }
         match message {
             Message::Hello(hello) => return self.on_hello(node, config, peer, hello),
-            Message::Ping(ping) => peer.on_ping(ping),
+            Message::Ping(ping) => return self.on_ping(node, config, peer, ping),
             Message::Pong(pong) => peer.on_pong(pong),
             Message::Bye(_) => return Err(Lost::Bye),
             Message::Assign(question) => {
+                let to = node.dispatcher.assign(question);
                 let answer = Assigned {
                     conn: question.conn,
-                    node: node.dispatcher.assign(question),
+                    node: to,
                     tag: None,
                 };
-                let _ = self.count(peer.send(&answer));
+                if let (Err(_), Some(to)) = (self.count(peer.send(&answer)), to) {
+                    node.dispatcher.finished(to);
+                }
             }
             Message::Assigned(m) => {
                 peer.answered();
@@ -584,36 +602,56 @@ impl Control {
         if hello.cluster != config.cluster || hello.node != peer.id() {
             return Err(Lost::Mismatch);
         }
+        // A node may do less than its administrator introduced it for, but not more: roles are a
+        // licence. Its address is believed to the administrator alone.
+        if !peer.introduced().contains(hello.roles) {
+            return Err(Lost::Mismatch);
+        }
         let id = peer.id();
-        // Before anybody is told that the node is there; an address that packets cannot be sent to
-        // is as wrong as another node's.
-        let way = node.forward.learn(id, hello.internal, false);
-        way.map_err(|_| Lost::Mismatch)?;
-        let first = peer.with_info(|info| {
-            let first = info.link == Link::Greeting;
-            if first {
-                info.link = Link::Ready;
-            }
+        let is_ready = peer.with_info(|info| {
             info.roles = hello.roles;
             info.name = Some(NodeName::new(hello.name));
-            info.internal = hello.internal;
             info.listeners = Few::collect(hello.listeners.iter());
             info.vips = Few::collect(hello.vips.iter());
-            first
+            info.link == Link::Ready
         });
         let vips: Few<Endpoint, { Hello::MAX_VIPS }> =
             Few::collect(hello.vips.iter().filter(|vip| config.allows(*vip)));
         if config.is(Roles::BACK_END) && hello.roles.contains(Roles::FRONT_END) {
             node.back_end.learn(config, id, &vips);
         }
-        if first && config.is(Roles::DISPATCHER) {
-            self.welcome(node, config, peer, hello.roles);
+        if is_ready {
+            node.cell.with(|net| self.refresh(node, config, net));
         }
+        Ok(())
+    }
+
+    /// PING: the peer wants to know our clock. Once it does, messages can be sent to it: a back-end
+    /// refuses every hand-off of which it cannot tell the age.
+    fn on_ping(&self, node: &Node, config: &Config, peer: &Peer, ping: &Ping) -> Result<(), Lost> {
+        peer.on_ping(ping);
+        let id = peer.id();
+        let (link, roles, internal) = peer.with_info(|info| (info.link, info.roles, info.internal));
+        if link != Link::Greeting {
+            return Ok(());
+        }
+        if roles.contains(Roles::BACK_END) {
+            // Before anybody can choose it. Without a way there it is no back-end for us.
+            let way = node.forward.learn(id, internal, false);
+            way.map_err(|_| Lost::Error)?;
+        }
+        peer.with_info(|info| {
+            if info.link == Link::Greeting {
+                info.link = Link::Ready;
+            }
+        });
+        if config.is(Roles::DISPATCHER) {
+            self.welcome(node, config, peer, roles);
+        }
+        node.back_end.tell_late(node, id);
         node.cell.with(|net| {
             self.refresh(node, config, net);
-            if first {
-                netlink::peer_ready(net, id, hello.roles);
-            }
+            netlink::peer_ready(net, id, roles);
         });
         Ok(())
     }
@@ -655,7 +693,11 @@ impl Control {
                 })
             }
         };
-        let _ = self.count(sent);
+        // A front-end that does not learn what became of its connection would reset it while we
+        // serve it. When the connection between us ends, both sides know.
+        if self.count(sent) == Err(SendError::Full) {
+            peer.fail(Lost::Error);
+        }
     }
 
     fn on_closed(&self, node: &Node, config: &Config, from: NodeId, closed: &Closed) {

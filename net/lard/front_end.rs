@@ -333,6 +333,9 @@ impl FrontEnd {
         {
             return Claim::Foreign(skb);
         }
+        if let Err(reason) = segment.check_flags() {
+            return refuse(reason.into(), skb);
+        }
         self.returning(node, net, skb, flow, &segment)
     }
 

@@ -43,6 +43,7 @@ mod peer;
 mod proc;
 mod stats;
 mod sysfs;
+mod untold;
 
 module! {
     type: LardModule,

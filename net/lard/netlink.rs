@@ -172,11 +172,15 @@ impl Commands for Lard {
 
     fn released(net: &Net, port: u32) {
         let Some(node) = NODES.get(net) else { return };
-        let mut admin = node.control.admin();
-        if admin.owner != Some(port) {
+        // Sockets of all programs come here; only the owner's has to wait for a lock.
+        if node.control.owner() != Some(port) {
             return;
         }
-        admin.owner = None;
+        let mut admin = node.control.admin();
+        if node.control.owner() != Some(port) {
+            return;
+        }
+        node.control.set_owner(&mut admin, None);
         change::halt(&node);
         node.control.stop(&node, &mut admin);
         pr_notice!("the owner of the node is gone; nothing new is accepted\n");

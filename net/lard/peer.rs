@@ -6,7 +6,7 @@
 //! # Life
 //!
 //! ```text
-//!   peer-add ──▶ Greeting ── HELLO, acceptable ──▶ Ready ──┐
+//!   peer-add ──▶ Greeting ── HELLO and PING ─────▶ Ready ──┐
 //!                   │                                      │ BYE, silence, nonsense, an error,
 //!                   └──────────────────────────────────────┤ peer-del, detach, the owner's death
 //!                                                          ▼
@@ -132,6 +132,8 @@ pub(crate) struct Peer {
     socket: ControlSocket,
     outbox: Outbox,
     info: BhLock<Info>,
+    /// What user space said it may be.
+    introduced: Roles,
     pub(crate) traffic: Traffic,
     /// Share of the node, as its administrator or ours has it.
     weight: u16,
@@ -186,6 +188,7 @@ impl Peer {
             socket,
             outbox,
             info: kernel_net::new_bh_lock!(info, c"lard:peer"),
+            introduced: roles,
             traffic: Traffic {
                 frames_in: Atomic::new(0),
                 frames_out: Atomic::new(0),
@@ -205,6 +208,11 @@ impl Peer {
     /// The node at the other end.
     pub(crate) fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// The roles it was introduced with.
+    pub(crate) fn introduced(&self) -> Roles {
+        self.introduced
     }
 
     /// The share it was introduced with.
@@ -227,7 +235,7 @@ impl Peer {
         f(&mut self.info.lock())
     }
 
-    /// Has it said HELLO, and is it still there?
+    /// Has it said HELLO and asked for our clock, and is it still there?
     pub(crate) fn is_ready(&self) -> bool {
         self.info.lock().link == Link::Ready
     }

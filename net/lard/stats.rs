@@ -230,6 +230,8 @@ counters! {
     BeTimeWait = "be_time_wait",
     /// Handed-over connections that were reset or timed out.
     BeReset = "be_reset",
+    /// Ends of connections that were reported when the control connection was back.
+    BeToldLate = "be_told_late",
     /// Ends of connections that could not be reported to the front-end or the dispatcher.
     BeUnreported = "be_unreported",
 

@@ -41,11 +41,19 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
     };
 
     let mut admin = node.control.admin();
-    if admin.owner.is_some_and(|owner| owner != request.port()) {
+    if node
+        .control
+        .owner()
+        .is_some_and(|owner| owner != request.port())
+    {
         return Err(request.fail(
             EBUSY,
             format_args!("another process owns this namespace's node"),
         ));
+    }
+    if node.control.all().next().is_some() {
+        // Their threads know the node as it was.
+        return Err(request.fail(EBUSY, format_args!("there are connections to other nodes")));
     }
     let known = node.config();
     if let Some(old) = &known {
@@ -67,7 +75,7 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
         }
         return started;
     }
-    admin.owner = Some(request.port());
+    node.control.set_owner(&mut admin, Some(request.port()));
     Ok(())
 }
 
@@ -120,6 +128,13 @@ fn read_config(request: &Request<'_>) -> Result<Config> {
     if roles.contains(Roles::BACK_END) && be_port == 0 {
         return Err(request.fail(EINVAL, format_args!("a back-end needs be-port")));
     }
+    let internal = addr(node::INTERNAL_ADDR).unwrap_or_default();
+    if roles.contains(Roles::BACK_END) && !internal.is_v4() {
+        return Err(request.fail(
+            EINVAL,
+            format_args!("a back-end needs an IPv4 address as internal-addr"),
+        ));
+    }
     let name = request.require(node::NAME, "name")?.text();
     let name = name.and_then(|n| Name::new(n.as_bytes()));
     let dispatcher = match attrs.get(node::DISPATCHER).and_then(id) {
@@ -160,7 +175,7 @@ fn read_config(request: &Request<'_>) -> Result<Config> {
         fe_port,
         be_port,
         be_addr: addr(node::BE_ADDR).filter(|a| !a.is_unspecified()),
-        internal: addr(node::INTERNAL_ADDR).unwrap_or_default(),
+        internal,
         internal_ifindex,
         any_listener: attrs.get(node::ANY_LISTENER).is_some(),
         weight: read_weight(request)?.unwrap_or(1),
@@ -249,7 +264,7 @@ fn leave(node: &Arc<Node>, net: &Net, admin: &mut Admin) {
     node.back_end.clear();
     node.dispatcher.stop();
     node.set_config(None);
-    admin.owner = None;
+    node.control.set_owner(admin, None);
 }
 
 fn peer_id(request: &Request<'_>) -> Result<NodeId> {

@@ -29,7 +29,7 @@ fn put_endpoint(message: &mut Message<'_>, kind: u16, end: Endpoint) -> Result {
 
 pub(super) fn self_get(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let config = attached(node, request)?;
-    let owner = node.control.admin().owner;
+    let owner = node.control.owner();
     request.reply(|m| {
         m.put_u16(node::ID, config.node.0)?;
         m.put_uint(node::CLUSTER, config.cluster)?;

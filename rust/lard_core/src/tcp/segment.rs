@@ -170,7 +170,7 @@ impl Segment {
     }
 
     /// Refuses combinations of flags that no correct client sends.
-    pub(super) const fn check_flags(&self) -> Result<(), Reason> {
+    pub const fn check_flags(&self) -> Result<(), Reason> {
         const SIGNIFICANT: Flags = Flags::SYN
             .with(Flags::FIN)
             .with(Flags::RST)
