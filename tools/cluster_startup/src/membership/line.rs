@@ -6,6 +6,7 @@
 //! the kernel's first frame. Length and time are bounded, because whoever can reach the port can
 //! send anything.
 
+use crate::error::errno_text;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::fmt;
@@ -36,7 +37,10 @@ pub enum LineError {
 impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LineError::Io(error) => error.fmt(f),
+            LineError::Io(error) => match error.raw_os_error() {
+                Some(raw) => f.write_str(&errno_text(raw)),
+                None => error.fmt(f),
+            },
             LineError::Closed => f.write_str("the other side closed the connection"),
             LineError::Timeout => f.write_str("the other side took too long"),
             LineError::TooLong => f.write_str("the other side sent a line that is too long"),
