@@ -20,6 +20,7 @@
 
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use kernel_net::sync::Global;
 use kernel_net::{child, pernet};
 
 mod af_lard;
@@ -60,14 +61,11 @@ module! {
     },
 }
 
-kernel::sync::global_lock! {
-    // SAFETY: Initialised by the module's `init`, before the first namespace asks for it.
-    unsafe(uninit) static SYSFS_ROOT: Mutex<Option<Arc<sysfs::Root>>> = None;
-}
+static SYSFS_ROOT: Global<sysfs::Root> = Global::new();
 
 /// The directory in which every namespace has its own. May sleep.
 fn sysfs_root() -> Result<Arc<sysfs::Root>> {
-    SYSFS_ROOT.lock().clone().ok_or(ENODEV)
+    SYSFS_ROOT.get().ok_or(ENODEV)
 }
 
 /// The directory is there while this value lives.
@@ -75,15 +73,14 @@ struct SysfsRoot;
 
 impl SysfsRoot {
     fn new() -> Result<Self> {
-        *SYSFS_ROOT.lock() = Some(Arc::new(sysfs::Root::new(c"lard")?, GFP_KERNEL)?);
+        SYSFS_ROOT.replace(Some(Arc::new(sysfs::Root::new(c"lard")?, GFP_KERNEL)?));
         Ok(Self)
     }
 }
 
 impl Drop for SysfsRoot {
     fn drop(&mut self) {
-        let root = SYSFS_ROOT.lock().take();
-        drop(root);
+        SYSFS_ROOT.replace(None);
     }
 }
 
@@ -98,8 +95,6 @@ struct LardModule {
 
 impl kernel::Module for LardModule {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        // SAFETY: Called once, and before anybody locks.
-        unsafe { SYSFS_ROOT.init() };
         let children = child::Registration::new()?;
         let sysfs = SysfsRoot::new()?;
         let nodes = netns::NODES.register()?;

@@ -3,7 +3,6 @@
 /* Network namespaces, devices and routes. */
 
 #include <linux/inetdevice.h>
-#include <linux/mutex.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter_ipv4.h>
 #include <linux/rtnetlink.h>
@@ -14,18 +13,6 @@
 #include <net/net_namespace.h>
 #include <net/netns/generic.h>
 #include <net/route.h>
-
-static DEFINE_MUTEX(lard_pernet_mutex);
-
-void lard_pernet_lock(void)
-{
-	mutex_lock(&lard_pernet_mutex);
-}
-
-void lard_pernet_unlock(void)
-{
-	mutex_unlock(&lard_pernet_mutex);
-}
 
 void *lard_net_generic(const struct net *net, unsigned int id)
 {

@@ -4,8 +4,21 @@
 
 #include <linux/bottom_half.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/spinlock.h>
+
+static DEFINE_MUTEX(lard_sync_mutex);
+
+void lard_sync_exclusive(void)
+{
+	mutex_lock(&lard_sync_mutex);
+}
+
+void lard_sync_exclusive_end(void)
+{
+	mutex_unlock(&lard_sync_mutex);
+}
 
 void lard_sync_spin_lock_bh(spinlock_t *lock)
 {

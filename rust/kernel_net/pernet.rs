@@ -18,6 +18,7 @@ use crate::inject;
 use crate::net::{Net, NetCell};
 use crate::route::LocalRoute;
 use crate::skb::{Skb, Verdict};
+use crate::sync::Exclusive;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::marker::PhantomData;
@@ -84,7 +85,7 @@ struct Entry {
     /// First, so that the work's address is the entry's.
     work: UnsafeCell<bindings::delayed_work>,
     hooks: UnsafeCell<[bindings::nf_hook_ops; 2]>,
-    /// Under the mutex of [`Exclusive`].
+    /// Under the mutex of [`Exclusive`]: one namespace at a time switches its hooks.
     enabled: UnsafeCell<bool>,
     net: *mut bindings::net,
     state: *const c_void,
@@ -127,24 +128,6 @@ fn entry(net: &Net) -> Option<NonNull<Entry>> {
 pub(crate) fn local_route(net: &Net) -> Option<NonNull<bindings::rtable>> {
     // SAFETY: The entry stays while the namespace is borrowed, and is filled.
     unsafe { (*entry(net)?.as_ptr()).local.as_ref()?.get(net) }
-}
-
-/// Only one namespace at a time switches its hooks.
-struct Exclusive(PhantomData<*mut ()>);
-
-impl Exclusive {
-    fn new() -> Self {
-        // SAFETY: Process context; paired with `drop`.
-        unsafe { bindings::lard_pernet_lock() };
-        Self(PhantomData)
-    }
-}
-
-impl Drop for Exclusive {
-    fn drop(&mut self) {
-        // SAFETY: Pairs with `new`.
-        unsafe { bindings::lard_pernet_unlock() };
-    }
 }
 
 /// The place of a type's state in every namespace; a static of the module.

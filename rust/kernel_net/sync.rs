@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::{Deref, DerefMut};
 use kernel::prelude::*;
-use kernel::sync::LockClassKey;
+use kernel::sync::{Arc, LockClassKey};
 
 /// A spin lock that keeps softirqs of this CPU away while it is held.
 ///
@@ -121,6 +121,58 @@ impl Drop for BhDisabled {
     fn drop(&mut self) {
         // SAFETY: Pairs with the call in `new`.
         unsafe { bindings::lard_sync_bh_enable() };
+    }
+}
+
+/// The one mutex of this crate, held while this value lives: for what happens rarely, in process
+/// context, and briefly.
+pub(crate) struct Exclusive(PhantomData<*mut ()>);
+
+impl Exclusive {
+    /// Takes the mutex. May sleep.
+    pub(crate) fn new() -> Self {
+        // SAFETY: Process context, as the callers see to; paired with `drop`.
+        unsafe { bindings::lard_sync_exclusive() };
+        Self(PhantomData)
+    }
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        // SAFETY: Pairs with `new`.
+        unsafe { bindings::lard_sync_exclusive_end() };
+    }
+}
+
+/// A shared value that is there for a part of the module's life; for statics.
+///
+/// # Context
+///
+/// Process; may sleep.
+pub struct Global<T>(UnsafeCell<Option<Arc<T>>>);
+
+// SAFETY: The value is read and written under the mutex.
+unsafe impl<T: Send + Sync> Sync for Global<T> {}
+
+impl<T> Global<T> {
+    /// No value yet.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Self(UnsafeCell::new(None))
+    }
+
+    /// Puts another value in place; returns the one before.
+    pub fn replace(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
+        let _exclusive = Exclusive::new();
+        // SAFETY: The mutex is held.
+        core::mem::replace(unsafe { &mut *self.0.get() }, value)
+    }
+
+    /// The value, if there is one.
+    pub fn get(&self) -> Option<Arc<T>> {
+        let _exclusive = Exclusive::new();
+        // SAFETY: The mutex is held.
+        unsafe { (*self.0.get()).clone() }
     }
 }
 
