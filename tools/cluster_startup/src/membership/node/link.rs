@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Links to the other members: made, given to the module, noticed when they end, made again.
+
+use super::super::dial::{self, Answered, DialError};
+use super::super::message::{Link, Member, Reply, Request};
+use super::{
+    back_off, Identity, Input, LinkState, Node, BACK_OFF, LINK_GRACE, LINK_PAUSE, LOWER_WAITS,
+};
+use crate::error::Result;
+use crate::kernel::{Event, LostReason, Peer};
+use lard_core::addr::NodeId;
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+impl Node {
+    pub(super) fn call_member(&mut self, identity: Identity, member: &Member) {
+        let request = Request::Link(Link {
+            cluster_id: identity.cluster_id,
+            id: identity.id,
+            name: self.name.clone(),
+            roles: self.config.settings.roles,
+            port: self.config.port,
+            weight: self.config.settings.weight,
+            to: member.id,
+        });
+        let (from, secret) = (self.config.internal, self.config.secret.clone());
+        let (target, id) = (member.control(), member.id);
+        let started = self
+            .in_background(move || Input::Linked(id, dial::call(from, target, &secret, &request)));
+        if let Some(known) = self.known.get_mut(&id) {
+            known.link = if started {
+                LinkState::Calling
+            } else {
+                LinkState::Waiting(Instant::now() + back_off(BACK_OFF.len()))
+            };
+        }
+    }
+
+    pub(super) fn linked(
+        &mut self,
+        id: u16,
+        result: std::result::Result<Answered, DialError>,
+    ) -> Result<()> {
+        let Some(known) = self.known.get_mut(&id) else {
+            // It left meanwhile; dropping the socket tells the other side.
+            return Ok(());
+        };
+        match result {
+            Ok(answered) if answered.reply == Reply::Linked => {
+                let member = known.member.clone();
+                self.link_up(member, &answered.stream)
+            }
+            Ok(_) => {
+                known.link = LinkState::Waiting(Instant::now() + back_off(BACK_OFF.len()));
+                Ok(())
+            }
+            // It called us while we called it.
+            Err(_) if known.link != LinkState::Calling => Ok(()),
+            Err(error) => {
+                known.link = LinkState::Waiting(Instant::now() + back_off(known.failures));
+                known.failures = known.failures.saturating_add(1);
+                // The first failure is often a member that is just starting or just leaving.
+                if known.failures == 3 {
+                    let member = &known.member;
+                    let line = format!(
+                        "waiting for {} at {} ({error}), retrying",
+                        member.name,
+                        member.control()
+                    );
+                    self.say(&line);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives the socket to the module.
+    pub(super) fn link_up(&mut self, member: Member, stream: &TcpStream) -> Result<()> {
+        let peer = Peer {
+            node_id: NodeId(member.id),
+            roles: member.roles,
+            addr: member.addr,
+            name: member.name.clone(),
+            weight: member.weight,
+        };
+        // An older link to the same node, whose end nobody has noticed yet, is replaced.
+        match self.kernel.peer_add(stream.as_fd(), &peer) {
+            Ok(()) => {
+                let line = format!(
+                    "linked to {} ({}, {})",
+                    member.name, member.addr, member.roles
+                );
+                self.say(&line);
+                self.remember(member, LinkState::Up(Instant::now()));
+            }
+            // The connection ended between the exchange and here.
+            Err(error) if error.is(libc::ENOTCONN) || error.is(libc::EINVAL) => {
+                self.say(&error.to_string());
+                let id = member.id;
+                self.remember(member, LinkState::Up(Instant::now()));
+                self.lost(id, LostReason::SocketError);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    pub(super) fn heard(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::PeerLost(id, reason) => {
+                let up = self
+                    .known
+                    .get(&id.0)
+                    .is_some_and(|known| matches!(known.link, LinkState::Up(_)));
+                // The news may be of a link that has been replaced since.
+                if up && !self.kernel.linked()?.contains(&id) {
+                    self.lost(id.0, reason);
+                }
+                Ok(())
+            }
+            Event::Overrun => self.check(),
+            Event::PeerReady(_) | Event::NodeChange(..) => Ok(()),
+        }
+    }
+
+    /// The link to a node ended, or never came up.
+    pub(super) fn lost(&mut self, id: u16, reason: LostReason) {
+        let Some(mut known) = self.known.remove(&id) else {
+            return;
+        };
+        let name = &known.member.name;
+        if matches!(known.link, LinkState::Up(_)) {
+            self.say(&format!("lost {name} ({}): {reason}", known.member.addr));
+        }
+        let now = Instant::now();
+        if let Some(roster) = &mut self.roster {
+            // It will join again.
+            roster.remove(id);
+            return;
+        }
+        let Some(identity) = self.identity else {
+            return;
+        };
+        if id == identity.dispatcher {
+            self.joining.next = Some(now + LINK_PAUSE);
+            known.link = LinkState::Passive;
+        } else if reason == LostReason::Bye {
+            // It left on purpose; if it comes back it will call.
+            return;
+        } else {
+            let pause = if identity.id > id {
+                LINK_PAUSE
+            } else {
+                LINK_PAUSE + LOWER_WAITS
+            };
+            known.link = LinkState::Waiting(now + pause);
+        }
+        self.known.insert(id, known);
+    }
+
+    /// Compares what is believed with what the module has.
+    pub(super) fn check(&mut self) -> Result<()> {
+        if self.identity.is_none() {
+            return Ok(());
+        }
+        let there = self.kernel.linked()?;
+        let gone: Vec<u16> = self
+            .known
+            .iter()
+            .filter(|(id, known)| match known.link {
+                LinkState::Up(_) => !there.contains(&NodeId(**id)),
+                LinkState::Accepted(since) => since.elapsed() > LINK_GRACE,
+                _ => false,
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.lost(id, LostReason::Closed);
+        }
+        Ok(())
+    }
+}
