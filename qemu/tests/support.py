@@ -96,10 +96,16 @@ def on_client(function):
 
 
 def set_everywhere(cluster, **params):
-    """Parameters of all nodes, with `_` for `-`, until the end of the test."""
+    """Parameters of all members, with `_` for `-`, until the end of the test."""
+    words = {name.replace("_", "-"): value for name, value in params.items()}
+    line = " ".join(f"{name}={value}" for name, value in words.items())
     for number in cluster.layout.members():
-        for name, value in params.items():
-            cluster.set(number, name.replace("_", "-"), value)
+        machine = cluster.node(number)
+        before = json.loads(machine.sh("cluster_startup set --json").stdout)
+        machine.sh(f"cluster_startup set {line}")
+        for param in before:
+            if param["name"] in words:
+                cluster.changed.append((machine, param["name"], param["value"]))
 
 
 def totals(cluster):
