@@ -334,6 +334,11 @@ class Cluster:
         for machine in [*self.nodes, self.client]:
             machine.kill_procs()
             machine.undo_netem()
-        for machine, name, before in reversed(self.changed):
-            machine.sh(f"cluster_startup set {name}={before}", check=False)
+        before = {}
+        for machine, name, value in self.changed:
+            # The first change of a parameter knows what it was before the test.
+            before.setdefault(machine, {}).setdefault(name, value)
+        for machine, params in before.items():
+            words = " ".join(f"{name}={value}" for name, value in params.items())
+            machine.sh(f"cluster_startup set {words}", check=False)
         self.changed.clear()
