@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The program inside a guest that does what the harness asks for.
 
-One thread a virtio port `lard.N`; a request is one line of JSON, an answer too, both with the
+One thread a virtio port `lard.N` (a serial line in User-Mode Linux); a request is one line of JSON, an answer too, both with the
 `id` that the asker chose, so that many commands of one asker run at once. Lines that are no JSON
 (the rest of a message of an asker that died) are ignored. `lardvm/channel.py` is the other end.
 
@@ -19,6 +19,7 @@ import signal
 import subprocess
 import threading
 import time
+import tty
 
 STATE = "/run/lard-agent"
 ENVIRONMENT = {
@@ -44,10 +45,12 @@ def read(path):
 
 
 class Port:
-    """One virtio port: requests in, answers out, in any order."""
+    """One port: requests in, answers out, in any order."""
 
     def __init__(self, device, number):
-        self.fd = os.open(device, os.O_RDWR)
+        self.fd = os.open(device, os.O_RDWR | os.O_NOCTTY)
+        if os.isatty(self.fd):
+            tty.setraw(self.fd)
         self.number = number
         self.writing = threading.Lock()
 
@@ -168,6 +171,8 @@ def main():
         name = read(entry + "/name").decode().strip()
         if name.startswith("lard."):
             ports.append(Port("/dev/" + os.path.basename(entry), int(name[5:])))
+    if not ports:
+        ports = [Port(f"/dev/ttyS{number}", number) for number in range(6)]
     threads = [threading.Thread(target=port.serve, daemon=True) for port in ports]
     for thread in threads:
         thread.start()

@@ -41,7 +41,7 @@ def guest_image():
 
 @functools.cache
 def debug_kernel():
-    return os.path.join(script("debug-kernel"), "arch/x86/boot/bzImage")
+    return os.path.join(script("debug-kernel"), "linux")
 
 
 @functools.cache

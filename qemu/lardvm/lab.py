@@ -17,7 +17,7 @@ from . import build, vm
 from .machine import GuestMachine, HostMachine
 
 CLIENT = 100
-SLOWNESS = {"kvm": 1.0, "tcg": 3.0}
+SLOWNESS = {"kvm": 1.0, "tcg": 3.0, "uml": 3.0}
 
 
 def ext_address(number):
@@ -73,8 +73,7 @@ class Lab:
 
     @property
     def slow(self):
-        factor = SLOWNESS[self.guests[0].accelerator]
-        return factor * (4 if self.debug else 1)
+        return SLOWNESS[self.guests[0].accelerator]
 
     def roots(self):
         """The guests themselves, as machines: for the module, the kernel log, slab statistics."""

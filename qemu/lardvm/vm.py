@@ -17,7 +17,11 @@ import time
 from . import build
 from .channel import PORTS, Channel, GuestGone
 
-BOOT_LIMIT = {"kvm": 30, "tcg": 90}
+BOOT_LIMIT = {"kvm": 30, "tcg": 90, "uml": 90}
+BOOT_WORDS = (
+    "random.trust_cpu=on norandmaps panic=-1 net.ifnames=0 loglevel=5 printk.devkmsg=on"
+    " log_buf_len=4M"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +72,18 @@ def boot_files(files):
     return cpio(entries)
 
 
+def uml_command(spec, image, directory):
+    """The debug kernel is a program of the host; its console and channels come by uml.py."""
+    command = [sys.executable, os.path.join(os.path.dirname(__file__), "uml.py"), directory]
+    command += [str(PORTS), "--", build.debug_kernel(), f"mem={spec.memory}M", f"umid={os.getpid()}"]
+    command += [f"ubd0r={image}/root.img", f"initrd={directory}/initrd.cpio"]
+    command += [f"ncpus={spec.cpus}", f"lard.name={spec.name}", *BOOT_WORDS.split()]
+    return command
+
+
 def qemu_command(spec, image, directory, accelerator):
-    boot = build.debug_kernel() if spec.debug else os.path.join(image, "vmlinuz")
-    arguments = [
-        f"console=ttyS0 lard.name={spec.name} mitigations=off random.trust_cpu=on nokaslr",
-        "norandmaps panic=-1 net.ifnames=0 loglevel=5 printk.devkmsg=on log_buf_len=4M",
-        "" if spec.debug else "quiet",
-    ]
+    boot = os.path.join(image, "vmlinuz")
+    arguments = f"console=ttyS0 lard.name={spec.name} mitigations=off nokaslr {BOOT_WORDS} quiet"
     command = ["qemu-system-x86_64", "-name", f"lard-{spec.name}", "-nodefaults", "-no-user-config"]
     command += ["-display", "none", "-no-reboot", "-m", str(spec.memory), "-smp", str(spec.cpus)]
     if accelerator == "kvm":
@@ -83,7 +92,7 @@ def qemu_command(spec, image, directory, accelerator):
         # Fewer levels of page tables to walk, and room for all translated code.
         command += ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,la57=off"]
     command += ["-kernel", boot, "-initrd", os.path.join(directory, "initrd.cpio")]
-    command += ["-append", " ".join(filter(None, arguments))]
+    command += ["-append", arguments]
     command += ["-chardev", f"file,id=console,path={directory}/console.log,append=on"]
     command += ["-serial", "chardev:console"]
     command += ["-drive", f"file={image}/root.img,format=raw,if=virtio,readonly=on"]
@@ -112,13 +121,16 @@ class Vm:
         """Starts QEMU; `ready` waits for the guest. With `keep` it outlives this process."""
         os.makedirs(directory, exist_ok=True)
         image = build.guest_image()
-        accelerator = build.accelerator()
+        accelerator = "uml" if spec.debug else build.accelerator()
         with open(f"{image}/initrd.cpio", "rb") as base:
             first = base.read()
         with open(f"{directory}/initrd.cpio", "wb") as initrd:
             # The kernel wants the next archive at a multiple of four.
             initrd.write(first + b"\0" * (-len(first) % 512) + boot_files(files))
-        command = qemu_command(spec, image, directory, accelerator)
+        if spec.debug:
+            command = uml_command(spec, image, directory)
+        else:
+            command = qemu_command(spec, image, directory, accelerator)
         if not keep:
             command = ["setpriv", "--pdeathsig", "KILL", *command]
         if netns:
@@ -158,7 +170,7 @@ class Vm:
             return self.process.poll() is None
         try:
             with open(f"/proc/{self.pid}/cmdline", "rb") as file:
-                return f"lard-{self.spec.name}".encode() in file.read()
+                return self.directory.encode() in file.read()
         except OSError:
             return False
 
@@ -179,11 +191,11 @@ class Vm:
 
     def ready(self):
         """Waits until the agent answers; the boot time limit is here."""
-        limit = BOOT_LIMIT[self.accelerator] * (3 if self.spec.debug else 1)
+        limit = BOOT_LIMIT[self.accelerator]
         end = time.monotonic() + limit
         while time.monotonic() < end:
             if not self.alive():
-                raise self.failure("QEMU ended during the boot")
+                raise self.failure("it ended during the boot")
             try:
                 self.channel.call("ping", timeout=2)
                 return self
@@ -201,13 +213,14 @@ class Vm:
         return self._channel
 
     def stop(self):
-        """Ends QEMU; the guest keeps nothing, so nothing needs to be shut down."""
+        """Ends the guest; it keeps nothing, so nothing needs to be shut down."""
         if self._channel:
             self._channel.close()
             self._channel = None
         if self.alive():
             try:
-                os.kill(self.pid, signal.SIGKILL)
+                # The leader of its group: UML is many processes.
+                os.killpg(self.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
         if self.process:

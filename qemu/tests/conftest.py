@@ -85,7 +85,8 @@ def pytest_runtest_makereport(item, call):
 
 
 def ended(number, _):
-    # As an exception, so that guests and namespaces are removed on the way out.
+    # As an exception, so that guests and namespaces are removed on the way out; once.
+    signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt(f"signal {number}")
 
 

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Runs User-Mode Linux with the command channels that QEMU gives a guest by itself.
+
+    uml.py DIRECTORY PORTS -- COMMAND...
+
+Serial line N of the guest is the Unix socket `portN` in the directory, for one user after another;
+its console goes to `console.log`. UML ends with this process, and this process with UML.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+
+
+class Port:
+    """One serial line: the guest's end is a socket pair, the host's a listening Unix socket."""
+
+    def __init__(self, directory, number, selector):
+        self.ours, self.theirs = socket.socketpair()
+        path = os.path.join(directory, f"port{number}")
+        if os.path.exists(path):
+            os.unlink(path)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.user = None
+        self.selector = selector
+        selector.register(self.listener, selectors.EVENT_READ, self.accept)
+        selector.register(self.ours, selectors.EVENT_READ, self.from_guest)
+
+    def accept(self):
+        connection, _ = self.listener.accept()
+        if self.user is not None:
+            self.leave()
+        self.user = connection
+        self.selector.register(connection, selectors.EVENT_READ, self.from_user)
+
+    def leave(self):
+        self.selector.unregister(self.user)
+        self.user.close()
+        self.user = None
+
+    def from_guest(self):
+        data = self.ours.recv(65536)
+        if self.user is not None:
+            try:
+                self.user.sendall(data)
+            except OSError:
+                self.leave()
+
+    def from_user(self):
+        try:
+            data = self.user.recv(65536)
+        except OSError:
+            data = b""
+        if data:
+            self.ours.sendall(data)
+        else:
+            self.leave()
+
+
+def main():
+    directory, count = sys.argv[1], int(sys.argv[2])
+    command = sys.argv[4:]
+    selector = selectors.DefaultSelector()
+    ports = [Port(directory, number, selector) for number in range(count)]
+    console_in, console_out = os.pipe()
+    keep = [port.theirs.fileno() for port in ports] + [console_out]
+    command += [f"ssl{n}=fd:{port.theirs.fileno()}" for n, port in enumerate(ports)]
+    command += [f"con0=null,fd:{console_out}", "con=null", "ssl=null"]
+    process = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=console_out,
+        stderr=console_out,
+        pass_fds=keep,
+    )
+    os.close(console_out)
+    for port in ports:
+        port.theirs.close()
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
+    with open(os.path.join(directory, "console.log"), "ab", buffering=0) as log:
+        running = True
+
+        def console():
+            nonlocal running
+            data = os.read(console_in, 65536)
+            log.write(data.replace(b"\r\n", b"\n"))
+            running = bool(data)
+
+        selector.register(console_in, selectors.EVENT_READ, console)
+        while running:
+            for key, _ in selector.select():
+                key.data()
+    process.wait()
+
+
+main()
