@@ -6,7 +6,6 @@ a second archive appended to the initial RAM disk, so a new lard.ko needs no new
 """
 
 import dataclasses
-import functools
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from . import build
 from .channel import PORTS, Channel, GuestGone
 
 BOOT_LIMIT = {"kvm": 30, "tcg": 90, "uml": 90}
+BOOT_ATTEMPTS = 3
 BOOT_WORDS = (
     "random.trust_cpu=on norandmaps panic=-1 net.ifnames=0 loglevel=5 printk.devkmsg=on"
     " log_buf_len=4M"
@@ -115,6 +115,7 @@ class Vm:
         self.directory = directory
         self._channel = None
         self.process = None
+        self.pid = None
 
     @classmethod
     def start(cls, spec, directory, files, netns=None, keep=False):
@@ -127,28 +128,32 @@ class Vm:
         with open(f"{directory}/initrd.cpio", "wb") as initrd:
             # The kernel wants the next archive at a multiple of four.
             initrd.write(first + b"\0" * (-len(first) % 512) + boot_files(files))
+        vm = cls(spec, directory)
+        vm.accelerator = accelerator
         if spec.debug:
-            command = uml_command(spec, image, directory)
+            vm.command = uml_command(spec, image, directory)
         else:
-            command = qemu_command(spec, image, directory, accelerator)
+            vm.command = qemu_command(spec, image, directory, accelerator)
         if not keep:
-            command = ["setpriv", "--pdeathsig", "KILL", *command]
+            vm.command = ["setpriv", "--pdeathsig", "KILL", *vm.command]
         if netns:
-            command = ["ip", "netns", "exec", netns, *command]
-        with open(f"{directory}/qemu.log", "wb") as log:
-            vm = cls(spec, directory)
-            vm.process = subprocess.Popen(
-                command,
+            vm.command = ["ip", "netns", "exec", netns, *vm.command]
+        vm.launch()
+        return vm
+
+    def launch(self):
+        with open(f"{self.directory}/qemu.log", "wb") as log:
+            self.process = subprocess.Popen(
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        vm.accelerator = accelerator
-        with open(f"{directory}/vm.json", "w") as file:
-            state = {"pid": vm.process.pid, "accelerator": accelerator}
-            json.dump({**state, "spec": dataclasses.asdict(spec)}, file)
-        return vm
+        self.pid = self.process.pid
+        with open(f"{self.directory}/vm.json", "w") as file:
+            state = {"pid": self.pid, "accelerator": self.accelerator}
+            json.dump({**state, "spec": dataclasses.asdict(self.spec)}, file)
 
     @classmethod
     def find(cls, directory):
@@ -160,10 +165,6 @@ class Vm:
         vm.accelerator = state["accelerator"]
         vm.pid = state["pid"]
         return vm
-
-    @functools.cached_property
-    def pid(self):
-        return self.process.pid
 
     def alive(self):
         if self.process:
@@ -190,7 +191,20 @@ class Vm:
         )
 
     def ready(self):
-        """Waits until the agent answers; the boot time limit is here."""
+        """Waits until the agent answers. A kernel that dies before its first program does so by
+        the emulator's fault, so it is started once more, and that is said."""
+        for attempt in range(BOOT_ATTEMPTS):
+            try:
+                return self._answers()
+            except GuestGone as error:
+                if attempt + 1 == BOOT_ATTEMPTS or "lard-guest" in self.console():
+                    raise
+                print(f"{error}\n{self.spec.name}: starting it again", file=sys.stderr)
+            self.stop()
+            os.rename(f"{self.directory}/console.log", f"{self.directory}/console-{attempt}.log")
+            self.launch()
+
+    def _answers(self):
         limit = BOOT_LIMIT[self.accelerator]
         end = time.monotonic() + limit
         while time.monotonic() < end:
