@@ -13,7 +13,8 @@
 #   KDIR=DIR             a kernel tree with Rust metadata; without it, that of the running kernel
 
 BUILD := $(CURDIR)/build
-PREFIX ?= /usr/local
+# Where the systemd unit and lard_run look.
+PREFIX ?= /usr
 CARGO := scripts/cargo
 PYTEST := /usr/bin/python3 -m pytest -p no:cacheprovider
 KERNEL_ROOTS := rust/kernel_net/lib.rs net/lard/lard_main.rs
@@ -48,14 +49,15 @@ unload:
 install:
 	install -D -m 644 $(BUILD)/lard.ko $(DESTDIR)/lib/modules/$(shell uname -r)/updates/lard.ko
 	test -n "$(DESTDIR)" || depmod
-	for tool in cluster_startup lard_run; do \
-		install -D -m 755 target/release/$$tool $(DESTDIR)$(PREFIX)/sbin/$$tool; done
-	for library in target/release/*.so; do test ! -e $$library || \
-		install -D -m 644 $$library $(DESTDIR)$(PREFIX)/lib/lard/$$(basename $$library); done
-	for page in Documentation/man/*.[178]; do test ! -e $$page || install -D -m 644 $$page \
+	install -D -m 755 target/release/cluster_startup $(DESTDIR)$(PREFIX)/sbin/cluster_startup
+	install -D -m 755 target/release/lard_run $(DESTDIR)$(PREFIX)/sbin/lard_run
+	install -D -m 644 target/release/liblard_preload.so $(DESTDIR)$(PREFIX)/lib/lard/liblard_preload.so
+	for page in Documentation/man/*.[78]; do install -D -m 644 $$page \
 		$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$(basename $$page); done
-	for unit in tools/cluster_startup/systemd/*.service; do test ! -e $$unit || \
-		install -D -m 644 $$unit $(DESTDIR)/etc/systemd/system/$$(basename $$unit); done
+	install -D -m 644 tools/cluster_startup/systemd/lard.service \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/lard.service
+	test -e $(DESTDIR)/etc/default/lard || install -D -m 644 \
+		tools/cluster_startup/systemd/lard.default $(DESTDIR)/etc/default/lard
 
 check: test-host
 
