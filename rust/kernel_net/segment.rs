@@ -6,6 +6,8 @@ use crate::bindings;
 use crate::net::Net;
 use crate::route::{Error, Route};
 use crate::skb::{append, IP_LEN};
+use crate::sync::BhDisabled;
+use kernel::sync::rcu;
 
 /// Room in front of a packet for the headers of whatever device sends it.
 const HEADROOM: usize = 128;
@@ -50,11 +52,13 @@ pub(crate) fn ip_header(src: [u8; 4], dst: [u8; 4], ttl: u8, len: usize) -> [u8;
 ///
 /// # Context
 ///
-/// Softirqs off, or RCU held in a hook.
+/// Any but hard interrupts.
 pub fn send(net: &Net, src: [u8; 4], dst: [u8; 4], tcp: &[u8]) -> Result<(), Error> {
     if tcp.len() > MAX_LEN {
         return Err(Error::NoMemory);
     }
+    let _bh = BhDisabled::new();
+    let _rcu = rcu::read_lock();
     let route = Route::from_any(net, src, dst)?;
     let header = ip_header(src, dst, route.hop_limit(), tcp.len());
     // SAFETY: The room that is asked for is the room that is filled; then the packet and the

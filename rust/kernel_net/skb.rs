@@ -10,8 +10,10 @@ use crate::inject;
 use crate::net::{copy_name, Net, IFNAMSIZ};
 use crate::pernet;
 use crate::route::{Error, RouteCache};
+use crate::sync::BhDisabled;
 use core::ffi::c_void;
 use core::ptr::NonNull;
+use kernel::sync::rcu;
 
 /// Bytes of an IPv4 header without options.
 pub(crate) const IP_LEN: usize = 20;
@@ -212,8 +214,10 @@ impl Skb {
     ///
     /// # Context
     ///
-    /// Softirqs off.
+    /// Any but hard interrupts.
     pub fn forward(self, net: &Net, cache: &RouteCache) -> Result<(), Error> {
+        let _bh = BhDisabled::new();
+        let _rcu = rcu::read_lock();
         // SAFETY: The buffer is owned; after the call the header is linear and not shared.
         unsafe {
             if bindings::skb_ensure_writable(self.raw(), IP_LEN as u32) != 0 {
