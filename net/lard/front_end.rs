@@ -9,8 +9,9 @@
 //!        own reply, then gone
 //! ```
 //!
-//! This file decides about packets and time; [`crate::open`] is the connection before its hand-off,
-//! [`crate::hand_off`] finds it a back-end.
+//! This file decides about packets of connections that are known, and about time; [`crate::newcomer`]
+//! about those that are not. [`crate::open`] is the connection before its hand-off, [`crate::hand_off`]
+//! finds it a back-end.
 //!
 //! # Locking
 //!
@@ -23,22 +24,19 @@
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{Arc, SetOnce};
-use kernel_net::net::{AddrType, Net};
+use kernel_net::net::Net;
 use kernel_net::segment;
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId, Tuple};
-use lard_core::tcp::{
-    cookie, reset_for, Config, Forwarding, OnSyn, Reason, Responder, Secret, Segment, SegmentOut,
-    Seq,
-};
+use lard_core::tcp::{Config, Forwarding, OnSyn, Reason, Secret, Segment, SegmentOut};
 use lard_core::time::Instant;
 
 use crate::conn_table::{Bucket, ConnTable, Entry};
 use crate::forward::BackEnd;
-use crate::gauge::{Gauge, Held};
+use crate::gauge::Gauge;
 use crate::netns::Node;
-use crate::open::{quiet, Context, Holds, Open, Step, Then};
+use crate::open::{Context, Open, Step, Then};
 use crate::packet::Flow;
 use crate::proc::{ConnRow, ConnState};
 use crate::stats::Counter;
@@ -84,21 +82,21 @@ pub(crate) enum Claim {
 pub(crate) struct FrontEnd {
     /// Made when the component is first started, kept until the namespace ends.
     table: SetOnce<ConnTable>,
-    settings: BhLock<Settings>,
-    open: Arc<Gauge>,
-    half_open: Arc<Gauge>,
-    head_bytes: Arc<Gauge>,
+    pub(crate) settings: BhLock<Settings>,
+    pub(crate) open: Arc<Gauge>,
+    pub(crate) half_open: Arc<Gauge>,
+    pub(crate) head_bytes: Arc<Gauge>,
     /// No new connections; those that are there go on.
-    stopping: Atomic<bool>,
+    pub(crate) stopping: Atomic<bool>,
     /// When the last cookie was sent, in µs; 0 for never.
-    cookie_sent: Atomic<u64>,
+    pub(crate) cookie_sent: Atomic<u64>,
 }
 
 /// What new connections are offered. Copied out for each packet of an open connection.
 #[derive(Clone, Copy)]
-struct Settings {
-    config: Config,
-    secret: Secret,
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    pub(crate) secret: Secret,
     hash_key: [u64; 2],
 }
 
@@ -209,12 +207,14 @@ impl FrontEnd {
                         node.stats.inc(Counter::Checksum);
                         return Claim::Taken(Verdict::Drop(skb));
                     }
-                    if self.stopping.load(Relaxed) {
-                        // Nobody takes the new connection; the old one's owner answers.
-                    } else if let OnSyn::Replace { min_iss } = forward.state.on_syn(&segment) {
-                        node.stats.inc(Reason::Reused.into());
-                        self.replace(node, net, &flow.tuple, &segment, bucket, id, min_iss);
-                        return Claim::Taken(Verdict::Stolen);
+                    match forward.state.on_syn(&segment) {
+                        OnSyn::Replace { min_iss } if !self.stopping.load(Relaxed) => {
+                            node.stats.inc(Reason::Reused.into());
+                            self.replace(node, net, &flow.tuple, &segment, bucket, id, min_iss);
+                            return Claim::Taken(Verdict::Stolen);
+                        }
+                        // The back-end's TCP answers.
+                        OnSyn::Replace { .. } | OnSyn::Forward => {}
                     }
                 } else {
                     sooner = forward.state.on_segment(&segment, now());
@@ -246,7 +246,7 @@ impl FrontEnd {
 
     /// Carries out what a packet of an open connection has led to.
     #[expect(clippy::too_many_arguments)]
-    fn stepped(
+    pub(crate) fn stepped(
         &self,
         node: &Node,
         net: &Net,
@@ -281,194 +281,6 @@ impl FrontEnd {
         };
         drop(bucket);
         Claim::Taken(to.pass_error(node, net, skb))
-    }
-
-    /// A packet without an entry. `bucket` stays locked until an entry is in it, so that two copies
-    /// of a SYN on two processors make one connection.
-    fn newcomer(
-        &self,
-        node: &Node,
-        net: &Net,
-        mut skb: Skb,
-        flow: &Flow,
-        bucket: Bucket<'_>,
-    ) -> Claim {
-        let tuple = &flow.tuple;
-        if self.stopping.load(Relaxed)
-            || node.back_end.owns(tuple.vip)
-            || !node.classify.accepts(net, &skb, tuple)
-        {
-            drop(bucket);
-            return Claim::Foreign(skb);
-        }
-        let refuse = |counter: Counter, skb| {
-            node.stats.inc(counter);
-            Claim::Taken(Verdict::Drop(skb))
-        };
-        // The regular stack would make these tests after the hook.
-        let source = tuple.client.addr;
-        if !source.is_valid_source()
-            || source
-                .to_v4()
-                .is_none_or(|a| net.addr_type(a) != AddrType::Unicast)
-        {
-            return refuse(Counter::MartianSource, skb);
-        }
-        let segment = match flow.segment(&mut skb) {
-            Ok(segment) => segment,
-            Err(reason) => return refuse(reason.into(), skb),
-        };
-        if !flow.checksum_ok(&mut skb) {
-            return refuse(Counter::Checksum, skb);
-        }
-        if segment.is_syn() {
-            self.open(node, net, tuple, &segment, bucket, None);
-            return Claim::Taken(Verdict::Stolen);
-        }
-        // The last reference to a socket may go in the look-up, and a child's end asks for its bucket.
-        drop(bucket);
-        if flow
-            .sockets()
-            .is_some_and(|sockets| skb.has_socket(net, &sockets))
-        {
-            return Claim::Foreign(skb);
-        }
-        if let Err(reason) = segment.check_flags() {
-            return refuse(reason.into(), skb);
-        }
-        self.returning(node, net, skb, flow, &segment)
-    }
-
-    /// A segment that is no SYN, of no connection of this node: the third of a handshake by cookie, or
-    /// a stray.
-    fn returning(&self, node: &Node, net: &Net, skb: Skb, flow: &Flow, segment: &Segment) -> Claim {
-        let tuple = &flow.tuple;
-        let Settings { config, secret, .. } = *self.settings.lock();
-        let verdict = match self.cookies_are_out() {
-            true => cookie::check(&config, &secret, tuple, segment, now()),
-            false => Err(Reason::Stray),
-        };
-        let responder = match verdict {
-            Ok(responder) => responder,
-            Err(reason) => {
-                node.stats.inc(reason.into());
-                // While cookies are out, what checks badly may be a segment that overtook the one
-                // with the cookie: a reset would end an honest client's connection.
-                let reset = match reason {
-                    Reason::Stray => reset_for(segment),
-                    _ => None,
-                };
-                if let Some(reset) = reset {
-                    send(node, net, tuple, &reset);
-                }
-                return Claim::Taken(Verdict::Drop(skb));
-            }
-        };
-        let Some(mut bucket) = self.table.as_ref().and_then(|t| t.bucket(tuple)) else {
-            return Claim::Taken(Verdict::Drop(skb));
-        };
-        // Its copy may have been quicker, on another processor; then the client sends it again.
-        if bucket.find(tuple).is_some() {
-            return Claim::Taken(Verdict::Drop(skb));
-        }
-        let made = self.insert(node, &mut bucket, tuple, responder, &config, None);
-        let Some((id, entry)) = made.and_then(|id| Some((id, bucket.find_id(id)?))) else {
-            return Claim::Taken(Verdict::Drop(skb));
-        };
-        let Some((_, open)) = entry.open_mut() else {
-            return Claim::Taken(Verdict::Drop(skb));
-        };
-        node.stats.inc(Counter::CookieAccepted);
-        // The segment may carry the request.
-        let step = self.with_context(node, |cx| open.on_packet(cx, flow, segment, skb));
-        let deadline = open.deadline();
-        self.stepped(node, net, flow, segment, bucket, id, deadline, step);
-        Claim::Taken(Verdict::Stolen)
-    }
-
-    /// Opens a connection: an entry and a SYN-ACK, or a cookie.
-    fn open(
-        &self,
-        node: &Node,
-        net: &Net,
-        tuple: &Tuple,
-        segment: &Segment,
-        mut bucket: Bucket<'_>,
-        min_iss: Option<Seq>,
-    ) {
-        let Settings { config, secret, .. } = *self.settings.lock();
-        let answer = match Held::one(&self.half_open) {
-            Some(held) => Responder::open(&config, &secret, tuple, segment, min_iss, now()).map(
-                |(responder, syn_ack)| {
-                    self.insert(node, &mut bucket, tuple, responder, &config, Some(held))
-                        .map(|_| syn_ack)
-                },
-            ),
-            // A cookie cannot promise to lie above the numbers of the connection before.
-            None if min_iss.is_some() => Ok(None),
-            None => {
-                node.stats.inc(Counter::CookieSent);
-                self.cookie_sent.store(now().as_micros().max(1), Relaxed);
-                cookie::answer(&config, &secret, tuple, segment, now()).map(Some)
-            }
-        };
-        drop(bucket);
-        match answer {
-            Ok(Some(syn_ack)) => send(node, net, tuple, &syn_ack),
-            Ok(None) => {}
-            Err(reason) => node.stats.inc(reason.into()),
-        }
-    }
-
-    /// The tuple's connection is over, and `segment` opens the next one.
-    #[expect(clippy::too_many_arguments)]
-    fn replace(
-        &self,
-        node: &Node,
-        net: &Net,
-        tuple: &Tuple,
-        segment: &Segment,
-        mut bucket: Bucket<'_>,
-        id: ConnId,
-        min_iss: Seq,
-    ) {
-        let old = bucket.remove(id);
-        self.open(node, net, tuple, segment, bucket, Some(min_iss));
-        drop(old);
-    }
-
-    /// Makes an entry; `None`, and counted, at the limit or without memory.
-    fn insert(
-        &self,
-        node: &Node,
-        bucket: &mut Bucket<'_>,
-        tuple: &Tuple,
-        responder: Responder,
-        config: &Config,
-        half_open: Option<Held>,
-    ) -> Option<ConnId> {
-        let Some(open) = Held::one(&self.open) else {
-            node.stats.inc(Counter::OpenMax);
-            return None;
-        };
-        let bytes = Held::none(&self.head_bytes);
-        let open = Open::new(
-            responder,
-            config,
-            Holds {
-                open,
-                half_open,
-                bytes,
-            },
-        );
-        let deadline = open.deadline();
-        let boxed = KBox::new(open, quiet()).ok();
-        let id = boxed.and_then(|open| bucket.insert(*tuple, State::Open(open), deadline));
-        node.stats.inc(match id {
-            Some(_) => Counter::Opened,
-            None => Counter::NoMemory,
-        });
-        id
     }
 
     /// Carries out what a step of an open connection left to do.
@@ -579,12 +391,6 @@ impl FrontEnd {
             true
         });
         found
-    }
-
-    /// Was a cookie sent so recently that its answer may still come?
-    fn cookies_are_out(&self) -> bool {
-        let sent = self.cookie_sent.load(Relaxed);
-        sent != 0 && now().saturating_since(Instant::from_micros(sent)) < cookie::MAX_AGE
     }
 }
 

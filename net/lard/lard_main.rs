@@ -5,8 +5,9 @@
 //! # Layout
 //!
 //! In a packet's way: `classify` (is it ours), `packet` (what is in it), `front_end` with
-//! `conn_table`, `open` and `hand_off` (the client's side of a connection until a back-end has it),
-//! `dispatcher` (which back-end), `back_end` (the server's side), `forward` (the packets after that).
+//! `newcomer`, `conn_table`, `open` and `hand_off` (the client's side of a connection until a back-end
+//! has it), `dispatcher` (which back-end), `back_end` with `untold` (the server's side), `forward` (the
+//! packets after that).
 //! Around them: `control`, `peer`, `outbox` (connections to other nodes), `netlink`, `proc`, `sysfs`,
 //! `stats` (what administrators see), `config`, `params` (what they set), `netns` (one node), `af_lard`
 //! (the address family).
@@ -36,6 +37,7 @@ mod gauge;
 mod hand_off;
 mod netlink;
 mod netns;
+mod newcomer;
 mod open;
 mod outbox;
 mod packet;

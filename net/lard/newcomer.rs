@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Packets of no connection that the front-end knows: SYNs, the answers to SYN cookies, and strays.
+//!
+//! # Under attack
+//!
+//! A SYN costs an entry only while few handshakes are unfinished; above that its connection is kept in
+//! the cookie that answers it, and nothing is allocated before the client has shown that it is there.
+//!
+//! # Locking
+//!
+//! The bucket stays locked from the look-up that found nothing until the entry is in it.
+
+#![forbid(unsafe_code)]
+
+use kernel::prelude::*;
+use kernel::sync::atomic::Relaxed;
+use kernel_net::net::{AddrType, Net};
+use kernel_net::skb::{Skb, Verdict};
+use lard_core::addr::{ConnId, Tuple};
+use lard_core::tcp::{cookie, reset_for, Config, Reason, Responder, Segment, Seq};
+use lard_core::time::Instant;
+
+use crate::conn_table::Bucket;
+use crate::front_end::{now, send, Claim, FrontEnd, Settings, State};
+use crate::gauge::Held;
+use crate::netns::Node;
+use crate::open::{quiet, Holds, Open};
+use crate::packet::Flow;
+use crate::stats::Counter;
+
+impl FrontEnd {
+    /// A packet without an entry. `bucket` stays locked until an entry is in it, so that two copies
+    /// of a SYN on two processors make one connection.
+    pub(crate) fn newcomer(
+        &self,
+        node: &Node,
+        net: &Net,
+        mut skb: Skb,
+        flow: &Flow,
+        bucket: Bucket<'_>,
+    ) -> Claim {
+        let tuple = &flow.tuple;
+        if self.stopping.load(Relaxed)
+            || node.back_end.owns(tuple.vip)
+            || !node.classify.accepts(net, &skb, tuple)
+        {
+            drop(bucket);
+            return Claim::Foreign(skb);
+        }
+        let refuse = |counter: Counter, skb| {
+            node.stats.inc(counter);
+            Claim::Taken(Verdict::Drop(skb))
+        };
+        // The regular stack would make these tests after the hook.
+        let source = tuple.client.addr;
+        if !source.is_valid_source()
+            || source
+                .to_v4()
+                .is_none_or(|a| net.addr_type(a) != AddrType::Unicast)
+        {
+            return refuse(Counter::MartianSource, skb);
+        }
+        let segment = match flow.segment(&mut skb) {
+            Ok(segment) => segment,
+            Err(reason) => return refuse(reason.into(), skb),
+        };
+        if !flow.checksum_ok(&mut skb) {
+            return refuse(Counter::Checksum, skb);
+        }
+        if segment.is_syn() {
+            self.open(node, net, tuple, &segment, bucket, None);
+            return Claim::Taken(Verdict::Stolen);
+        }
+        // The last reference to a socket may go in the look-up, and a child's end asks for its bucket.
+        drop(bucket);
+        if flow
+            .sockets()
+            .is_some_and(|sockets| skb.has_socket(net, &sockets))
+        {
+            return Claim::Foreign(skb);
+        }
+        if let Err(reason) = segment.check_flags() {
+            return refuse(reason.into(), skb);
+        }
+        self.returning(node, net, skb, flow, &segment)
+    }
+
+    /// A segment that is no SYN, of no connection of this node: the third of a handshake by cookie, or
+    /// a stray.
+    fn returning(&self, node: &Node, net: &Net, skb: Skb, flow: &Flow, segment: &Segment) -> Claim {
+        let tuple = &flow.tuple;
+        let Settings { config, secret, .. } = *self.settings.lock();
+        let verdict = match self.cookies_are_out() {
+            true => cookie::check(&config, &secret, tuple, segment, now()),
+            false => Err(Reason::Stray),
+        };
+        let responder = match verdict {
+            Ok(responder) => responder,
+            Err(reason) => {
+                node.stats.inc(reason.into());
+                // While cookies are out, what checks badly may be a segment that overtook the one
+                // with the cookie: a reset would end an honest client's connection.
+                let reset = match reason {
+                    Reason::Stray => reset_for(segment),
+                    _ => None,
+                };
+                if let Some(reset) = reset {
+                    send(node, net, tuple, &reset);
+                }
+                return Claim::Taken(Verdict::Drop(skb));
+            }
+        };
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket(tuple)) else {
+            return Claim::Taken(Verdict::Drop(skb));
+        };
+        // Its copy may have been quicker, on another processor; then the client sends it again.
+        if bucket.find(tuple).is_some() {
+            return Claim::Taken(Verdict::Drop(skb));
+        }
+        let made = self.insert(node, &mut bucket, tuple, responder, &config, None);
+        let Some((id, entry)) = made.and_then(|id| Some((id, bucket.find_id(id)?))) else {
+            return Claim::Taken(Verdict::Drop(skb));
+        };
+        let Some((_, open)) = entry.open_mut() else {
+            return Claim::Taken(Verdict::Drop(skb));
+        };
+        node.stats.inc(Counter::CookieAccepted);
+        // The segment may carry the request.
+        let step = self.with_context(node, |cx| open.on_packet(cx, flow, segment, skb));
+        let deadline = open.deadline();
+        self.stepped(node, net, flow, segment, bucket, id, deadline, step);
+        Claim::Taken(Verdict::Stolen)
+    }
+
+    /// Opens a connection: an entry and a SYN-ACK, or a cookie.
+    fn open(
+        &self,
+        node: &Node,
+        net: &Net,
+        tuple: &Tuple,
+        segment: &Segment,
+        mut bucket: Bucket<'_>,
+        min_iss: Option<Seq>,
+    ) {
+        let Settings { config, secret, .. } = *self.settings.lock();
+        let answer = match Held::one(&self.half_open) {
+            Some(held) => Responder::open(&config, &secret, tuple, segment, min_iss, now()).map(
+                |(responder, syn_ack)| {
+                    self.insert(node, &mut bucket, tuple, responder, &config, Some(held))
+                        .map(|_| syn_ack)
+                },
+            ),
+            // A cookie cannot promise to lie above the numbers of the connection before.
+            None if min_iss.is_some() => Ok(None),
+            None => {
+                node.stats.inc(Counter::CookieSent);
+                self.cookie_sent.store(now().as_micros().max(1), Relaxed);
+                cookie::answer(&config, &secret, tuple, segment, now()).map(Some)
+            }
+        };
+        drop(bucket);
+        match answer {
+            Ok(Some(syn_ack)) => send(node, net, tuple, &syn_ack),
+            Ok(None) => {}
+            Err(reason) => node.stats.inc(reason.into()),
+        }
+    }
+
+    /// The tuple's connection is over, and `segment` opens the next one.
+    #[expect(clippy::too_many_arguments)]
+    pub(crate) fn replace(
+        &self,
+        node: &Node,
+        net: &Net,
+        tuple: &Tuple,
+        segment: &Segment,
+        mut bucket: Bucket<'_>,
+        id: ConnId,
+        min_iss: Seq,
+    ) {
+        let old = bucket.remove(id);
+        self.open(node, net, tuple, segment, bucket, Some(min_iss));
+        drop(old);
+    }
+
+    /// Makes an entry; `None`, and counted, at the limit or without memory.
+    fn insert(
+        &self,
+        node: &Node,
+        bucket: &mut Bucket<'_>,
+        tuple: &Tuple,
+        responder: Responder,
+        config: &Config,
+        half_open: Option<Held>,
+    ) -> Option<ConnId> {
+        let Some(open) = Held::one(&self.open) else {
+            node.stats.inc(Counter::OpenMax);
+            return None;
+        };
+        let bytes = Held::none(&self.head_bytes);
+        let open = Open::new(
+            responder,
+            config,
+            Holds {
+                open,
+                half_open,
+                bytes,
+            },
+        );
+        let deadline = open.deadline();
+        let boxed = KBox::new(open, quiet()).ok();
+        let id = boxed.and_then(|open| bucket.insert(*tuple, State::Open(open), deadline));
+        node.stats.inc(match id {
+            Some(_) => Counter::Opened,
+            None => Counter::NoMemory,
+        });
+        id
+    }
+
+    /// Was a cookie sent so recently that its answer may still come?
+    fn cookies_are_out(&self) -> bool {
+        let sent = self.cookie_sent.load(Relaxed);
+        sent != 0 && now().saturating_since(Instant::from_micros(sent)) < cookie::MAX_AGE
+    }
+}
