@@ -140,7 +140,6 @@ def test_malformed_frames_end_their_connection_and_nothing_else(cluster):
             cluster.node(4), malform, *[m.int for m in cluster.nodes[:4]], 45, timeout=120
         )
     assert sum(done.values()) >= 40, done
-    cluster.spoil()
     still_serves(cluster)
 
 
@@ -173,7 +172,6 @@ def test_hand_offs_from_strangers_and_for_strange_addresses_make_no_socket(clust
                     break
         return outcome
 
-    cluster.spoil()
     with counted(cluster, be_not_allowed=4, exact_be_adopted=0):
         outcome = run(
             cluster.node(4), hand_off, cluster.node(1).int, cluster.node(3).int, cluster.node(4).int

@@ -8,7 +8,7 @@ FAMILY = 21
 
 
 @pytest.mark.vms
-def test_the_socket_calls_of_a_server_work(lab):
+def test_the_socket_calls_of_a_server_work(cluster):
     def server_calls(family):
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,10 +64,10 @@ def test_the_socket_calls_of_a_server_work(lab):
         for each in (second, accepted, caller, listener):
             each.close()
 
-    run(lab.node(2), server_calls, FAMILY)
+    run(cluster.node(2), server_calls, FAMILY)
 
 
-def test_a_socket_of_the_family_connects_as_tcp_does(lab):
+def test_a_socket_of_the_family_connects_as_tcp_does(cluster):
     def connect(family):
         import ctypes
 
@@ -96,10 +96,10 @@ def test_a_socket_of_the_family_connects_as_tcp_does(lab):
         third = socket.socket(family, socket.SOCK_STREAM, 1)
         third.close()
 
-    run(lab.node(2), connect, FAMILY)
+    run(cluster.node(2), connect, FAMILY)
 
 
-def test_what_the_family_does_not_have_is_refused(lab):
+def test_what_the_family_does_not_have_is_refused(cluster):
     def refused(family):
         import errno
 
@@ -124,11 +124,11 @@ def test_what_the_family_does_not_have_is_refused(lab):
                     wrong[f"{kind} {protocol}"] = error.errno
         return wrong
 
-    assert run(lab.node(2), refused, FAMILY) == {}
+    assert run(cluster.node(2), refused, FAMILY) == {}
 
 
 @pytest.mark.vms
-def test_nobody_gets_the_right_to_foreign_addresses_by_the_family(lab):
+def test_nobody_gets_the_right_to_foreign_addresses_by_the_family(cluster):
     """IP_TRANSPARENT demands privileges; what listen() gives must not be had without them."""
 
     def foreign(family, user):
@@ -157,5 +157,5 @@ def test_nobody_gets_the_right_to_foreign_addresses_by_the_family(lab):
         else:
             assert user and ctypes.get_errno() in (errno.EPERM, errno.EACCES), ctypes.get_errno()
 
-    run(lab.node(2), foreign, FAMILY, 0)
-    run(lab.node(2), foreign, FAMILY, 65534)
+    run(cluster.node(2), foreign, FAMILY, 0)
+    run(cluster.node(2), foreign, FAMILY, 65534)

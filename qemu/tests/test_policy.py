@@ -51,12 +51,10 @@ def test_a_drained_node_gets_nothing_new_and_comes_back(cluster):
         [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, targets)
         return "node3" in nodes
 
-    cluster.spoil()
     cluster.wait(back, what="node3 in use again")
 
 
 def test_the_policy_is_changed_while_the_cluster_runs(cluster):
-    cluster.spoil()
     cluster.set(1, "policy", "wrr")
     [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, ["/who"] * 30)
     assert len(set(nodes)) == 3, nodes

@@ -20,7 +20,14 @@ def reach(host, sources, port=8080):
 def set_rules(cluster, machine, rules):
     words = " ".join(f"--set '{rule}'" for rule in rules)
     machine.sh(f"cluster_startup rules {words}")
-    cluster.spoil()
+
+
+@pytest.fixture(autouse=True)
+def former_rules(cluster):
+    """Every test here leaves the rules as it found them."""
+    before = cluster.fes[0].sh("cluster_startup rules").stdout.splitlines()
+    yield
+    set_rules(cluster, cluster.fes[0], before)
 
 
 @pytest.fixture

@@ -716,4 +716,3 @@ def test_a_syn_flood_neither_fills_the_table_nor_keeps_clients_out(cluster):
     assert answered > 1000
     half_open = [c for c in cluster.connections(node) if c["state"] == "half-open"]
     assert len(half_open) <= 256 + 16, len(half_open)
-    cluster.spoil()

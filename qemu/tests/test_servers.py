@@ -34,16 +34,15 @@ def sysctl(machine, name, value):
 
 @pytest.mark.vms
 def test_without_a_listener_the_request_goes_to_another_node(cluster):
-    cluster.spoil()
     cluster.stop_server(3)
     with counted(cluster, be_no_listener=1, fe_handoff_retried=1, exact_be_adopted=30):
         answers = run(cluster.client, ask, cluster.fes[0].ext, 30)
     assert statuses(answers) == [200] and "node3" not in nodes(answers), answers
+    cluster.start_server(3)
 
 
 @pytest.mark.vms
 def test_without_any_listener_the_client_gets_503_and_service_comes_back(cluster):
-    cluster.spoil()
     for machine in cluster.bes:
         cluster.stop_server(int(machine.name[4:]))
     with counted(cluster, fe_503=5, exact_be_adopted=0):
