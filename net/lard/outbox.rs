@@ -1,26 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What waits to be sent to one peer.
+//! What waits to be sent to one peer: [`lard_core::wire::Outbox`] with memory, a lock, and somebody
+//! to wake.
 //!
 //! Any context appends frames, a softirq among them; the peer's sending thread takes everything there
 //! is and writes it at once. The room is bounded: a frame that does not fit is refused, and whoever
 //! wanted to send it decides what that means.
-//!
-//! # Batching
-//!
-//! Questions to the dispatcher are held back while answers to the last batch are outstanding, so that
-//! their number in one write follows the dispatcher's load, and nothing is delayed when it is idle:
-//!
-//! ```text
-//! on request q:            if no batch outstanding: send [q]; outstanding := true
-//!                          else: append q to pending
-//! on replies to a batch:   deliver them
-//!                          if pending not empty: send pending as one packet; pending := []
-//!                          else: outstanding := false
-//! ```
-//!
-//! A batch is open until it is written, so questions that arrive before that still join it. Answers
-//! that never come must not stop the questions for ever: a batch counts as answered after a while.
 //!
 //! # Locking
 //!
@@ -35,7 +20,7 @@ use kernel_net::kthread::Waker;
 use kernel_net::sync::BhLock;
 use lard_core::addr::ConnId;
 use lard_core::time::Instant;
-use lard_core::wire::{Assign, EncodeError, Frame, Header, Message, HEADER_LEN};
+use lard_core::wire::{self, Assign, EncodeError, Frame};
 
 /// Room for frames: a few of the largest hand-offs, or ten thousand answers.
 const ROOM: usize = 256 * 1024;
@@ -54,89 +39,28 @@ pub(crate) enum SendError {
     Unencodable,
 }
 
-/// Whole frames, one after another.
-pub(crate) struct Frames {
-    bytes: VVec<u8>,
-    len: usize,
-    count: u64,
-}
-
-impl Frames {
-    fn new(room: usize) -> Result<Self> {
-        Ok(Self {
-            bytes: VVec::from_elem(0, room, GFP_KERNEL)?,
-            len: 0,
-            count: 0,
-        })
-    }
-
-    /// All the bytes.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-
-    /// How many frames they are.
-    pub(crate) fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// Forgets them.
-    pub(crate) fn clear(&mut self) {
-        self.len = 0;
-        self.count = 0;
-    }
-
-    fn append<'a>(&mut self, frame: &impl Frame<'a>) -> Result<(), SendError> {
-        let room = self.bytes.get_mut(self.len..).unwrap_or_default();
-        match frame.encode(room) {
-            Ok(n) => {
-                self.len = self.len.saturating_add(n);
-                self.count = self.count.saturating_add(1);
-                Ok(())
-            }
-            Err(EncodeError::NoSpace) => Err(SendError::Full),
-            Err(_) => Err(SendError::Unencodable),
+impl From<EncodeError> for SendError {
+    fn from(error: EncodeError) -> Self {
+        match error {
+            EncodeError::NoSpace => SendError::Full,
+            EncodeError::TooLong => SendError::Unencodable,
         }
     }
+}
 
-    /// Moves all frames of `other` behind these, if there is room for all.
-    fn take_over(&mut self, other: &mut Frames) -> bool {
-        let end = self.len.saturating_add(other.len);
-        let Some(room) = self.bytes.get_mut(self.len..end) else {
-            return false;
-        };
-        room.copy_from_slice(other.bytes());
-        self.len = end;
-        self.count = self.count.saturating_add(other.count);
-        other.clear();
-        true
-    }
+/// Whole frames, one after another.
+pub(crate) type Frames = wire::Frames<VVec<u8>>;
 
-    /// Adds the connections of those ASSIGN and HANDOFF frames to `to` that end behind the first
-    /// `sent` bytes: a peer cannot have received the whole of them. Without memory some are missing.
-    pub(crate) fn unsent(&self, sent: usize, to: &mut KVec<ConnId>) {
-        let mut rest = self.bytes();
-        let mut end = 0usize;
-        while let Some((header, body)) = rest.split_first_chunk::<HEADER_LEN>() {
-            let Ok(header) = Header::decode(header) else {
-                return;
-            };
-            let Some((body, next)) = body.split_at_checked(header.length) else {
-                return;
-            };
-            rest = next;
-            end = end.saturating_add(HEADER_LEN).saturating_add(header.length);
-            if end <= sent {
-                continue;
-            }
-            let conn = match Message::decode(header, body) {
-                Ok(Message::Assign(assign)) => assign.conn,
-                Ok(Message::Handoff(handoff)) => handoff.conn,
-                _ => continue,
-            };
-            if to.push(conn, GFP_KERNEL).is_err() {
-                return;
-            }
+fn room(len: usize) -> Result<VVec<u8>> {
+    Ok(VVec::from_elem(0, len, GFP_KERNEL)?)
+}
+
+/// Adds what [`wire::Frames::unsent`] finds to `to`. Without memory some are missing, and count as
+/// sent.
+pub(crate) fn note_unsent(frames: &Frames, sent: usize, to: &mut KVec<ConnId>) {
+    for conn in frames.unsent(sent) {
+        if to.push(conn, GFP_KERNEL).is_err() {
+            return;
         }
     }
 }
@@ -145,39 +69,26 @@ impl Frames {
 pub(crate) struct Outbox(BhLock<Inner>);
 
 struct Inner {
+    frames: wire::Outbox<VVec<u8>>,
     /// Frames are taken.
     open: bool,
-    /// What the next write takes.
-    ready: Frames,
-    /// Questions that are held back.
-    held: Frames,
-    /// Questions that were let go and are not answered.
-    outstanding: u64,
-    /// Some of these are still in `ready`, so others may join.
-    joinable: bool,
-    /// When the last batch was let go.
-    since: Instant,
-    /// The sending thread, once it runs.
-    waker: Option<Waker>,
     /// The receiving thread is at work and wakes the other when it is done.
     corked: bool,
+    /// The sending thread, once it runs.
+    waker: Option<Waker>,
 }
 
 impl Outbox {
     /// An open one, and the spare buffer for the thread. May sleep.
     pub(crate) fn new() -> Result<(Self, Frames)> {
         let inner = Inner {
+            frames: wire::Outbox::new(room(ROOM)?, room(ASSIGN_ROOM)?),
             open: true,
-            ready: Frames::new(ROOM)?,
-            held: Frames::new(ASSIGN_ROOM)?,
-            outstanding: 0,
-            joinable: false,
-            since: Instant::ZERO,
-            waker: None,
             corked: false,
+            waker: None,
         };
         let outbox = Self(kernel_net::new_bh_lock!(inner, c"lard:outbox"));
-        Ok((outbox, Frames::new(ROOM)?))
+        Ok((outbox, Frames::new(room(ROOM)?)))
     }
 
     /// Says who is to be woken.
@@ -191,33 +102,9 @@ impl Outbox {
         if !inner.open {
             return Err(SendError::NoPeer);
         }
-        inner.ready.append(frame)?;
+        inner.frames.send(frame)?;
         inner.wake();
         Ok(())
-    }
-
-    /// Takes a last frame and no more after it. Without room for it there will be none.
-    pub(crate) fn close_with<'a>(&self, frame: &impl Frame<'a>) {
-        let mut inner = self.0.lock();
-        if inner.open {
-            let _ = inner.ready.append(frame);
-        }
-        inner.open = false;
-        inner.corked = false;
-        inner.wake();
-    }
-
-    /// Takes no more frames.
-    pub(crate) fn close(&self) {
-        let mut inner = self.0.lock();
-        inner.open = false;
-        inner.corked = false;
-        inner.wake();
-    }
-
-    /// Are frames taken?
-    pub(crate) fn is_open(&self) -> bool {
-        self.0.lock().open
     }
 
     /// Takes a question to the dispatcher, perhaps to hold it back. Any context but hard irq.
@@ -226,26 +113,35 @@ impl Outbox {
         if !inner.open {
             return Err(SendError::NoPeer);
         }
-        if inner.outstanding != 0 && !inner.joinable {
-            return inner.held.append(question);
-        }
-        inner.ready.append(question)?;
-        if inner.outstanding == 0 {
-            inner.since = now;
-        }
-        inner.outstanding = inner.outstanding.saturating_add(1);
-        inner.joinable = true;
+        inner.frames.ask(question, now)?;
         inner.wake();
         Ok(())
     }
 
-    /// An answer came. The last one of a batch lets the next batch go.
+    /// An answer came.
     pub(crate) fn answered(&self, now: Instant) {
         let mut inner = self.0.lock();
-        inner.outstanding = inner.outstanding.saturating_sub(1);
-        if inner.outstanding == 0 {
-            inner.release(now);
+        inner.frames.answered(now);
+        inner.wake();
+    }
+
+    /// Takes a last frame and no more after it. Without room for it there will be none.
+    pub(crate) fn close_with<'a>(&self, frame: &impl Frame<'a>) {
+        let mut inner = self.0.lock();
+        if inner.open {
+            let _ = inner.frames.send(frame);
         }
+        inner.close();
+    }
+
+    /// Takes no more frames.
+    pub(crate) fn close(&self) {
+        self.0.lock().close();
+    }
+
+    /// Are frames taken?
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.lock().open
     }
 
     /// Keeps the sending thread asleep until [`Outbox::uncork`], so that the answers to a batch leave
@@ -258,73 +154,53 @@ impl Outbox {
     pub(crate) fn uncork(&self) {
         let mut inner = self.0.lock();
         inner.corked = false;
-        if inner.ready.len != 0 {
-            inner.wake();
-        }
+        inner.wake();
     }
 
     /// Is there something to write, or nothing ever again?
     pub(crate) fn is_ready(&self) -> bool {
         let inner = self.0.lock();
-        !inner.corked && inner.ready.len != 0 || !inner.open
+        !inner.corked && inner.frames.is_ready() || !inner.open
     }
 
-    /// Exchanges `spare`, which is empty, for what there is to write. A batch whose answers are not
-    /// there after `patience` counts as answered. False if there is nothing.
+    /// Exchanges `spare`, which is empty, for what there is to write; false if there is nothing.
     pub(crate) fn take(&self, spare: &mut Frames, now: Instant, patience: Duration) -> bool {
-        let mut inner = self.0.lock();
-        if inner.held.len != 0 && now.saturating_since(inner.since) >= patience {
-            inner.release(now);
-        }
-        core::mem::swap(&mut inner.ready, spare);
-        inner.joinable = false;
-        spare.len != 0
+        self.0.lock().frames.take(spare, now, patience)
     }
 
     /// Bytes that wait.
     pub(crate) fn queued(&self) -> usize {
-        let inner = self.0.lock();
-        inner.ready.len.saturating_add(inner.held.len)
+        self.0.lock().frames.queued()
     }
 
-    /// The connections of all frames that are left. Closes the box. May sleep.
+    /// Adds the connections of all frames that are left to `to`. Nothing is taken any more. May sleep.
     pub(crate) fn drain(&self, spare: &mut Frames, to: &mut KVec<ConnId>) {
+        self.close();
         spare.clear();
         // What is taken out is read without the lock, for which memory is needed.
-        {
-            let mut inner = self.0.lock();
-            inner.open = false;
-            core::mem::swap(&mut inner.ready, spare);
+        while self.0.lock().frames.give_up(spare) {
+            note_unsent(spare, 0, to);
+            spare.clear();
         }
-        spare.unsent(0, to);
-        spare.clear();
-        {
-            let mut inner = self.0.lock();
-            let Inner { held, .. } = &mut *inner;
-            spare.take_over(held);
-        }
-        spare.unsent(0, to);
-        spare.clear();
     }
 }
 
 impl Inner {
     fn wake(&self) {
-        if let (false, Some(waker)) = (self.corked, &self.waker) {
+        if self.corked || !self.frames.is_ready() {
+            return;
+        }
+        if let Some(waker) = &self.waker {
             waker.wake();
         }
     }
 
-    /// Lets the questions that were held back go. Those for which there is no room stay held.
-    fn release(&mut self, now: Instant) {
-        let count = self.held.count;
-        let Inner { ready, held, .. } = self;
-        if count == 0 || !ready.take_over(held) {
-            return;
+    /// The thread has to notice, whatever there is to write.
+    fn close(&mut self) {
+        self.open = false;
+        self.corked = false;
+        if let Some(waker) = &self.waker {
+            waker.wake();
         }
-        self.outstanding = count;
-        self.joinable = true;
-        self.since = now;
-        self.wake();
     }
 }

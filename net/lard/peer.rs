@@ -40,7 +40,7 @@ use lard_core::wire::{
 use crate::config::{Config, Few, NodeName, Vips};
 use crate::front_end::now;
 use crate::netns::Node;
-use crate::outbox::{Frames, Outbox, SendError};
+use crate::outbox::{note_unsent, Frames, Outbox, SendError};
 use crate::params::Param;
 use crate::stats::Counter;
 
@@ -420,7 +420,7 @@ impl Peer {
             }
         }
         let mut unsent = KVec::new();
-        spare.unsent(sent, &mut unsent);
+        note_unsent(&spare, sent, &mut unsent);
         self.outbox.drain(&mut spare, &mut unsent);
         self.report(node, &unsent);
     }

@@ -204,23 +204,6 @@ impl ControlSocket {
         }
     }
 
-    /// Fills `buffer`. On failure, what was received is lost.
-    ///
-    /// # Context
-    ///
-    /// As [`Self::recv`].
-    pub fn recv_exact(&self, thread: &Running, buffer: &mut [u8]) -> Result<(), Failure> {
-        let mut rest = buffer;
-        while !rest.is_empty() {
-            let n = self.recv(thread, rest)?;
-            rest = match rest.get_mut(n..) {
-                Some(rest) => rest,
-                None => return Ok(()),
-            };
-        }
-        Ok(())
-    }
-
     /// Sends all of `data`, or tells how many bytes the socket took before it failed. A byte that
     /// was not taken has certainly not left this machine.
     ///

@@ -242,11 +242,6 @@ impl<'a> Attrs<'a> {
 }
 
 impl<'a> Attr<'a> {
-    /// The value as bytes.
-    pub fn bytes(self) -> &'a [u8] {
-        self.0
-    }
-
     /// The value as exactly `N` bytes.
     pub fn array<const N: usize>(self) -> Option<[u8; N]> {
         self.0.try_into().ok()

@@ -154,10 +154,13 @@ impl<F: Files> Root<F> {
         for name in (0..).map_while(F::name) {
             let name = CString::try_from_fmt(fmt!("{name}"))?;
             // With lock debugging it has more fields than these two.
-            let mut attribute = bindings::attribute::default();
-            // The text is on the heap and does not move with `name`.
-            attribute.name = name.as_char_ptr().cast();
-            attribute.mode = 0o444;
+            #[allow(clippy::needless_update)]
+            let mut attribute = bindings::attribute {
+                // The text is on the heap and does not move with `name`.
+                name: name.as_char_ptr().cast(),
+                mode: 0o444,
+                ..Default::default()
+            };
             // SAFETY: Writes to the attribute only.
             unsafe { bindings::lard_sysfs_attr_init(&mut attribute) };
             names.push(name, GFP_KERNEL)?;

@@ -50,8 +50,8 @@
 //! # Layout
 //!
 //! [`Frame`] is what every message implements, [`Message`] their sum, [`Framer`] the incremental
-//! receiver; `link`, `dispatch` and `handoff` hold the messages, `clock` turns PONGs into a clock
-//! offset.
+//! receiver, [`Outbox`] what waits to be sent; `link`, `dispatch` and `handoff` hold the messages,
+//! `clock` turns PONGs into a clock offset.
 
 mod clock;
 mod cursor;
@@ -62,6 +62,7 @@ mod handoff;
 mod hello;
 mod link;
 mod list;
+mod outbox;
 mod release;
 
 pub use clock::ClockOffset;
@@ -73,6 +74,7 @@ pub use handoff::{Adopted, Handoff, Refusal, Refused, Timestamps, TsUnit, Window
 pub use hello::{Hello, ListenerCaps, Name, Roles};
 pub use link::{Bye, ByeReason, Ping, Pong};
 pub use list::{Item, List};
+pub use outbox::{Frames, Outbox};
 pub use release::{Busy, Closed, HowClosed, Release, Released};
 
 /// The version this code speaks. A node that speaks another one is told so by BYE and left out.
