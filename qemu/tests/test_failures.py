@@ -276,6 +276,7 @@ def test_a_namespace_goes_while_connections_live(cluster):
     host = cluster.fes[0].ext
     gate = Gate(cluster, "namespace")
     running = gate.hold(host, 9)
+    set_everywhere(cluster, time_wait_ms=1000)
     guest = cluster.guests[0]
     guest.sh("ip netns pids node4 | xargs -r kill -9; ip netns del node4", timeout=30)
     all_served(cluster, host, without=("node4",))

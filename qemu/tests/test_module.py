@@ -2,7 +2,7 @@
 """Coming and going of the module."""
 
 import pytest
-from support import begin, run
+from support import begin, run, set_everywhere
 
 
 def loaded(lab):
@@ -29,6 +29,7 @@ def test_it_loads_serves_and_unloads_again_and_again(lab):
 
     for _ in range(3):
         lab.start()
+        set_everywhere(lab, time_wait_ms=1000)
         run(lab.client, fetch, lab.fes[0].ext)
         lab.stop()
         lab.wait(lambda: lab.unload(check=False).code == 0, timeout=120, what="unloading")
@@ -95,6 +96,7 @@ def test_unloading_is_refused_while_connections_live_and_they_end_well(lab):
     for machine in lab.nodes:
         machine.sh("mkdir -p /run/lard-test && rm -f /run/lard-test/unload")
     lab.start()
+    set_everywhere(lab, time_wait_ms=1000)
     running = begin(lab.client, hold, lab.fes[0].ext, 6)
     lab.wait(lambda: "holding" in running.process.stdout(), what="connections")
 
