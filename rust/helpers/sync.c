@@ -7,6 +7,7 @@
 #include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/spinlock.h>
+#include <linux/workqueue.h>
 
 static DEFINE_MUTEX(lard_sync_mutex);
 
@@ -68,4 +69,14 @@ unsigned int lard_sync_nr_cpu_ids(void)
 struct module *lard_sync_this_module(void)
 {
 	return THIS_MODULE;
+}
+
+void lard_sync_init_work(struct work_struct *work, work_func_t func)
+{
+	INIT_WORK(work, func);
+}
+
+bool lard_sync_schedule_work(struct work_struct *work)
+{
+	return schedule_work(work);
 }

@@ -11,6 +11,10 @@
 //! them and lets go of them. Somebody else may save our function and call it later (TLS offload
 //! does): then the child stays in the table until that happens.
 //!
+//! A socket can be freed under whatever lock of the network stack, a device's transmit lock for one,
+//! which a front-end takes when it sends. So the end is only noted there, and told to the owner by a
+//! work, which holds nothing.
+//!
 //! # Locking
 //!
 //! One lock a bucket, with softirqs off. A child in the table is a whole socket while its bucket is
@@ -23,6 +27,7 @@ use crate::net::Net;
 use crate::skb::Flow;
 use crate::sync::{wait_for_returns, BhLock, ModuleRef};
 use crate::time;
+use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{rcu, Arc};
@@ -66,12 +71,11 @@ pub struct End {
 
 /// Whoever wants to know of the end of a child.
 pub trait Owner: Send + Sync {
-    /// The child with this number is gone; called once for each.
+    /// The child with this number is gone; called once for each, a moment after it ended.
     ///
     /// # Context
     ///
-    /// Any that a socket can be freed in: softirq or process, softirqs perhaps off, locks of the
-    /// network stack perhaps held. Not while a lock of this crate is held.
+    /// Process, with no lock held.
     fn child_closed(&self, id: u64, end: End);
 }
 
@@ -99,6 +103,7 @@ struct Child {
     born_us: u64,
     missed: u8,
     reported: bool,
+    end: Option<End>,
     _module: ModuleRef,
 }
 
@@ -123,6 +128,7 @@ impl Pending {
             born_us: time::now_us(),
             missed: 0,
             reported: false,
+            end: None,
             _module: module,
         };
         KBox::new(child, GFP_ATOMIC).ok().map(Self)
@@ -166,8 +172,16 @@ impl Pending {
 
 type Bucket = BhLock<Option<KBox<Child>>>;
 
-/// The buckets, while the module is set up.
-static TABLE: AtomicPtr<Bucket> = AtomicPtr::new(core::ptr::null_mut());
+/// All children.
+struct Table {
+    buckets: KVVec<Bucket>,
+    /// Children that have ended, until `work` has told their owners.
+    ended: Bucket,
+    work: UnsafeCell<bindings::work_struct>,
+}
+
+/// The table, while the module is set up.
+static TABLE: AtomicPtr<Table> = AtomicPtr::new(core::ptr::null_mut());
 /// What `sk_destruct` is of sockets like ours, IPv4 and IPv6, for a call that comes for a socket that
 /// is not registered.
 static USUAL: [AtomicPtr<()>; 2] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 2];
@@ -205,13 +219,13 @@ pub(crate) unsafe fn is_child(sk: *const bindings::sock) -> bool {
     unsafe { bindings::lard_sock_destruct(sk) == on_destruct as *mut core::ffi::c_void }
 }
 
+fn table() -> Option<&'static Table> {
+    // SAFETY: Null, or a table that is freed when nobody can get here any more.
+    unsafe { TABLE.load(Ordering::Acquire).as_ref() }
+}
+
 fn bucket(index: usize) -> Option<&'static Bucket> {
-    let table = TABLE.load(Ordering::Acquire);
-    if table.is_null() || index >= BUCKETS {
-        return None;
-    }
-    // SAFETY: The table has that many buckets, and is freed when nobody can get here any more.
-    Some(unsafe { &*table.add(index) })
+    table()?.buckets.get(index)
 }
 
 fn bucket_of(sk: *mut bindings::sock) -> Option<&'static Bucket> {
@@ -251,14 +265,15 @@ unsafe extern "C" fn on_destruct(sk: *mut bindings::sock) {
         unlink(&mut chain, |child| core::ptr::eq(child.sk, sk))
     });
     let destruct = match child {
-        Some(child) => {
+        Some(mut child) => {
+            let destruct = child.destruct;
             if !child.reported {
                 // SAFETY: The socket is being freed, and is whole until the function that is called
                 // last here returns.
-                let end = unsafe { end_of(sk, &child) };
-                child.owner.child_closed(child.id, end);
+                child.end = Some(unsafe { end_of(sk, &child) });
+                tell_later(child);
             }
-            child.destruct
+            destruct
         }
         // SAFETY: The socket is being freed, and is whole until the function below returns.
         None => unsafe { usual(sk) },
@@ -272,9 +287,41 @@ unsafe extern "C" fn on_destruct(sk: *mut bindings::sock) {
     }
 }
 
+/// Leaves it to the work to tell the owner.
+fn tell_later(mut child: KBox<Child>) {
+    let Some(table) = table() else {
+        return;
+    };
+    {
+        let mut ended = table.ended.lock();
+        child.next = ended.take();
+        *ended = Some(child);
+    }
+    // SAFETY: The work was initialised with the table.
+    unsafe { bindings::lard_sync_schedule_work(table.work.get()) };
+}
+
+/// Tells the owners of all children that have ended.
+///
 /// # Safety
 ///
-/// `sk` is a full TCP socket that is being freed; no lock is held.
+/// Called by the work queue.
+unsafe extern "C" fn tell(_work: *mut bindings::work_struct) {
+    let Some(table) = table() else {
+        return;
+    };
+    let mut ended = table.ended.lock().take();
+    while let Some(mut child) = ended {
+        ended = child.next.take();
+        if let Some(end) = child.end {
+            child.owner.child_closed(child.id, end);
+        }
+    }
+}
+
+/// # Safety
+///
+/// `sk` is a full TCP socket that is being freed; no lock of the table is held.
 unsafe fn end_of(sk: *mut bindings::sock, child: &Child) -> End {
     // SAFETY: As the caller says; a socket holds its namespace until after its destructor.
     unsafe {
@@ -478,8 +525,13 @@ pub fn next(net: &Net, from: u64) -> Option<(u64, Listed)> {
 
 /// The table exists while this value lives. It must be the last thing of the module to go.
 pub struct Registration {
-    buckets: KVVec<Bucket>,
+    table: KBox<Table>,
 }
+
+// SAFETY: The work is the work queue's, everything else can be shared.
+unsafe impl Send for Registration {}
+// SAFETY: As above.
+unsafe impl Sync for Registration {}
 
 impl Registration {
     /// Sets the table up. May sleep.
@@ -491,8 +543,18 @@ impl Registration {
                 GFP_KERNEL,
             )?;
         }
-        TABLE.store(buckets.as_mut_ptr(), Ordering::Release);
-        Ok(Self { buckets })
+        let mut table = KBox::new(
+            Table {
+                buckets,
+                ended: crate::new_bh_lock!(None, c"lard:ended"),
+                work: UnsafeCell::new(bindings::work_struct::default()),
+            },
+            GFP_KERNEL,
+        )?;
+        // SAFETY: The work stays where it is, in the box, until it was cancelled.
+        unsafe { bindings::lard_sync_init_work(table.work.get(), Some(tell)) };
+        TABLE.store(&raw mut *table, Ordering::Release);
+        Ok(Self { table })
     }
 }
 
@@ -501,8 +563,9 @@ impl Drop for Registration {
         // No child is left, each of them kept the module loaded; the calls that ended the last ones
         // may still be returning.
         wait_for_returns();
+        // SAFETY: The work was initialised with the table.
+        unsafe { bindings::cancel_work_sync(self.table.work.get()) };
         TABLE.store(core::ptr::null_mut(), Ordering::Release);
         wait_for_returns();
-        self.buckets.clear();
     }
 }
