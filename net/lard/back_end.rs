@@ -17,8 +17,9 @@
 //!
 //! # Locking
 //!
-//! `owned` is a leaf. [`BackEnd::handoff`] and [`BackEnd::deliver`] are called without any lock: a
-//! child may end inside either, and that calls [`BackEnd::child_closed`], which calls the front-end.
+//! `owned` is a leaf. [`BackEnd::handoff`] and [`BackEnd::deliver`] go through the whole of TCP,
+//! which may send, so they are called without any lock. The end of a child comes from a work that
+//! holds none.
 
 #![forbid(unsafe_code)]
 
@@ -365,7 +366,7 @@ impl BackEnd {
 
     // --- the end of a child ---
 
-    /// A child is gone. Any context that a socket can be freed in.
+    /// A child is gone. Process context, no lock held.
     pub(crate) fn child_closed(&self, node: &Node, id: u64, end: &End) {
         self.children.fetch_add(-1, Relaxed);
         let conn = ConnId::from_bits(id);

@@ -10,8 +10,8 @@
 //! The node has no lock around its components; each locks for itself. In the order in which they
 //! may be held: the administrators' mutex (control), a bucket of the front-end's table, and below it
 //! the leaves: settings, rules, dispatcher, peers and their queues. A hand-off into this node itself
-//! and the delivery to a local child are made with no lock held, because a child may end inside and
-//! the end is told to the front-end.
+//! and the delivery to a local child are made with no lock held, because TCP may send inside; the end
+//! of a child is told by a work that holds none.
 //!
 //! # End
 //!

@@ -134,7 +134,7 @@ pub struct Adopted {
 ///
 /// # Context
 ///
-/// Softirq or process; no lock may be held that the child's owner takes when a child ends.
+/// Softirq or process; no lock held, because TCP may send.
 pub fn inject(
     net: &Net,
     ifindex: u32,

@@ -242,8 +242,7 @@ impl Skb {
         Ok(())
     }
 
-    /// Is there a socket of an established connection for it? RCU held, and no lock that the end of
-    /// a child asks for.
+    /// Is there a socket of an established connection for it? RCU held.
     pub fn has_socket(&self, net: &Net, flow: &Flow) -> bool {
         let sk = self.established(net, flow);
         if sk.is_null() {
@@ -272,8 +271,7 @@ impl Skb {
 
     /// Passes it up to the socket of an established connection, whatever the routes say; gives it
     /// back when there is none. A socket that no hand-off has made, and a TIME_WAIT, get it only if
-    /// `others` says so, which is asked only then. RCU held, and no lock that the end of a child asks
-    /// for.
+    /// `others` says so, which is asked only then. RCU held.
     ///
     /// The verdict is the hook's, or for a packet that was parked goes to [`Skb::receive`].
     pub fn deliver_established(
@@ -329,8 +327,7 @@ impl Skb {
     ///
     /// # Context
     ///
-    /// RCU held and softirqs off, since the packet was accepted; no lock held that the end of a
-    /// child needs.
+    /// RCU held and softirqs off, since the packet was accepted; no lock held, because TCP may send.
     pub fn receive(self, net: &Net) {
         // SAFETY: The buffer is owned. The device stays for this RCU section; the packet has the
         // local route, whose input function takes it.
