@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Messages that have come: who may send which, and whom they concern.
+//!
+//! A message that does not fit the roles of sender and receiver ends its connection, as one that
+//! cannot be decoded does: whoever sends it is no node of this cluster's making.
+
+#![forbid(unsafe_code)]
+
+use lard_core::addr::{Endpoint, NodeId};
+use lard_core::policy::{NodeState, MAX_NODES};
+use lard_core::wire::{
+    Adopted, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Refusal, Refused, Roles,
+};
+
+use super::Control;
+use crate::config::{Config, Few, NodeName};
+use crate::front_end::now;
+use crate::netlink;
+use crate::netns::Node;
+use crate::outbox::SendError;
+use crate::peer::{Link, Lost, Peer};
+use crate::stats::Counter;
+
+impl Control {
+    /// Gives a message to whom it concerns. Called by the receiving thread of `peer`.
+    pub(crate) fn dispatch(
+        &self,
+        node: &Node,
+        config: &Config,
+        peer: &Peer,
+        message: &Message<'_>,
+    ) -> Result<(), Lost> {
+        let from = peer.id();
+        let theirs = peer.with_info(|info| info.roles);
+        let own = |role| config.is(role);
+        let is = |role| theirs.contains(role);
+        let allowed = match message {
+            Message::Hello(_) | Message::Ping(_) | Message::Pong(_) | Message::Bye(_) => true,
+            Message::Assign(m) => {
+                own(Roles::DISPATCHER) && is(Roles::FRONT_END) && m.conn.node() == from
+            }
+            Message::Assigned(m) => from == config.dispatcher && m.conn.node() == config.node,
+            Message::Load(_) => own(Roles::DISPATCHER) && is(Roles::BACK_END),
+            Message::NodeUp(_) | Message::NodeDown(_) | Message::Drain(_) => {
+                from == config.dispatcher
+            }
+            Message::Handoff(m) => {
+                own(Roles::BACK_END) && is(Roles::FRONT_END) && m.conn.node() == from
+            }
+            Message::Release(m) => {
+                own(Roles::BACK_END) && is(Roles::FRONT_END) && m.conn.node() == from
+            }
+            Message::Adopted(m) => is(Roles::BACK_END) && m.conn.node() == config.node,
+            Message::Refused(m) => is(Roles::BACK_END) && m.conn.node() == config.node,
+            Message::Released(m) => is(Roles::BACK_END) && m.conn.node() == config.node,
+            Message::Busy(m) => is(Roles::BACK_END) && m.conn.node() == config.node,
+            // Of a child that ended, or of a connection that was never adopted.
+            Message::Closed(m) => m.node == from || m.conn.node() == from,
+        };
+        if !allowed {
+            node.stats.inc(Counter::CtOutOfPlace);
+            return Err(Lost::Malformed);
+        }
+        match message {
+            Message::Hello(hello) => return self.on_hello(node, config, peer, hello),
+            Message::Ping(ping) => return self.on_ping(node, config, peer, ping),
+            Message::Pong(pong) => peer.on_pong(pong),
+            Message::Bye(_) => return Err(Lost::Bye),
+            Message::Assign(question) => {
+                let to = node.dispatcher.assign(question);
+                let answer = Assigned {
+                    conn: question.conn,
+                    node: to,
+                    tag: None,
+                };
+                if let (Err(_), Some(to)) = (self.count(peer.send(&answer)), to) {
+                    node.dispatcher.finished(to);
+                }
+            }
+            Message::Assigned(m) => {
+                peer.answered();
+                node.cell
+                    .with(|net| node.front_end.assigned(node, net, m.conn, m.node));
+            }
+            Message::Load(load) => node.dispatcher.load(from, load.active),
+            Message::NodeUp(m) => self.note(node, m.node, NodeState::Up, Some(m.weight)),
+            Message::NodeDown(m) => self.note(node, m.node, NodeState::Down, None),
+            Message::Drain(m) => self.note(node, m.node, NodeState::Draining, None),
+            Message::Handoff(handoff) => self.on_handoff(node, peer, handoff),
+            // Connections are not moved in this version: they always have something to do.
+            Message::Release(m) => {
+                let _ = self.count(peer.send(&Busy { conn: m.conn }));
+            }
+            Message::Adopted(m) => {
+                node.cell
+                    .with(|net| node.front_end.adopted(node, net, m.conn, from));
+            }
+            Message::Refused(m) => {
+                node.cell.with(|net| {
+                    node.front_end
+                        .refused(node, net, m.conn, from, m.reason, m.client_reset)
+                });
+            }
+            // Answers to questions that this version does not ask.
+            Message::Released(_) | Message::Busy(_) => {}
+            Message::Closed(m) => self.on_closed(node, config, from, m),
+        }
+        Ok(())
+    }
+
+    fn on_hello(
+        &self,
+        node: &Node,
+        config: &Config,
+        peer: &Peer,
+        hello: &Hello<'_>,
+    ) -> Result<(), Lost> {
+        if hello.cluster != config.cluster || hello.node != peer.id() {
+            return Err(Lost::Mismatch);
+        }
+        // A node may do less than its administrator introduced it for, but not more: roles are a
+        // licence. Its address is believed to the administrator alone.
+        if !peer.introduced().contains(hello.roles) {
+            return Err(Lost::Mismatch);
+        }
+        let id = peer.id();
+        let is_ready = peer.with_info(|info| {
+            info.roles = hello.roles;
+            info.name = Some(NodeName::new(hello.name));
+            info.listeners = Few::collect(hello.listeners.iter());
+            info.vips = Few::collect(hello.vips.iter());
+            info.link == Link::Ready
+        });
+        let vips: Few<Endpoint, { Hello::MAX_VIPS }> =
+            Few::collect(hello.vips.iter().filter(|vip| config.allows(*vip)));
+        if config.is(Roles::BACK_END) && hello.roles.contains(Roles::FRONT_END) {
+            node.back_end.learn(config, id, &vips);
+        }
+        if is_ready {
+            node.cell.with(|net| self.refresh(node, config, net));
+        }
+        Ok(())
+    }
+
+    /// PING: the peer wants to know our clock. Once it does, messages can be sent to it: a back-end
+    /// refuses every hand-off of which it cannot tell the age.
+    fn on_ping(&self, node: &Node, config: &Config, peer: &Peer, ping: &Ping) -> Result<(), Lost> {
+        peer.on_ping(ping);
+        let id = peer.id();
+        let (link, roles, internal) = peer.with_info(|info| (info.link, info.roles, info.internal));
+        if link != Link::Greeting {
+            return Ok(());
+        }
+        if roles.contains(Roles::BACK_END) {
+            // Before anybody can choose it. Without a way there it is no back-end for us.
+            let way = node.forward.learn(id, internal, false);
+            way.map_err(|_| Lost::Error)?;
+        }
+        peer.with_info(|info| {
+            if info.link == Link::Greeting {
+                info.link = Link::Ready;
+            }
+        });
+        if config.is(Roles::DISPATCHER) {
+            self.welcome(node, config, peer, roles);
+        }
+        node.back_end.tell_late(node, id);
+        node.cell.with(|net| {
+            self.refresh(node, config, net);
+            netlink::peer_ready(net, id, roles);
+        });
+        Ok(())
+    }
+
+    /// The dispatcher tells a new node of the others, and the others of the new node.
+    fn welcome(&self, node: &Node, config: &Config, peer: &Peer, roles: Roles) {
+        let id = peer.id();
+        if roles.contains(Roles::BACK_END) && node.dispatcher.node_up(id, peer.weight()).is_ok() {
+            self.note(node, id, NodeState::Up, Some(peer.weight()));
+            self.announce(node, id);
+        }
+        for other in (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok()) {
+            let other = NodeId(other);
+            if let Some(up) = self.node_up(config, other) {
+                let _ = self.count(peer.send(&up));
+            }
+        }
+    }
+
+    fn on_handoff(&self, node: &Node, peer: &Peer, handoff: &Handoff<'_>) {
+        let conn = handoff.conn;
+        let clock = peer.with_info(|info| info.clock);
+        let taken = match clock.is_expired(handoff.expires, now()) {
+            true => Err(Refusal::Expired),
+            false => node
+                .cell
+                .with(|net| node.back_end.handoff(node, net, Some(peer.id()), handoff))
+                .unwrap_or(Err(Refusal::NotAllowed)),
+        };
+        let sent = match taken {
+            Ok(()) => peer.send(&Adopted { conn }),
+            Err(reason) => {
+                node.stats.inc(Counter::refusing(reason));
+                let client_reset = false;
+                peer.send(&Refused {
+                    conn,
+                    reason,
+                    client_reset,
+                })
+            }
+        };
+        // A front-end that does not learn what became of its connection would reset it while we
+        // serve it. When the connection between us ends, both sides know.
+        if self.count(sent) == Err(SendError::Full) {
+            peer.fail(Lost::Error);
+        }
+    }
+
+    fn on_closed(&self, node: &Node, config: &Config, from: NodeId, closed: &Closed) {
+        if config.is(Roles::DISPATCHER) {
+            node.dispatcher.finished(closed.node);
+        }
+        if closed.conn.node() == config.node && closed.node == from {
+            node.front_end.closed(closed.conn, from, closed.how);
+        }
+    }
+}
