@@ -140,7 +140,6 @@ def test_front_ends_go_on_without_the_dispatcher_and_say_so(cluster):
     cluster.wait(asks, what="the restarted dispatcher is asked")
 
 
-@pytest.mark.vms
 def test_the_dispatcher_may_start_last(cluster):
     cluster.stop()
     for machine in cluster.bes:
@@ -235,7 +234,6 @@ def test_a_back_end_lost_before_it_answers_the_hand_off_costs_only_resets(cluste
     cluster.wait(cluster.complete, timeout=60, what="node4 back in the cluster")
 
 
-@pytest.mark.vms
 def test_connections_end_when_the_server_process_is_killed(cluster):
     gate = Gate(cluster, "never-opened")
     running = gate.hold(cluster.fes[0].ext, 9)

@@ -127,7 +127,6 @@ def test_what_the_family_does_not_have_is_refused(cluster):
     assert run(cluster.node(2), refused, FAMILY) == {}
 
 
-@pytest.mark.vms
 def test_nobody_gets_the_right_to_foreign_addresses_by_the_family(cluster):
     """IP_TRANSPARENT demands privileges; what listen() gives must not be had without them."""
 

@@ -76,7 +76,6 @@ def test_nginx_with_reuseport_and_four_workers(cluster):
     assert len(run(cluster.client, fetch, cluster.fes[0].ext)) == 40
 
 
-@pytest.mark.vms
 @pytest.mark.layout(servers={2: "nginx", 3: "apache", 4: "nginx"})
 def test_nginx_and_apache_serve_side_by_side(cluster):
     def fetch(hosts):

@@ -21,7 +21,6 @@ def test_under_lard_a_target_stays_on_its_node_whichever_front_end_is_used(clust
     assert set(first) == {machine.name for machine in cluster.bes}
 
 
-@pytest.mark.vms
 @pytest.mark.layout(options={1: "--policy wrr"})
 def test_under_wrr_requests_spread_evenly_whatever_they_ask_for(cluster):
     [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, ["/who"] * 60)

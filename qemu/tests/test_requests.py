@@ -42,7 +42,6 @@ def test_a_head_split_at_every_octet_arrives_whole(cluster):
     assert run(cluster.client, split_everywhere, cluster.fes[0].ext, timeout=170) > 40
 
 
-@pytest.mark.vms
 @on_client
 def test_a_head_sent_octet_by_octet_arrives_whole(host):
     text = client.head("/head?octets", close=True)

@@ -13,7 +13,6 @@ from support import counted, on_client, run
 # Opening a connection
 
 
-@pytest.mark.vms
 @on_client
 def test_syn_ack_carries_what_was_offered_and_nothing_else(host):
     link = Link(f"10.10.0.{random.randrange(200, 250)}")
@@ -108,7 +107,6 @@ def test_a_reset_clears_a_half_open_connection(host):
     assert b"\r\n\r\nnode" in other.request(b"GET /who HTTP/1.0\r\n\r\n")
 
 
-@pytest.mark.vms
 @on_client
 def test_data_on_a_syn_is_left_for_the_client_to_send_again(host):
     text = b"GET /who HTTP/1.0\r\n\r\n"
@@ -138,7 +136,6 @@ def test_ecn_is_declined(host):
         assert b"\r\n\r\nnode" in peer.receive_all()
 
 
-@pytest.mark.vms
 def test_flag_combinations_no_client_sends_are_dropped_and_counted(cluster):
     def combinations(host):
         link = Link(f"10.10.0.{random.randrange(200, 250)}")
@@ -180,7 +177,6 @@ def test_an_ack_without_connection_is_reset(host):
     peer.quiet("an answer to RST", lambda s: True, 0.5)
 
 
-@pytest.mark.vms
 def test_signed_connections_are_not_answered(cluster):
     def signed(host):
         link = Link(f"10.10.0.{random.randrange(200, 250)}")
@@ -286,7 +282,6 @@ def test_out_of_order_data_gets_a_duplicate_ack_at_once(host):
     assert b"\r\n\r\nnode" in peer.request(text)
 
 
-@pytest.mark.vms
 @on_client
 def test_of_overlapping_data_the_first_octets_count(host):
     peer = Peer(Link(f"10.10.0.{random.randrange(200, 250)}"), host)
@@ -376,7 +371,6 @@ def test_urgent_data_is_ordinary_data(host):
     assert hashlib.sha256(text).hexdigest().encode() in answer, answer
 
 
-@pytest.mark.vms
 @on_client
 def test_a_client_with_a_closed_window_is_served_when_it_opens(host):
     peer = Peer(Link(f"10.10.0.{random.randrange(200, 250)}"), host)
@@ -511,7 +505,6 @@ def test_fin_with_the_request_gets_the_whole_answer(host):
     assert len(data) > 1000, data
 
 
-@pytest.mark.vms
 @on_client
 def test_fin_before_any_data_ends_the_connection_cleanly(host):
     peer = Peer(Link(f"10.10.0.{random.randrange(200, 250)}"), host)
@@ -534,7 +527,6 @@ def test_fin_inside_the_head_is_answered_with_400(host):
     assert answer.startswith(b"HTTP/1.1 400 "), answer
 
 
-@pytest.mark.vms
 @on_client
 def test_an_own_answer_is_sent_again_until_it_is_acknowledged(host):
     peer = Peer(Link(f"10.10.0.{random.randrange(200, 250)}"), host)

@@ -92,7 +92,6 @@ def test_a_single_back_end_that_refuses_makes_503(cluster):
     assert statuses(run(cluster.client, ask, cluster.fes[0].ext, 3)) == [200]
 
 
-@pytest.mark.vms
 def test_a_node_without_syncookies_is_passed_over(cluster):
     with sysctl(cluster.node(4), "net.ipv4.tcp_syncookies", 0):
         with counted(cluster, be_syncookies_off=1):

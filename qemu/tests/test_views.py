@@ -20,7 +20,6 @@ def test_status_shows_every_node_up(cluster):
         json.loads(cluster.node(number).sh("cluster_startup status --json").stdout)
 
 
-@pytest.mark.vms
 def test_sysfs_shows_the_same_counters_as_netlink(cluster):
     run(cluster.client, fetch, cluster.fes[0].ext, 5)
     machine = cluster.fes[0]
