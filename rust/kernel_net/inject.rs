@@ -18,42 +18,32 @@
 //! C headers: [`include/net/request_sock.h`](srctree/include/net/request_sock.h),
 //! [`include/net/inet_hashtables.h`](srctree/include/net/inet_hashtables.h)
 
+mod listener;
+mod packet;
+mod quiet;
+
+pub use listener::{Lent, Listener};
+pub(crate) use packet::device;
+pub(crate) use quiet::is_unwanted_reset;
+
 use crate::bindings;
-use crate::child::{self, Pending};
-use crate::family;
+use crate::child::Pending;
 use crate::net::Net;
-use crate::pernet;
-use crate::segment::ip_header;
-use crate::skb::{append, Flow, IP_LEN};
-use crate::sync::{BhDisabled, BhLock};
+use crate::skb::{Flow, IP_LEN};
+use crate::sync::BhDisabled;
 use core::ptr::NonNull;
-use kernel::prelude::*;
 use kernel::sync::rcu;
+use listener::find_listener;
+use packet::{Packet, ACK, RST};
+use quiet::Mark;
 
 /// What a segment can carry: an IPv4 packet's length less both headers with timestamps.
-pub const MAX_PAYLOAD: usize = 65535 - IP_LEN - MAX_TCP_LEN;
+pub const MAX_PAYLOAD: usize = 65535 - IP_LEN - packet::MAX_TCP_LEN;
 /// The smallest segment size that TCP believes.
 pub const MIN_MSS: u16 = 536;
 const MAX_WSCALE: u8 = 14;
 
-const TCP_LEN: usize = 20;
-const TS_LEN: usize = 12;
-const MAX_TCP_LEN: usize = TCP_LEN + TS_LEN;
-/// A packet up to this length is one linear piece of a page, charged for what it takes; a longer one
-/// is made of whole pages. Either way the socket's window is not cut down for a wasteful packet.
-const MAX_LINEAR: usize = 3072;
-/// Pages are asked for in pieces up to this power of two.
-const PAGE_ORDER: i32 = 3;
-/// What the received packet's time to live says; servers with a minimum see a neighbour.
-const TTL: u8 = 255;
-
-const FIN: u8 = 0x01;
-const RST: u8 = 0x04;
-const PSH: u8 = 0x08;
-const ACK: u8 = 0x10;
-
 const TCP_TIME_WAIT: u8 = 6;
-const TCP_LISTEN: u8 = 10;
 
 /// The timestamp option's state.
 #[derive(Clone, Copy, Debug)]
@@ -87,17 +77,6 @@ pub struct Handoff {
     pub window: u16,
     /// The client has sent FIN behind the bytes.
     pub fin: bool,
-}
-
-/// Where to look for the listener.
-#[derive(Clone, Copy)]
-pub struct Listener<'a> {
-    /// Its port.
-    pub port: u16,
-    /// Its address, if it is neither the client's destination nor all addresses.
-    pub addr: Option<[u8; 4]>,
-    /// May it be a listener of the regular family? Then here is noted what was changed in it.
-    pub lent: Option<&'a Lent>,
 }
 
 /// Why a connection was not taken.
@@ -240,280 +219,6 @@ fn clear_tuple(net: &Net, ifindex: i32, handoff: &Handoff) -> Result<bool, Refus
     Ok(true)
 }
 
-/// A segment that was never received.
-///
-/// # Invariants
-///
-/// The buffer is owned, and its data begins at the TCP header.
-struct Packet {
-    skb: NonNull<bindings::sk_buff>,
-    tcp_len: usize,
-    ifindex: i32,
-}
-
-impl Packet {
-    fn new(
-        net: &Net,
-        ifindex: u32,
-        handoff: &Handoff,
-        payload: &[&[u8]],
-        len: usize,
-    ) -> Result<Self, Refusal> {
-        let mut flags = ACK | PSH;
-        if handoff.fin {
-            flags |= FIN;
-        }
-        let seq = handoff.irs.wrapping_add(1);
-        let packet = Self::with_header(net, ifindex, handoff, seq, flags, len)?;
-        let mut offset = packet.tcp_len as i32;
-        for part in payload {
-            // SAFETY: The packet was made with room for all parts behind its header; the function
-            // checks that, too. Lengths were checked against what a packet can hold.
-            let err = unsafe {
-                bindings::skb_store_bits(
-                    packet.skb.as_ptr(),
-                    offset,
-                    part.as_ptr().cast(),
-                    part.len() as i32,
-                )
-            };
-            if err != 0 {
-                return Err(Refusal::NoMemory);
-            }
-            offset = offset.saturating_add(part.len() as i32);
-        }
-        // Without this TCP takes a merged packet for a driver's mistake, and learns a wrong segment
-        // size from it.
-        let mss = usize::from(handoff.mss.max(1));
-        if len > mss {
-            let segs = u16::try_from(len.div_ceil(mss)).unwrap_or(u16::MAX);
-            // SAFETY: The buffer is owned.
-            unsafe { bindings::lard_skb_set_gso(packet.skb.as_ptr(), handoff.mss, segs) };
-        }
-        Ok(packet)
-    }
-
-    fn with_header(
-        net: &Net,
-        ifindex: u32,
-        handoff: &Handoff,
-        seq: u32,
-        flags: u8,
-        len: usize,
-    ) -> Result<Self, Refusal> {
-        let (tcp, tcp_len) = tcp_header(handoff, seq, flags);
-        let tcp = tcp.get(..tcp_len).unwrap_or(&[]);
-        let ip = ip_header(
-            handoff.flow.client,
-            handoff.flow.server,
-            TTL,
-            tcp_len.saturating_add(len),
-        );
-        let linear = IP_LEN + tcp_len;
-        let dev = device(net, ifindex);
-        // SAFETY: The room asked for is the room filled. The device is that of the control link or
-        // the loopback, both of which stay for this RCU section, as does the route.
-        unsafe {
-            let skb = if linear + len <= MAX_LINEAR {
-                bindings::lard_skb_alloc(0, (linear + len) as u32)
-            } else {
-                let mut err = 0;
-                bindings::alloc_skb_with_frags(
-                    linear,
-                    len,
-                    PAGE_ORDER,
-                    &raw mut err,
-                    kernel::bindings::GFP_ATOMIC | kernel::bindings::__GFP_NOWARN,
-                )
-            };
-            let skb = NonNull::new(skb).ok_or(Refusal::NoMemory)?;
-            // INVARIANT: The buffer is new; its data begins at the TCP header after the pull below.
-            let packet = Self {
-                skb,
-                tcp_len,
-                ifindex: (*dev).ifindex,
-            };
-            let skb = skb.as_ptr();
-            append(skb, &ip);
-            append(skb, tcp);
-            if linear + len <= MAX_LINEAR {
-                bindings::skb_put(skb, len as u32);
-            } else {
-                bindings::lard_skb_add_paged_len(skb, len as u32);
-            }
-            bindings::lard_skb_set_ipv4(skb, IP_LEN as u32);
-            bindings::lard_skb_set_received(skb, dev);
-            let route = pernet::local_route(net).ok_or(Refusal::NoMemory)?;
-            bindings::lard_skb_dst_set_noref(skb, route.as_ptr());
-            bindings::lard_skb_untrack(skb);
-            bindings::skb_pull(skb, IP_LEN as u32);
-            Ok(packet)
-        }
-    }
-}
-
-impl Drop for Packet {
-    fn drop(&mut self) {
-        // SAFETY: The buffer is owned.
-        unsafe { bindings::lard_skb_free(self.skb.as_ptr()) };
-    }
-}
-
-/// The device with this number, or the loopback device: what a packet that did not just come by a
-/// device pretends to have come by. Called with RCU held.
-pub(crate) fn device(net: &Net, ifindex: u32) -> *mut bindings::net_device {
-    // SAFETY: RCU is held, and the namespace alive, and so is its loopback device.
-    unsafe {
-        let dev = bindings::dev_get_by_index_rcu(net.as_ptr(), i32::try_from(ifindex).unwrap_or(0));
-        if dev.is_null() {
-            (*net.as_ptr()).loopback_dev
-        } else {
-            dev
-        }
-    }
-}
-
-/// A header made from nothing: whatever else the client had in its own stays behind.
-fn tcp_header(handoff: &Handoff, seq: u32, flags: u8) -> ([u8; MAX_TCP_LEN], usize) {
-    let [c0, c1] = handoff.flow.client_port.to_be_bytes();
-    let [v0, v1] = handoff.flow.server_port.to_be_bytes();
-    let [s0, s1, s2, s3] = seq.to_be_bytes();
-    let [a0, a1, a2, a3] = handoff.iss.wrapping_add(1).to_be_bytes();
-    let [w0, w1] = handoff.window.to_be_bytes();
-    let len = if handoff.ts.is_some() {
-        MAX_TCP_LEN
-    } else {
-        TCP_LEN
-    };
-    let words = (len / 4) as u8;
-    let (val, echo) = handoff.ts.map_or((0, 0), |ts| (ts.recent, ts.last_sent));
-    let [t0, t1, t2, t3] = val.to_be_bytes();
-    let [e0, e1, e2, e3] = echo.to_be_bytes();
-    let header = [
-        c0,
-        c1,
-        v0,
-        v1,
-        s0,
-        s1,
-        s2,
-        s3,
-        a0,
-        a1,
-        a2,
-        a3, // ports, sequence, acknowledgement
-        words << 4,
-        flags,
-        w0,
-        w1,
-        0,
-        0,
-        0,
-        0, // length, flags, window, checksum, urgent
-        1,
-        1,
-        8,
-        10,
-        t0,
-        t1,
-        t2,
-        t3,
-        e0,
-        e1,
-        e2,
-        e3, // two fillers, timestamps
-    ];
-    (header, len)
-}
-
-/// Finds the socket that TCP will take for the listener, and asks whether it can be had.
-fn find_listener(
-    net: &Net,
-    packet: &Packet,
-    handoff: &Handoff,
-    listener: &Listener<'_>,
-) -> Result<NonNull<bindings::sock>, Refusal> {
-    let flow = &handoff.flow;
-    // The lookup by the client's destination finds listeners on all addresses as well.
-    let sk = [Some(flow.server), listener.addr]
-        .into_iter()
-        .flatten()
-        .find_map(|addr| {
-            // SAFETY: RCU is held until the segment was delivered; listeners are freed after a
-            // grace period.
-            NonNull::new(unsafe {
-                bindings::__inet_lookup_listener(
-                    net.as_ptr(),
-                    packet.skb.as_ptr(),
-                    packet.tcp_len as i32,
-                    u32::from_ne_bytes(flow.client),
-                    flow.client_port.to_be(),
-                    u32::from_ne_bytes(addr),
-                    listener.port,
-                    packet.ifindex,
-                    0,
-                )
-            })
-        })
-        .ok_or(Refusal::NoListener)?;
-    // In a group of listeners TCP selects again, with the packet's own port in the hash.
-    // SAFETY: As above.
-    let again = unsafe {
-        bindings::lard_inject_lookup_reuseport(
-            net.as_ptr(),
-            sk.as_ptr(),
-            packet.skb.as_ptr(),
-            packet.tcp_len as i32,
-            u32::from_ne_bytes(flow.client),
-            flow.client_port.to_be(),
-            u32::from_ne_bytes(flow.server),
-            flow.server_port,
-        )
-    };
-    // A selection program may answer with an error in place of a socket.
-    if again as usize > usize::MAX - 4096 {
-        return Err(Refusal::NoListener);
-    }
-    let sk = NonNull::new(again).unwrap_or(sk);
-    // SAFETY: RCU is held.
-    unsafe { admit(sk.as_ptr(), listener)? };
-    Ok(sk)
-}
-
-/// Can this listener have the connection?
-///
-/// # Safety
-///
-/// `sk` was found by a lookup in this RCU section.
-unsafe fn admit(sk: *mut bindings::sock, listener: &Listener<'_>) -> Result<(), Refusal> {
-    // SAFETY: As the caller says.
-    unsafe {
-        if bindings::lard_sock_state(sk) != TCP_LISTEN || !bindings::lard_sock_is_stream(sk) {
-            return Err(Refusal::NoListener);
-        }
-        // A child that was made a listener gives our function to everything it accepts.
-        if child::is_child(sk) {
-            return Err(Refusal::NotAllowed);
-        }
-        // The request would be taken for an MPTCP one, which is larger.
-        if bindings::lard_sock_is_mptcp(sk) {
-            return Err(Refusal::MptcpListener);
-        }
-        if bindings::lard_sock_acceptq_is_full(sk) {
-            return Err(Refusal::QueueFull);
-        }
-        if !family::is_ours(sk) {
-            let lent = listener.lent.ok_or(Refusal::NotAllowed)?;
-            if !bindings::lard_sock_is_transparent(sk) && !lent.take(sk) {
-                return Err(Refusal::NoMemory);
-            }
-        } else if !bindings::lard_sock_is_transparent(sk) {
-            return Err(Refusal::NotAllowed);
-        }
-    }
-    Ok(())
-}
-
 /// The request socket that goes with the segment.
 struct Request(NonNull<bindings::request_sock>);
 
@@ -626,147 +331,5 @@ unsafe fn reset(net: &Net, handoff: &Handoff, sk: *mut bindings::sock, rcv_nxt: 
             }
             Err(_) => bindings::sock_gen_put(sk),
         }
-    }
-}
-
-/// While it lives, this CPU does not let a RST of the tuple out.
-struct Mark(*mut u32);
-
-impl Mark {
-    fn set(flow: &Flow) -> Self {
-        // SAFETY: Softirqs are off, so the task stays on this CPU and nobody else writes its mark.
-        unsafe {
-            let mark = bindings::lard_inject_mark();
-            mark.write_volatile(u32::from_ne_bytes(flow.client));
-            mark.add(1).write_volatile(u32::from_ne_bytes(flow.server));
-            mark.add(2).write_volatile(ports(flow));
-            mark.add(3).write_volatile(1);
-            Self(mark)
-        }
-    }
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        // SAFETY: As in `set`.
-        unsafe { self.0.add(3).write_volatile(0) };
-    }
-}
-
-/// Both ports in one word.
-fn ports(flow: &Flow) -> u32 {
-    u32::from(flow.client_port) << 16 | u32::from(flow.server_port)
-}
-
-/// Is this packet, on its way out, a RST of the tuple that is being injected on this CPU?
-///
-/// # Safety
-///
-/// `skb` is a packet in the LOCAL_OUT hook.
-pub(crate) unsafe fn is_unwanted_reset(skb: *mut bindings::sk_buff) -> bool {
-    // SAFETY: Another CPU's mark may be read when the task is moved meanwhile; it says as well which
-    // tuple is being injected. The function that copies checks the length.
-    unsafe {
-        let mark = bindings::lard_inject_mark();
-        if mark.add(3).read_volatile() == 0 {
-            return false;
-        }
-        let mut raw = [0u8; IP_LEN + TCP_LEN];
-        if bindings::skb_copy_bits(skb, 0, raw.as_mut_ptr().cast(), raw.len() as i32) != 0 {
-            return false;
-        }
-        let [vihl, _, _, _, _, _, _, _, _, proto, _, _, s0, s1, s2, s3, d0, d1, d2, d3, v0, v1, c0, c1, ..] =
-            raw;
-        // The fourteenth byte of the TCP header.
-        let flags = raw.get(IP_LEN + 13).copied().unwrap_or(0);
-        let flow = Flow {
-            client: [d0, d1, d2, d3],
-            client_port: u16::from_be_bytes([c0, c1]),
-            server: [s0, s1, s2, s3],
-            server_port: u16::from_be_bytes([v0, v1]),
-        };
-        vihl == 0x45
-            && proto == 6
-            && flags & RST != 0
-            && mark.read_volatile() == u32::from_ne_bytes(flow.client)
-            && mark.add(1).read_volatile() == u32::from_ne_bytes(flow.server)
-            && mark.add(2).read_volatile() == ports(&flow)
-    }
-}
-
-/// Listeners of the regular family that were given the right to answer from foreign addresses.
-///
-/// The right is taken back from those that had not had it before, by [`Lent::restore`] or when the
-/// value is dropped.
-pub struct Lent(BhLock<KVec<*mut bindings::sock>>);
-
-// SAFETY: The pointers carry references, and references to sockets belong to no thread.
-unsafe impl Send for Lent {}
-// SAFETY: As above; the lock serialises.
-unsafe impl Sync for Lent {}
-
-impl Lent {
-    /// Listeners that can be lent at a time; a server has one a worker and address at the most.
-    pub const MAX: usize = 128;
-
-    /// None lent yet.
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
-        Self(crate::new_bh_lock!(KVec::new(), c"lard:lent"))
-    }
-
-    /// # Safety
-    ///
-    /// RCU is held, and `sk` was found in this section.
-    unsafe fn take(&self, sk: *mut bindings::sock) -> bool {
-        let mut lent = self.0.lock();
-        if lent.len() >= Self::MAX || lent.reserve(1, GFP_ATOMIC).is_err() {
-            return false;
-        }
-        // SAFETY: As the caller says.
-        unsafe {
-            if !bindings::lard_sock_hold_not_zero(sk) {
-                return false;
-            }
-            bindings::lard_sock_set_transparent(sk);
-        }
-        // There is room.
-        lent.push(sk, GFP_ATOMIC).is_ok()
-    }
-
-    fn give_back(&self, which: impl Fn(*mut bindings::sock) -> bool) {
-        loop {
-            let found = {
-                let mut lent = self.0.lock();
-                let found = lent.iter().position(|sk| which(*sk));
-                found.and_then(|at| lent.remove(at).ok())
-            };
-            let Some(sk) = found else {
-                return;
-            };
-            // SAFETY: The reference that `take` took is given back, outside the lock.
-            unsafe {
-                bindings::lard_sock_clear_transparent(sk);
-                bindings::lard_sock_put(sk);
-            }
-        }
-    }
-
-    /// Lets go of listeners that listen no more. To be called every few seconds: what is lent keeps
-    /// a closed socket's memory and its namespace.
-    pub fn sweep(&self) {
-        // SAFETY: The place holds a reference.
-        self.give_back(|sk| unsafe { bindings::lard_sock_state(sk) } != TCP_LISTEN);
-    }
-
-    /// Takes the right back from all.
-    pub fn restore(&self) {
-        self.give_back(|_| true);
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        self.restore();
     }
 }
