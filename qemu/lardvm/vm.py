@@ -77,7 +77,8 @@ def uml_command(spec, image, directory):
     command = [sys.executable, os.path.join(os.path.dirname(__file__), "uml.py"), directory]
     command += [str(PORTS), "--", build.debug_kernel(), f"mem={spec.memory}M", f"umid={os.getpid()}"]
     command += [f"ubd0r={image}/root.img", f"initrd={directory}/initrd.cpio"]
-    command += [f"ncpus={spec.cpus}", f"lard.name={spec.name}", *BOOT_WORDS.split()]
+    # Several processors need the newer way to run user space, which is also the faster one.
+    command += ["seccomp=on", f"ncpus={spec.cpus}", f"lard.name={spec.name}", *BOOT_WORDS.split()]
     return command
 
 
@@ -201,7 +202,11 @@ class Vm:
                     raise
                 print(f"{error}\n{self.spec.name}: starting it again", file=sys.stderr)
             self.stop()
-            os.rename(f"{self.directory}/console.log", f"{self.directory}/console-{attempt}.log")
+            # An emulator that did not start at all has left no console.
+            if os.path.exists(f"{self.directory}/console.log"):
+                os.rename(
+                    f"{self.directory}/console.log", f"{self.directory}/console-{attempt}.log"
+                )
             self.launch()
 
     def _answers(self):
