@@ -102,6 +102,8 @@ def test_malformed_packets_have_no_effect_but_counters(cluster, count):
         # Other clients do not notice.
         assert run(cluster.client, fetch, cluster.fes[0].ext, 20) == 20
         assert noise.result(timeout=170) == count
+    # Its connections are left as they are, and servers wait for their clients for ever.
+    cluster.spoil()
     assert run(cluster.client, fetch, cluster.fes[0].ext, 5) == 5
 
 
