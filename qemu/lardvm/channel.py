@@ -73,6 +73,9 @@ class Channel:
                     message = json.loads(line)
                 except ValueError:
                     continue
+                # A serial line that the agent has not opened yet may echo the request.
+                if "op" in message:
+                    continue
                 answers = self.waiting.get(message.get("id"))
                 if answers is not None:
                     answers.put(message)

@@ -68,34 +68,38 @@ def main():
     command = sys.argv[4:]
     selector = selectors.DefaultSelector()
     ports = [Port(directory, number, selector) for number in range(count)]
-    console_in, console_out = os.pipe()
-    keep = [port.theirs.fileno() for port in ports] + [console_out]
+    # Not /dev/null as input: UML waits for input by epoll, which does not take it.
+    ours, console = socket.socketpair()
+    keep = [port.theirs.fileno() for port in ports] + [console.fileno()]
+    command += ["con=null", "ssl=null", f"con0=fd:{console.fileno()}"]
     command += [f"ssl{n}=fd:{port.theirs.fileno()}" for n, port in enumerate(ports)]
-    command += [f"con0=null,fd:{console_out}", "con=null", "ssl=null"]
     process = subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", *command],
         stdin=subprocess.DEVNULL,
-        stdout=console_out,
-        stderr=console_out,
+        stdout=console,
+        stderr=console,
         pass_fds=keep,
     )
-    os.close(console_out)
+    console.close()
     for port in ports:
         port.theirs.close()
     signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
     with open(os.path.join(directory, "console.log"), "ab", buffering=0) as log:
         running = True
 
-        def console():
+        def from_console():
             nonlocal running
-            data = os.read(console_in, 65536)
+            data = ours.recv(65536)
             log.write(data.replace(b"\r\n", b"\n"))
             running = bool(data)
 
-        selector.register(console_in, selectors.EVENT_READ, console)
+        selector.register(ours, selectors.EVENT_READ, from_console)
         while running:
             for key, _ in selector.select():
-                key.data()
+                try:
+                    key.data()
+                except (BrokenPipeError, ConnectionResetError):
+                    running = False  # UML has ended
     process.wait()
 
 
