@@ -108,6 +108,15 @@ def set_everywhere(cluster, **params):
                 cluster.changed.append((machine, param["name"], param["value"]))
 
 
+def unloaded(lab):
+    """Unloads the module where it is still loaded; true when it is loaded nowhere."""
+    results = [
+        not lab.loaded(guest) or guest.sh("rmmod lard", check=False, timeout=60).code == 0
+        for guest in lab.guests
+    ]
+    return all(results)
+
+
 def totals(cluster):
     """Every counter, summed over the nodes."""
     sums = {}

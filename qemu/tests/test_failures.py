@@ -2,7 +2,7 @@
 """Parts of the cluster that die. Nothing is served twice, nothing hangs, the rest goes on."""
 
 import pytest
-from support import begin, counted, run, set_everywhere
+from support import begin, counted, run, set_everywhere, unloaded
 
 
 def ask(host, count, mark=None):
@@ -283,7 +283,5 @@ def test_a_namespace_goes_while_connections_live(cluster):
     running.process.kill()
     # Nothing holds the namespaces any more: the module can go once the others are down.
     cluster.stop()
-    cluster.wait(
-        lambda: cluster.unload(check=False).code == 0, timeout=60, what="the module unloads"
-    )
+    cluster.wait(lambda: unloaded(cluster), timeout=60, what="the module unloads")
     assert "waiting for" not in cluster.kernel_log()

@@ -2,7 +2,7 @@
 """kTLS: sockets of the family must not spoil those of anybody else."""
 
 import pytest
-from support import begin, run
+from support import begin, run, unloaded
 
 
 def serve(port, family):
@@ -78,7 +78,7 @@ def test_ktls_works_on_both_stacks_in_any_order_and_after_unloading(lab):
         assert run(lab.client, fetch, machine.ext, port, 3) == 3
     assert in_kernel(machine) >= before + 12, "the kernel did not do the records"
     ours.process.kill()
-    lab.wait(lambda: lab.unload(check=False).code == 0, timeout=60, what="unloading")
+    lab.wait(lambda: unloaded(lab), timeout=60, what="unloading")
     assert run(lab.client, fetch, machine.ext, 8443, 3) == 3
     lab.load()
     theirs.process.kill()
