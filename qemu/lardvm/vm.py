@@ -76,7 +76,7 @@ def uml_command(spec, image, directory):
     """The debug kernel is a program of the host; its console and channels come by uml.py."""
     command = [sys.executable, os.path.join(os.path.dirname(__file__), "uml.py"), directory]
     command += [str(PORTS), "--", build.debug_kernel(), f"mem={spec.memory}M", f"umid={os.getpid()}"]
-    command += [f"ubd0r={image}/root.img", f"initrd={directory}/initrd.cpio"]
+    command += [f"ubd0rs={image}/root.img", f"initrd={directory}/initrd.cpio"]
     # The faster way to run user space. One processor: lockdep finds fault with how UML starts more.
     command += ["seccomp=on", "ncpus=1", f"lard.name={spec.name}", *BOOT_WORDS.split()]
     return command
@@ -96,7 +96,7 @@ def qemu_command(spec, image, directory, accelerator):
     command += ["-append", arguments]
     command += ["-chardev", f"file,id=console,path={directory}/console.log,append=on"]
     command += ["-serial", "chardev:console"]
-    command += ["-drive", f"file={image}/root.img,format=raw,if=virtio,readonly=on"]
+    command += ["-drive", f"file={image}/root.img,format=raw,if=virtio,readonly=on,file.locking=off"]
     command += ["-device", f"virtio-serial-pci,max_ports={PORTS + 1}"]
     for port in range(PORTS):
         path = f"{directory}/port{port}"
