@@ -117,6 +117,16 @@ def unloaded(lab):
     return all(results)
 
 
+def wait_idle(cluster):
+    """Until the dispatcher counts no load: then policies place new targets as if on a new cluster."""
+
+    def idle():
+        nodes = cluster.status(cluster.layout.d).get("nodes", [])
+        return nodes and not any(node.get("load") for node in nodes)
+
+    cluster.wait(idle, timeout=40, what="no load")
+
+
 def totals(cluster):
     """Every counter, summed over the nodes."""
     sums = {}

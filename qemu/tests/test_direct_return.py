@@ -2,7 +2,7 @@
 """Who carries which bytes: answers never cross a front-end that does not serve them."""
 
 import pytest
-from support import run
+from support import run, wait_idle
 
 
 def sent(machine):
@@ -33,6 +33,7 @@ def test_a_front_end_that_serves_itself_hands_over_locally(cluster):
     def fetch(host, targets):
         return {target: client.get(host, target).node for target in targets}
 
+    wait_idle(cluster)
     targets = [f"/who?{number}" for number in range(30)]
     nodes = run(cluster.client, fetch, cluster.fes[0].ext, targets)
     assert cluster.fes[0].name in nodes.values(), nodes

@@ -4,7 +4,7 @@
 import re
 
 import pytest
-from support import counted, run, set_everywhere
+from support import counted, run, set_everywhere, wait_idle
 
 
 def benchmark(cluster, host, requests, concurrency, target="/size/1460", words="", timeout=170):
@@ -88,6 +88,7 @@ def test_nginx_and_apache_serve_side_by_side(cluster):
             client.check_size(host, content.LARGEST)
         return sorted(nodes)
 
+    wait_idle(cluster)
     hosts = [machine.ext for machine in cluster.fes]
     assert run(cluster.client, fetch, hosts) == ["node2", "node3", "node4"]
 

@@ -2,7 +2,7 @@
 """What the dispatcher decides, seen by clients and by the tool."""
 
 import pytest
-from support import run
+from support import run, wait_idle
 
 
 def nodes_of(host, targets, rounds=1):
@@ -12,6 +12,7 @@ def nodes_of(host, targets, rounds=1):
 
 @pytest.mark.vms
 def test_under_lard_a_target_stays_on_its_node_whichever_front_end_is_used(cluster):
+    wait_idle(cluster)
     targets = [f"/who?target-{number}" for number in range(24)]
     seen = [run(cluster.client, nodes_of, fe.ext, targets, 2) for fe in cluster.fes]
     first = seen[0][0]
@@ -35,6 +36,7 @@ def test_under_wrr_a_weight_is_a_share(cluster):
 
 
 def test_a_drained_node_gets_nothing_new_and_comes_back(cluster):
+    wait_idle(cluster)
     targets = [f"/who?drain-{number}" for number in range(30)]
     cluster.node(1).sh("cluster_startup drain node3")
     [drained] = run(cluster.client, nodes_of, cluster.fes[0].ext, targets)

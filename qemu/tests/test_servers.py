@@ -4,7 +4,7 @@
 import contextlib
 
 import pytest
-from support import begin, counted, run
+from support import begin, counted, run, wait_idle
 
 
 def ask(host, count):
@@ -34,6 +34,7 @@ def sysctl(machine, name, value):
 
 @pytest.mark.vms
 def test_without_a_listener_the_request_goes_to_another_node(cluster):
+    wait_idle(cluster)
     cluster.stop_server(3)
     with counted(cluster, be_no_listener=1, fe_handoff_retried=1, exact_be_adopted=30):
         answers = run(cluster.client, ask, cluster.fes[0].ext, 30)
@@ -93,6 +94,7 @@ def test_a_single_back_end_that_refuses_makes_503(cluster):
 
 
 def test_a_node_without_syncookies_is_passed_over(cluster):
+    wait_idle(cluster)
     with sysctl(cluster.node(4), "net.ipv4.tcp_syncookies", 0):
         with counted(cluster, be_syncookies_off=1):
             answers = run(cluster.client, ask, cluster.fes[0].ext, 30)
@@ -181,4 +183,5 @@ def test_a_restarted_server_serves_again(cluster):
         answers = run(cluster.client, ask, cluster.fes[0].ext, 20)
         return statuses(answers) == [200] and "node3" in nodes(answers)
 
+    wait_idle(cluster)
     cluster.wait(served, what="node3 serving again")

@@ -109,6 +109,8 @@ class Handler:
             while self.request():
                 pass
             self.connection.shutdown(socket.SHUT_WR)
+            # Lingers for what the client still sends, but not for one that has left.
+            self.connection.settimeout(2)
             while self.connection.recv(65536):
                 pass
         except OSError:
