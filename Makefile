@@ -87,12 +87,9 @@ demo:
 	scripts/setup
 	/usr/bin/python3 qemu/demo
 
-# The debug kernel takes long to build, so it is used here only when it is there. It runs on one core,
-# the emulated machine mostly on the other one.
 test: setup test-host
-	$(MAKE) --no-print-directory -j2 --output-sync=target test-ns \
-		$(shell scripts/debug-kernel --cached >/dev/null 2>&1 && echo test-debug)
 	$(MAKE) --no-print-directory test-vms
+	$(MAKE) --no-print-directory test-ns
 
 test-ns:
 	$(PYTEST) qemu/tests $(TESTS)
