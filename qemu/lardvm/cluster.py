@@ -10,7 +10,6 @@ import json
 import time
 
 from . import lab as labs
-from .channel import GuestGone
 from .machine import tail
 
 FRONT_END_PORT = 8080
@@ -68,7 +67,6 @@ class Cluster:
         self.startup = {}
         self.server = {}
         self.changed = []
-        self.log_marks = {}
 
     # --- the machines
 
@@ -310,24 +308,12 @@ class Cluster:
     # --- around each test
 
     def begin_test(self):
-        self.log_marks = {}
-        for guest in self.guests:
-            answer = guest.vm.channel.call("kernel_log", timeout=60)
-            self.log_marks[guest.name] = answer["last"]
+        """What the kernels said so far belongs to nobody any more."""
+        self.lab.kernel_log(forget=True)
 
     def kernel_log(self):
-        """What the kernels of all guests said since the test began."""
-        lines = []
-        for guest in self.guests:
-            after = self.log_marks.get(guest.name, -1)
-            try:
-                answer = guest.vm.channel.call("kernel_log", after=after, timeout=60)
-                lines += [f"{guest.name}: {line}" for line in answer["lines"]]
-            except (GuestGone, TimeoutError, OSError) as error:
-                console = tail(guest.vm.console(), 6000).splitlines()
-                lines += [f"{guest.name}: PANIC? {error}"]
-                lines += [f"{guest.name}: {line}" for line in console]
-        return "\n".join(lines)
+        """What the kernels of all guests said for this test: since the last one ended."""
+        return self.lab.kernel_log()
 
     def undo(self):
         """Takes back what a test changed for its own time."""

@@ -79,6 +79,23 @@ class Lab:
         """The guests themselves, as machines: for the module, the kernel log, slab statistics."""
         return [GuestMachine(guest, guest.spec.name) for guest in self.guests]
 
+    def kernel_log(self, forget=False):
+        """What the guests' kernels said since it was last forgotten; at first, since the boot."""
+        lines = []
+        for guest in self.guests:
+            try:
+                after = guest.log_mark
+                answer = guest.channel.call("kernel_log", after=after, timeout=60)
+                lines += [f"{guest.spec.name}: {line}" for line in answer["lines"]]
+                if forget:
+                    guest.log_mark = answer["last"]
+            except (vm.GuestGone, TimeoutError, OSError) as error:
+                if guest.killed:
+                    continue
+                lines += [f"{guest.spec.name}: PANIC? {error}"]
+                lines += [f"{guest.spec.name}: {line}" for line in guest.console()[-6000:].splitlines()]
+        return "\n".join(lines)
+
     def refresh_programs(self):
         """Gives the guests what of the checkout changed since their boot."""
         for root in self.roots():

@@ -132,6 +132,7 @@ class GuestMachine(Machine):
     def kill(self):
         """The machine is gone without a word."""
         if self.netns is None:
+            self.vm.killed = True
             self.vm.stop()
         else:
             root = GuestMachine(self.vm, self.vm.spec.name)

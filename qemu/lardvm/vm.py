@@ -117,6 +117,8 @@ class Vm:
         self._channel = None
         self.process = None
         self.pid = None
+        self.log_mark = -1  # the last kernel message that somebody has looked at
+        self.killed = False  # by a test, on purpose
 
     @classmethod
     def start(cls, spec, directory, files, netns=None, keep=False):
@@ -196,7 +198,10 @@ class Vm:
         the emulator's fault, so it is started once more, and that is said."""
         for attempt in range(BOOT_ATTEMPTS):
             try:
-                return self._answers()
+                self._answers()
+                # The boot is the kernel's own affair.
+                self.log_mark = self.channel.call("kernel_log", timeout=60)["last"]
+                return self
             except GuestGone as error:
                 if attempt + 1 == BOOT_ATTEMPTS or "lard-guest" in self.console():
                     raise
@@ -217,7 +222,7 @@ class Vm:
                 raise self.failure("it ended during the boot")
             try:
                 self.channel.call("ping", timeout=2)
-                return self
+                return
             except (OSError, TimeoutError, GuestGone):
                 if self._channel:
                     self._channel.close()

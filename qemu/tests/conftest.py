@@ -140,7 +140,6 @@ def around(request, pool, started):
     signal.alarm(600)
     try:
         cluster = pool.get(layout_of(item), started)
-        cluster.begin_test()
     except BaseException:
         if pool.current:
             save(item, pool.current, pool.current.kernel_log())
@@ -169,6 +168,15 @@ def around(request, pool, started):
             pool.drop()
         except Exception as error:
             problems.append(f"taking the cluster down: {error}")
+    if pool.lab and not problems:
+        allows = item.get_closest_marker("log_allows")
+        log = pool.lab.kernel_log(forget=True)
+        problems += log_gate.findings(log, allows.args[0] if allows else None)
+        if problems:
+            cluster.spoil()
+            save(item, cluster, log)
+    elif pool.lab:
+        pool.lab.kernel_log(forget=True)
     signal.alarm(0)
     if problems:
         pytest.fail("\n".join(problems[:40]), pytrace=False)

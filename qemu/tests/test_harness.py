@@ -66,7 +66,7 @@ def test_commands_run_side_by_side_and_can_be_killed(lab):
 @pytest.mark.vms
 def test_files_and_exit_codes_come_back_unchanged(lab):
     machine = lab.node(1)
-    data = bytes(range(256)) * 400
+    data = bytes(range(256)) * 40
     machine.put("/tmp/file", data)
     assert machine.get("/tmp/file") == data
     assert machine.sh("cat; exit 3", check=False, input="text").code == 3
