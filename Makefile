@@ -17,8 +17,6 @@ BUILD := $(CURDIR)/build
 PREFIX ?= /usr
 CARGO := scripts/cargo
 PYTEST := /usr/bin/python3 -m pytest -p no:cacheprovider
-# What of the namespace tests the debug kernel runs beside the others: all of them take an hour there.
-DEBUG_QUICK := -k "every_size or split_at or megabyte"
 KERNEL_ROOTS := rust/kernel_net/lib.rs net/lard/lard_main.rs
 
 .DEFAULT_GOAL := all
@@ -102,7 +100,7 @@ test-vms:
 test-debug: setup
 	scripts/debug-kernel
 	DEBUG=1 scripts/build-module
-	$(PYTEST) qemu/tests --debug-kernel $(DEBUG_TESTS) $(TESTS)
+	$(PYTEST) qemu/tests --debug-kernel $(TESTS)
 
 clean:
 	rm -rf $(BUILD)
