@@ -16,7 +16,7 @@ BUILD := $(CURDIR)/build
 # Where the systemd unit and lard_run look.
 PREFIX ?= /usr
 CARGO := scripts/cargo
-PYTEST := /usr/bin/python3 -m pytest -p no:cacheprovider
+PYTEST := /usr/bin/python3 -m pytest -o cache_dir=$(BUILD)/pytest
 KERNEL_ROOTS := rust/kernel_net/lib.rs net/lard/lard_main.rs
 
 .DEFAULT_GOAL := all
