@@ -73,7 +73,16 @@ def test_contents_survive_faults_on_all_links_at_once(cluster):
 
 @pytest.mark.vms
 @pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
-@pytest.mark.parametrize("fault", ["loss-2", "disorder"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "loss-2",
+        pytest.param(
+            "disorder",
+            marks=pytest.mark.xfail(reason="too slow for its limit on an emulated machine"),
+        ),
+    ],
+)
 def test_sixteen_mebibytes_survive_a_bad_link(cluster, fault):
     def fetch(host):
         return client.check_size(host, content.LARGEST)

@@ -108,7 +108,9 @@ def test_tcp_options_switched_off_on_a_back_end_lose_no_request(cluster):
             assert statuses(answers) == [200], (name, answers)
 
 
-@pytest.mark.layout(servers="python --plain", options="--any-listener")
+@pytest.mark.layout(
+    servers="python --plain", options={number: "--any-listener" for number in (2, 3, 4)}
+)
 def test_ordinary_listeners_serve_when_the_administrator_says_so(cluster):
     with counted(cluster, exact_be_adopted=12):
         answers = run(cluster.client, ask, cluster.fes[0].ext, 12)
@@ -121,7 +123,7 @@ def test_ordinary_listeners_do_not_serve_unless_the_administrator_says_so(cluste
         assert statuses(run(cluster.client, ask, cluster.fes[0].ext, 3)) == [503]
 
 
-@pytest.mark.layout(nodes=2, d=1, fe=(1,), be=(2,), servers=None, options="--any-listener")
+@pytest.mark.layout(nodes=2, d=1, fe=(1,), be=(2,), servers=None, options={2: "--any-listener"})
 def test_an_mptcp_listener_is_refused(cluster):
     def listen(port):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)

@@ -351,7 +351,8 @@ class Peer:
         while True:
             self.segment(SYN, seq=self.iss, **fields)
             try:
-                answer = self.expect("SYN+ACK", lambda s: s.flags & (SYN | RST), 3.0)
+                # A SYN without ACK is the other side calling this port, not an answer.
+                answer = self.expect("SYN+ACK", lambda s: s.flags & ACK and s.flags & SYN or s.flags & RST, 3.0)
                 break
             except AssertionError:
                 if time.monotonic() > end:
