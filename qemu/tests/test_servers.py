@@ -119,7 +119,7 @@ def test_ordinary_listeners_serve_when_the_administrator_says_so(cluster):
 
 @pytest.mark.layout(servers="python --plain")
 def test_ordinary_listeners_do_not_serve_unless_the_administrator_says_so(cluster):
-    with counted(cluster, be_no_listener=3, exact_be_adopted=0):
+    with counted(cluster, be_not_allowed=3, exact_be_adopted=0):
         assert statuses(run(cluster.client, ask, cluster.fes[0].ext, 3)) == [503]
 
 
