@@ -363,15 +363,7 @@ unsafe fn is_time_wait(net: *mut bindings::net, flow: &Flow, bound_dev: i32) -> 
     let _rcu = rcu::read_lock();
     // SAFETY: RCU is held, the namespace alive; the reference is given back.
     unsafe {
-        let found = bindings::__inet_lookup_established(
-            net,
-            u32::from_ne_bytes(flow.client),
-            flow.client_port.to_be(),
-            u32::from_ne_bytes(flow.server),
-            flow.server_port,
-            bound_dev,
-            0,
-        );
+        let found = flow.established(net, bound_dev);
         if found.is_null() {
             return false;
         }

@@ -163,17 +163,7 @@ fn check(net: &Net, handoff: &Handoff, len: usize) -> Result<(), Refusal> {
 fn lookup(net: &Net, ifindex: i32, flow: &Flow) -> *mut bindings::sock {
     let find = |ifindex| {
         // SAFETY: The callers hold RCU; the reference is theirs.
-        unsafe {
-            bindings::__inet_lookup_established(
-                net.as_ptr(),
-                u32::from_ne_bytes(flow.client),
-                flow.client_port.to_be(),
-                u32::from_ne_bytes(flow.server),
-                flow.server_port,
-                ifindex,
-                0,
-            )
-        }
+        unsafe { flow.established(net.as_ptr(), ifindex) }
     };
     let sk = find(ifindex);
     if !sk.is_null() {

@@ -51,6 +51,33 @@ pub struct Flow {
     pub server_port: u16,
 }
 
+impl Flow {
+    /// The socket of the connection, TIME_WAIT included, with a reference; null if there is none. It is
+    /// looked for among those bound to `ifindex` and those bound to no device.
+    ///
+    /// # Safety
+    ///
+    /// RCU is held, and `net` alive. The reference is the caller's.
+    pub(crate) unsafe fn established(
+        &self,
+        net: *mut bindings::net,
+        ifindex: i32,
+    ) -> *mut bindings::sock {
+        // SAFETY: As the caller says.
+        unsafe {
+            bindings::__inet_lookup_established(
+                net,
+                u32::from_ne_bytes(self.client),
+                self.client_port.to_be(),
+                u32::from_ne_bytes(self.server),
+                self.server_port,
+                ifindex,
+                0,
+            )
+        }
+    }
+}
+
 /// A packet of ours. Dropping it frees it.
 ///
 /// # Invariants
@@ -256,17 +283,7 @@ impl Skb {
     /// The socket of the connection, with a reference. RCU held.
     fn established(&self, net: &Net, flow: &Flow) -> *mut bindings::sock {
         // SAFETY: RCU is held; the namespace is alive.
-        unsafe {
-            bindings::__inet_lookup_established(
-                net.as_ptr(),
-                u32::from_ne_bytes(flow.client),
-                flow.client_port.to_be(),
-                u32::from_ne_bytes(flow.server),
-                flow.server_port,
-                bindings::lard_skb_iif(self.raw()),
-                0,
-            )
-        }
+        unsafe { flow.established(net.as_ptr(), bindings::lard_skb_iif(self.raw())) }
     }
 
     /// Passes it up to the socket of an established connection, whatever the routes say; gives it
