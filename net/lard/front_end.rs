@@ -41,15 +41,6 @@ use crate::packet::Flow;
 use crate::proc::{ConnRow, ConnState};
 use crate::stats::Counter;
 
-/// Half-open connections at once; beyond, SYNs are answered with cookies.
-const HALF_OPEN_MAX: u32 = 4_096;
-
-/// Bytes of request heads and of waiting packets at once, for the whole node.
-const HEAD_BYTES_MAX: u32 = 64 << 20;
-
-/// Connections before their hand-off at once, complete handshakes included.
-const OPEN_MAX: u32 = 1 << 17;
-
 /// Due connections that one round of the tick handles.
 const TICK_BATCH: usize = 256;
 
@@ -113,9 +104,9 @@ impl FrontEnd {
         Ok(Self {
             table: SetOnce::new(),
             settings: kernel_net::new_bh_lock!(settings, c"lard:front-end"),
-            open: Gauge::new(OPEN_MAX)?,
-            half_open: Gauge::new(HALF_OPEN_MAX)?,
-            head_bytes: Gauge::new(HEAD_BYTES_MAX)?,
+            open: Gauge::new()?,
+            half_open: Gauge::new()?,
+            head_bytes: Gauge::new()?,
             stopping: Atomic::new(true),
             cookie_sent: Atomic::new(0),
         })

@@ -24,12 +24,12 @@ pub(crate) struct Held {
 }
 
 impl Gauge {
-    /// Nothing in use. May sleep.
-    pub(crate) fn new(limit: u32) -> Result<Arc<Self>> {
+    /// Nothing in use, and nothing allowed before a limit is set. May sleep.
+    pub(crate) fn new() -> Result<Arc<Self>> {
         Ok(Arc::new(
             Self {
                 used: Atomic::new(0),
-                limit: Atomic::new(i64::from(limit)),
+                limit: Atomic::new(0),
             },
             GFP_KERNEL,
         )?)

@@ -68,11 +68,6 @@ void lard_sock_clear_transparent(struct sock *sk)
 	inet_clear_bit(TRANSPARENT, sk);
 }
 
-int lard_sock_rcvbuf(const struct sock *sk)
-{
-	return READ_ONCE(sk->sk_rcvbuf);
-}
-
 /* What the socket layer calls for this socket; under RCU also while it is being released. */
 const struct proto_ops *lard_sock_ops(const struct sock *sk)
 {

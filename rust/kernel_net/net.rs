@@ -66,16 +66,6 @@ impl Net {
         unsafe { &*ptr.cast::<Self>() }
     }
 
-    /// Borrows a namespace from the `kernel` crate's view of it.
-    ///
-    /// # Safety
-    ///
-    /// `ptr` is a namespace that stays alive for `'a`.
-    pub unsafe fn from_kernel<'a>(ptr: *mut kernel::bindings::net) -> &'a Self {
-        // SAFETY: As the caller says; both bindings describe the same C structure.
-        unsafe { Self::from_raw(ptr.cast()) }
-    }
-
     pub(crate) fn as_ptr(&self) -> *mut bindings::net {
         self.0.get()
     }
@@ -84,11 +74,6 @@ impl Net {
     pub fn cookie(&self) -> u64 {
         // SAFETY: The namespace is alive; the field never changes.
         unsafe { (*self.as_ptr()).net_cookie }
-    }
-
-    /// Is this the same namespace?
-    pub fn same_as(&self, other: &Net) -> bool {
-        core::ptr::eq(self.as_ptr(), other.as_ptr())
     }
 
     /// What kind of address `addr` is here.

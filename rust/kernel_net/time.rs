@@ -10,9 +10,3 @@ pub fn now_us() -> u64 {
     let ns = unsafe { bindings::ktime_get() };
     u64::try_from(ns).unwrap_or(0) / 1000
 }
-
-/// The millisecond clock from which this node's TCP makes timestamp values.
-pub fn tcp_ms() -> u32 {
-    // SAFETY: Callable from any context.
-    unsafe { bindings::lard_sock_clock_ts(false) }
-}
