@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0
 """The program inside a guest that does what the harness asks for.
 
-One thread a virtio port `lard.N` (a serial line in User-Mode Linux); a request is one line of JSON, an answer too, both with the
-`id` that the asker chose, so that many commands of one asker run at once. Lines that are no JSON
-(the rest of a message of an asker that died) are ignored. `lardvm/channel.py` is the other end.
+One thread a virtio port `lard.N` (a serial line in User-Mode Linux); a request is one line of JSON,
+an answer too, both with the `id` that the asker chose, so that many commands run at once. Lines
+that are no JSON (the rest of a message of an asker that died) are ignored. `channel.py` is the
+other end, `place.py` what runs the commands.
 
-    {"id": 1, "op": "run", "cmd": "ip addr", "ns": "node1"}
+    {"id": 1, "op": "run", "cmd": "ip addr", "ns": "node1"}     or "python": the text of a program
     {"id": 1, "pid": 77}                                        it runs
     {"id": 1, "code": 0, "out": "...", "err": "..."}            it has ended (base64)
+
+A long request comes in pieces, each answered, and is done at the word `whole`.
 """
 
 import base64
@@ -16,20 +19,13 @@ import glob
 import json
 import os
 import signal
-import subprocess
 import threading
 import time
 import tty
 
+import place
+
 STATE = "/run/lard-agent"
-ENVIRONMENT = {
-    "PATH": "/lard/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/root",
-    "G": "/lard/guest",
-    "PYTHONPATH": "/lard/guest",
-    "LC_ALL": "C.UTF-8",
-    "TERM": "dumb",
-}
 
 
 def encode(data):
@@ -53,6 +49,7 @@ class Port:
             tty.setraw(self.fd)
         self.number = number
         self.writing = threading.Lock()
+        self.pieces = {}
 
     def answer(self, message):
         data = json.dumps(message).encode() + b"\n"
@@ -71,11 +68,18 @@ class Port:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 try:
-                    request = json.loads(line)
+                    request = self.whole(json.loads(line))
                     operation = getattr(self, "do_" + request["op"])
                 except (ValueError, KeyError, TypeError, AttributeError):
                     continue
                 threading.Thread(target=self.do, args=(operation, request), daemon=True).start()
+
+    def whole(self, request):
+        if request["op"] == "piece":
+            self.pieces.setdefault(request["id"], []).append(request.pop("text"))
+        elif request["op"] == "whole":
+            return json.loads("".join(self.pieces.pop(request["id"])))
+        return request
 
     def do(self, operation, request):
         try:
@@ -87,29 +91,17 @@ class Port:
 
     def do_run(self, request):
         # Output goes to files: a daemon that keeps them open delays no answer.
-        name = f"{STATE}/{self.number}-{request['id']}"
-        command = ["/bin/sh", "-c", request["cmd"]]
-        if request.get("ns"):
-            command = ["ip", "netns", "exec", request["ns"], *command]
-        with open(name + ".in", "w+b") as stdin:
+        files = f"{STATE}/{self.number}-{request['id']}"
+        with open(files + ".in", "wb") as stdin:
             stdin.write(base64.b64decode(request.get("input", "")))
-            stdin.seek(0)
-            with open(name + ".out", "wb") as out, open(name + ".err", "wb") as err:
-                process = subprocess.Popen(
-                    command,
-                    stdin=stdin,
-                    stdout=out,
-                    stderr=err,
-                    start_new_session=True,
-                    env={**ENVIRONMENT, **request.get("env", {})},
-                    cwd="/root",
-                )
-        self.answer({"id": request["id"], "pid": process.pid})
-        code = process.wait()
-        answer = {"code": code, "out": encode(read(name + ".out")), "err": encode(read(name + ".err"))}
+        fields = {key: request[key] for key in ("cmd", "python", "env") if key in request}
+        pid, end = place.start(request.get("ns"), files=files, **fields)
+        self.answer({"id": request["id"], "pid": pid})
+        code = end.get()
+        output = {"out": encode(read(files + ".out")), "err": encode(read(files + ".err"))}
         for kind in (".in", ".out", ".err"):
-            os.unlink(name + kind)
-        return answer
+            os.unlink(files + kind)
+        return {"code": code, **output}
 
     def do_output(self, request):
         name = f"{STATE}/{self.number}-{request['of']}"
@@ -159,6 +151,9 @@ class Port:
         finally:
             os.close(fd)
         return {"lines": lines, "last": after}
+
+    def do_piece(self, _):
+        return {}
 
     def do_ping(self, _):
         return {"uptime": time.monotonic()}

@@ -40,6 +40,11 @@ def guest_image():
 
 
 @functools.cache
+def emulator():
+    return script("emulator")
+
+
+@functools.cache
 def debug_kernel():
     return os.path.join(script("debug-kernel"), "linux")
 
@@ -96,6 +101,7 @@ def boot_files(debug=False, hosts=""):
     """All that a boot is given: {path under /lard: (mode, bytes)}."""
     files = {
         "agent.py": (0o755, read(os.path.join(HERE, "agent.py"))),
+        "place.py": (0o755, read(os.path.join(HERE, "place.py"))),
         "boot": (0o755, read(os.path.join(HERE, "boot"))),
         "hosts": (0o644, hosts.encode()),
         **program_files(),

@@ -96,11 +96,17 @@ class Lab:
                 lines += [f"{guest.spec.name}: {line}" for line in guest.console()[-6000:].splitlines()]
         return "\n".join(lines)
 
+    def leaks(self):
+        """What kmemleak of a debug kernel suspects and has not told before; else nothing."""
+        file = "/sys/kernel/debug/kmemleak"
+        scan = f"[ ! -e {file} ] || {{ echo scan >{file} && cat {file} && echo clear >{file}; }}"
+        return "".join(root.sh(scan, timeout=120).stdout for root in self.roots())
+
     def refresh_programs(self):
         """Gives the guests what of the checkout changed since their boot."""
         for root in self.roots():
             for path, (mode, data) in build.boot_files(self.debug, hosts(self.count)).items():
-                if path not in ("agent.py", "boot", "hosts"):
+                if path not in ("agent.py", "place.py", "boot", "hosts"):
                     root.put(f"/lard/{path}", data, mode)
 
     def start(self, keep=False):

@@ -14,6 +14,18 @@ BAD = re.compile(
 # Said at every loading of a module that the distribution did not build.
 EXPECTED = re.compile(r"out-of-tree module taints|module verification failed|lockdep is turned off")
 
+CONTEXT = 40
+
+
+def report(log, allowed=None):
+    """The findings, with what the kernel said after the first one."""
+    found = findings(log, allowed)
+    if not found:
+        return []
+    lines = log.splitlines()
+    start = lines.index(found[0])
+    return [*lines[start : start + CONTEXT], "all findings:", *found]
+
 
 def findings(log, allowed=None):
     """The lines of a kernel log that are failures."""

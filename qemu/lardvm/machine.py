@@ -29,7 +29,7 @@ class Result:
 
 
 class Machine:
-    """What is common: commands are made of `spawn`, `put` and `get`."""
+    """What is common: commands are made of `_spawn`, `_program`, `put` and `get`."""
 
     def __init__(self, name, ext=None, int_=None, slow=1):
         self.name = name
@@ -45,29 +45,38 @@ class Machine:
     def sh(self, cmd, check=True, timeout=COMMAND_LIMIT, input=None):
         if isinstance(input, str):
             input = input.encode()
-        proc = self._spawn(cmd, input)
+        return self._end(self._spawn(cmd, input), cmd, check, timeout)
+
+    def python(self, text, timeout=COMMAND_LIMIT):
+        """Runs the text of a Python program."""
+        return self._end(self._program(text), "a program", True, timeout)
+
+    def _end(self, proc, what, check, timeout):
         try:
             result = proc.wait(timeout)
         except TimeoutError:
             text = tail(proc.stdout())
             proc.kill()
             raise AssertionError(
-                f"{self.name}: no end within {timeout} s: {cmd}\n{text}"
+                f"{self.name}: no end within {timeout} s: {what}\n{text}"
             ) from None
         if check and result.code:
             raise AssertionError(
-                f"{self.name}: exit code {result.code} of: {cmd}\n{tail(result.stdout)}\n"
+                f"{self.name}: exit code {result.code} of: {what}\n{tail(result.stdout)}\n"
                 f"{tail(result.stderr)}"
             )
         return result
 
     def spawn(self, cmd):
         """Starts a command in the background; it is killed at the end of the test."""
-        proc = self._spawn(cmd, None)
+        return self._background(self._spawn(cmd, None))
+
+    def spawn_python(self, text):
+        return self._background(self._program(text))
+
+    def _background(self, proc):
         self.procs.append(proc)
         return proc
-
-    start_daemon = spawn
 
     def kill_procs(self):
         for proc in self.procs:
@@ -118,10 +127,15 @@ class GuestMachine(Machine):
         self.netns = netns
 
     def _spawn(self, cmd, input):
-        fields = {"ns": self.netns, "env": {"LARD_NODE": self.name}}
-        if input is not None:
-            fields["input"] = encode(input)
-        return GuestProc(self.vm, self.vm.channel.ask("run", cmd=cmd, **fields))
+        fields = {} if input is None else {"input": encode(input)}
+        return self._run(cmd=cmd, **fields)
+
+    def _program(self, text):
+        return self._run(python=text)
+
+    def _run(self, **fields):
+        place = {"ns": self.netns, "env": {"LARD_NODE": self.name}}
+        return GuestProc(self.vm, self.vm.channel.ask("run", **place, **fields))
 
     def put(self, path, data, mode=0o644):
         self.vm.channel.call("put", path=path, data=encode(data), mode=mode, timeout=60)
@@ -204,6 +218,9 @@ class HostMachine(Machine):
             "PATH": f"{tools}:{os.environ['PATH']}:/usr/sbin:/sbin",
         }
         return HostProc(["ip", "netns", "exec", self.netns, "sh", "-c", cmd], input, environment)
+
+    def _program(self, text):
+        return self._spawn("exec python3 -", text.encode())
 
     def put(self, path, data, mode=0o644):
         with open(path, "wb") as file:

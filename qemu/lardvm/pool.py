@@ -2,10 +2,14 @@
 """Clusters for one test after another: the lab is booted once, a cluster kept while it is good."""
 
 import os
+import time
 
 from . import lab as labs
 from .channel import GuestGone
 from .cluster import Cluster
+
+# Seconds; kmemleak suspects nothing younger than five.
+LEAK_AGE = 6
 
 
 class Pool:
@@ -63,15 +67,29 @@ class Pool:
             self.lab.start()
 
     def drop(self):
-        """Takes the current cluster off the lab; a lab that cannot be cleaned is ended."""
+        """Takes the current cluster off the lab; a lab that cannot be cleaned is ended. On a
+        debug kernel, raises when memory has leaked."""
         current, self.current = self.current, None
         if current is None or self.lab is None:
             return
         try:
             current.tear_down()
+            self._no_leaks()
         except BaseException:
             self.stop()
             raise
+
+    def _no_leaks(self):
+        leaks = self.lab.leaks()
+        if leaks:
+            raise AssertionError(f"memory leaked:\n{leaks}")
+
+    def finish(self):
+        """The end of a run: looks also at what was too young for kmemleak until now."""
+        self.drop()
+        if self.debug and self.lab:
+            time.sleep(LEAK_AGE)
+            self._no_leaks()
 
     def stop(self):
         self.current = None

@@ -77,15 +77,15 @@ def uml_command(spec, image, directory):
     command = [sys.executable, os.path.join(os.path.dirname(__file__), "uml.py"), directory]
     command += [str(PORTS), "--", build.debug_kernel(), f"mem={spec.memory}M", f"umid={os.getpid()}"]
     command += [f"ubd0rs={image}/root.img", f"initrd={directory}/initrd.cpio"]
-    # The faster way to run user space. One processor: lockdep finds fault with how UML starts more.
-    command += ["seccomp=on", "ncpus=1", f"lard.name={spec.name}", *BOOT_WORDS.split()]
+    # The faster way to run user space.
+    command += ["seccomp=on", f"lard.name={spec.name}", *BOOT_WORDS.split()]
     return command
 
 
 def qemu_command(spec, image, directory, accelerator):
     boot = os.path.join(image, "vmlinuz")
     arguments = f"console=ttyS0 lard.name={spec.name} mitigations=off nokaslr {BOOT_WORDS} quiet"
-    command = ["qemu-system-x86_64", "-name", f"lard-{spec.name}", "-nodefaults", "-no-user-config"]
+    command = [build.emulator(), "-name", f"lard-{spec.name}", "-nodefaults", "-no-user-config"]
     command += ["-display", "none", "-no-reboot", "-m", str(spec.memory), "-smp", str(spec.cpus)]
     if accelerator == "kvm":
         command += ["-accel", "kvm", "-cpu", "host"]

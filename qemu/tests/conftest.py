@@ -103,7 +103,7 @@ def pool(request):
     signal.signal(signal.SIGHUP, ended)
     yield pool
     try:
-        pool.drop()
+        pool.finish()
     finally:
         keep_consoles(pool, config.artefacts)
         pool.stop()
@@ -154,7 +154,7 @@ def around(request, pool, started):
     try:
         log = cluster.kernel_log()
         allows = item.get_closest_marker("log_allows")
-        problems += log_gate.findings(log, allows.args[0] if allows else None)
+        problems += log_gate.report(log, allows.args[0] if allows else None)
         if failed or problems:
             cluster.spoil()
             save(item, cluster, log, capture)
@@ -171,7 +171,7 @@ def around(request, pool, started):
     if pool.lab and not problems:
         allows = item.get_closest_marker("log_allows")
         log = pool.lab.kernel_log(forget=True)
-        problems += log_gate.findings(log, allows.args[0] if allows else None)
+        problems += log_gate.report(log, allows.args[0] if allows else None)
         if problems:
             cluster.spoil()
             save(item, cluster, log)
@@ -179,7 +179,7 @@ def around(request, pool, started):
         pool.lab.kernel_log(forget=True)
     signal.alarm(0)
     if problems:
-        pytest.fail("\n".join(problems[:40]), pytrace=False)
+        pytest.fail("\n".join(problems[:120]), pytrace=False)
 
 
 def start_capture(config, cluster):

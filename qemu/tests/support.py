@@ -62,16 +62,14 @@ def value_of(result):
 def run(machine, function, *arguments, timeout=120):
     """Runs the function on a machine and returns what it returned."""
     text = program(function, arguments)
-    return value_of(machine.sh("python3 -", input=text, timeout=timeout))
+    return value_of(machine.python(text, timeout))
 
 
 class Running:
     """A function that runs on a machine while the test goes on."""
 
     def __init__(self, machine, function, arguments):
-        self.path = f"/tmp/lard-test-{random.randrange(1 << 48):012x}.py"
-        machine.put(self.path, program(function, arguments).encode())
-        self.process = machine.spawn(f"exec python3 {self.path}")
+        self.process = machine.spawn_python(program(function, arguments))
 
     def result(self, timeout=120):
         result = self.process.wait(timeout)

@@ -8,6 +8,12 @@ from support import counted, run
 pytestmark = pytest.mark.layout(nodes=4, d=1, fe=(2,), be=(3,))
 
 
+def ids(cluster):
+    """The members' ids, which are given in the order of joining, by internal address."""
+    number = {node["name"]: node["id"] for node in cluster.status(cluster.layout.d)["nodes"]}
+    return {cluster.node(i).int: number[f"node{i}"] for i in cluster.layout.members()}
+
+
 def still_serves(cluster):
     def fetch(host):
         return client.check_size(host, 10_000)
@@ -74,14 +80,14 @@ def test_silent_callers_do_not_keep_members_out(cluster):
 
 @pytest.mark.vms
 def test_malformed_frames_end_their_connection_and_nothing_else(cluster):
-    def malform(dispatcher, front_end, back_end, own, seconds):
+    def malform(dispatcher, ids, own, seconds):
         """Joins over and over, and sends something that makes no sense each time."""
         import member
 
         seed = random.randrange(1 << 32)
         print("seed", seed, file=sys.stderr)
         chance = random.Random(seed)
-        targets = {1: dispatcher, 2: front_end, 3: back_end}
+        targets = {number: address for address, number in ids.items()}
         was, kept, done = None, [], {}
 
         def bad(to):
@@ -116,7 +122,7 @@ def test_malformed_frames_end_their_connection_and_nothing_else(cluster):
 
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            number = chance.choice((1, 1, 2, 3))
+            number = chance.choice([ids[dispatcher], *targets])
             joined = member.Member(dispatcher, name="intruder")
             try:
                 joined.join(was)
@@ -126,7 +132,7 @@ def test_malformed_frames_end_their_connection_and_nothing_else(cluster):
                 continue
             was = (joined.cluster, joined.id)
             one = joined
-            if number != 1:
+            if number != ids[dispatcher]:
                 one = member.Member(targets[number], name="intruder")
                 try:
                     one.link(joined, number)
@@ -145,8 +151,9 @@ def test_malformed_frames_end_their_connection_and_nothing_else(cluster):
         return done
 
     with counted(cluster, ct_not_introduced=1, ct_bad_type=1, ct_bad_length=1, ct_mismatch=1):
+        own = cluster.node(4).int
         done = run(
-            cluster.node(4), malform, *[m.int for m in cluster.nodes[:4]], 45, timeout=120
+            cluster.node(4), malform, cluster.node(1).int, ids(cluster), own, 45, timeout=120
         )
     assert sum(done.values()) >= 40, done
     still_serves(cluster)
@@ -154,14 +161,14 @@ def test_malformed_frames_end_their_connection_and_nothing_else(cluster):
 
 @pytest.mark.vms
 def test_hand_offs_from_strangers_and_for_strange_addresses_make_no_socket(cluster):
-    def hand_off(dispatcher, back_end, own):
+    def hand_off(dispatcher, back_end, back_end_id, own):
         import member
 
         joined = member.Member(dispatcher, roles=member.FRONT_END)
         joined.join()
         joined.send(member.HELLO, joined.hello(own))
         peer = member.Member(back_end, roles=member.FRONT_END)
-        peer.link(joined, 3)
+        peer.link(joined, back_end_id)
         peer.send(member.HELLO, peer.hello(own))
         # A hand-off counts as too late until the back-end knows our clock by a PONG.
         clock = time.monotonic_ns() // 1000
@@ -191,8 +198,14 @@ def test_hand_offs_from_strangers_and_for_strange_addresses_make_no_socket(clust
         return outcome
 
     with counted(cluster, be_not_allowed=4, exact_be_adopted=0):
+        back_end = cluster.node(3).int
         outcome = run(
-            cluster.node(4), hand_off, cluster.node(1).int, cluster.node(3).int, cluster.node(4).int
+            cluster.node(4),
+            hand_off,
+            cluster.node(1).int,
+            back_end,
+            ids(cluster)[back_end],
+            cluster.node(4).int,
         )
     assert set(outcome.values()) == {"refused"}, outcome
     still_serves(cluster)

@@ -226,8 +226,9 @@ def test_a_back_end_lost_before_it_answers_the_hand_off_costs_only_resets(cluste
     cluster.node(4).netem("int0", "loss 100%")
     result = run(cluster.client, ask_each, host, 30)
     assert len(result) == 30
-    # Served elsewhere, or reset because node4 may be answering already; 503 is no excuse here.
-    assert set(result) <= {"node2", "node3", "reset"}, result
+    # Served elsewhere; or by node4, whose answers to clients still pass; or reset because node4 may
+    # be answering already. 503 is no excuse here.
+    assert set(result) <= {"node2", "node3", "node4", "reset"}, result
     all_served(cluster, host, without=("node4",))
     # The link is mended, and the node is a member again.
     cluster.node(4).netem("int0", None)

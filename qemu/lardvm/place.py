@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Processes of a guest that commands are forked from, one in each namespace.
+
+To start a program takes long where every instruction is emulated, Python with its modules most of
+all; so a test's program is run by a fork of a process that has them already.
+
+`start` is for the agent, in any thread. The process itself is this file as a program: it has one
+thread, as what forks must, reads requests from a socket and tells of each its pid and exit code.
+"""
+
+import itertools
+import json
+import os
+import queue
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+
+ENVIRONMENT = {
+    "PATH": "/lard/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "G": "/lard/guest",
+    "PYTHONPATH": "/lard/guest",
+    "LC_ALL": "C.UTF-8",
+    "TERM": "dumb",
+}
+ATTEMPTS = 3
+
+
+class Gone(Exception):
+    """The process was killed, or its namespace is another one by now."""
+
+
+class Place:
+    def __init__(self, namespace):
+        self.socket, theirs = socket.socketpair()
+        command = [sys.executable, os.path.abspath(__file__), str(theirs.fileno())]
+        if namespace:
+            command = ["ip", "netns", "exec", namespace, *command]
+        self.process = subprocess.Popen(
+            command,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=ENVIRONMENT,
+            cwd="/root",
+        )
+        theirs.close()
+        self.identity = identity(namespace)
+        self.numbers = itertools.count()
+        self.waiting = {}
+        self.gone = False
+        self.lock = threading.Lock()
+        threading.Thread(target=self._receive, daemon=True).start()
+
+    def start(self, request):
+        """The pid, and a queue that gets the exit code; raises Gone."""
+        begun, ended = queue.SimpleQueue(), queue.SimpleQueue()
+        with self.lock:
+            if self.gone:
+                raise Gone
+            number = next(self.numbers)
+            self.waiting[number] = begun, ended
+            try:
+                self.socket.sendall(json.dumps([number, request]).encode() + b"\n")
+            except OSError:
+                raise Gone from None
+        pid = begun.get()
+        if pid is None:
+            raise Gone
+        return pid, ended
+
+    def _receive(self):
+        try:
+            for line in self.socket.makefile("rb"):
+                number, pid, code = json.loads(line)
+                begun, ended = self.waiting[number]
+                if pid:
+                    begun.put(pid)
+                else:
+                    with self.lock:
+                        del self.waiting[number]
+                    ended.put(code)
+        except OSError:
+            pass
+        with self.lock:
+            self.gone = True
+            for begun, ended in self.waiting.values():
+                begun.put(None)
+                # Whoever killed this process killed what it had started.
+                ended.put(-signal.SIGKILL)
+        self.process.wait()
+        self.socket.close()
+
+
+PLACES = {}
+PLACES_LOCK = threading.Lock()
+
+
+def identity(namespace):
+    return os.stat(f"/run/netns/{namespace}").st_ino if namespace else None
+
+
+def start(namespace, **request):
+    """Starts {"cmd": a shell's} or {"python": a program's text} with the environment `env`; what
+    `files` names, with `.in`, `.out` and `.err`, is its input and output."""
+    for _ in range(ATTEMPTS):
+        with PLACES_LOCK:
+            place = PLACES.get(namespace)
+            if place is None or place.gone or place.identity != identity(namespace):
+                place = PLACES[namespace] = Place(namespace)
+        try:
+            return place.start(request)
+        except Gone:
+            place.gone = True
+    raise RuntimeError(f"nothing can be started in namespace {namespace}")
+
+
+class Forker:
+    """The process: forks what it is asked for."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.running = {}
+        self.wake, wake = os.pipe()
+        for end in (self.wake, wake):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def serve(self):
+        """Returns in the forked child the text of the program that it is to run."""
+        rest = b""
+        while True:
+            ready, _, _ = select.select([self.connection, self.wake], [], [])
+            if self.wake in ready:
+                os.read(self.wake, 4096)
+                self.reap()
+            if self.connection in ready:
+                data = self.connection.recv(65536)
+                if not data:
+                    os._exit(0)
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    number, request = json.loads(line)
+                    pid = os.fork()
+                    if pid == 0:
+                        return self.become(request)
+                    self.running[pid] = number
+                    self.tell(number, pid, None)
+
+    def tell(self, number, pid, code):
+        self.connection.sendall(json.dumps([number, pid, code]).encode() + b"\n")
+
+    def reap(self):
+        while self.running:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            self.tell(self.running.pop(pid), None, os.waitstatus_to_exitcode(status))
+
+    def become(self, request):
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.connection.close()
+        new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        for fd, (kind, flags) in enumerate([(".in", os.O_RDONLY), (".out", new), (".err", new)]):
+            file = os.open(request["files"] + kind, flags, 0o644)
+            os.dup2(file, fd)
+            os.close(file)
+        os.environ.update(request.get("env", {}))
+        if "python" not in request:
+            os.execve("/bin/sh", ["sh", "-c", request["cmd"]], os.environ)
+        return request["python"]
+
+
+def preload():
+    """What the tests' programs import."""
+    import contextlib, hashlib, random, re, struct, time  # noqa: F401, E401
+
+    import client, content, member, rawtcp  # noqa: F401, E401
+
+
+if __name__ == "__main__":
+    preload()
+    program = Forker(socket.socket(fileno=int(sys.argv[1]))).serve()
+    try:
+        exec(compile(program, "program", "exec"), {"__name__": "__main__"})
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
