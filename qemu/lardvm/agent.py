@@ -19,6 +19,7 @@ import glob
 import json
 import os
 import signal
+import socket
 import threading
 import time
 import tty
@@ -26,6 +27,7 @@ import tty
 import place
 
 STATE = "/run/lard-agent"
+SO_TIMESTAMP = 29
 
 
 def encode(data):
@@ -159,8 +161,17 @@ class Port:
         return {"uptime": time.monotonic()}
 
 
+def hold_timestamps():
+    """A socket that wants timestamps of packets, for good. Each ping and tcpdump would else make the
+    kernel rewrite its own code twice, which an emulator of two processors may not survive."""
+    holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    holder.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMP, 1)
+    return holder
+
+
 def main():
     os.makedirs(STATE, exist_ok=True)
+    holder = hold_timestamps()
     ports = []
     for entry in glob.glob("/sys/class/virtio-ports/*"):
         name = read(entry + "/name").decode().strip()
@@ -175,6 +186,7 @@ def main():
         log.write("lard-guest: ready\n")
     for thread in threads:
         thread.join()
+    holder.close()
 
 
 main()

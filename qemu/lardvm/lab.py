@@ -117,6 +117,8 @@ class Lab:
         except BaseException:
             self.stop()
             raise
+        # What the boot left, User-Mode Linux's own serial lines above all, is not for the tests.
+        self.leaks()
         self.save()
         return self
 
