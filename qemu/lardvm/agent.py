@@ -11,7 +11,7 @@ other end, `place.py` what runs the commands.
     {"id": 1, "pid": 77}                                        it runs
     {"id": 1, "code": 0, "out": "...", "err": "..."}            it has ended (base64)
 
-A long request comes in pieces, each answered, and is done at the word `whole`.
+A serial line has no flow control, so there the agent says how much it has read: see `uml.py`.
 """
 
 import base64
@@ -47,14 +47,17 @@ class Port:
 
     def __init__(self, device, number):
         self.fd = os.open(device, os.O_RDWR | os.O_NOCTTY)
-        if os.isatty(self.fd):
-            tty.setraw(self.fd)
         self.number = number
         self.writing = threading.Lock()
-        self.pieces = {}
+        self.serial = os.isatty(self.fd)
+        if self.serial:
+            tty.setraw(self.fd)  # and forgets what came before
+            self.write(b"+0\n")
 
     def answer(self, message):
-        data = json.dumps(message).encode() + b"\n"
+        self.write(json.dumps(message).encode() + b"\n")
+
+    def write(self, data):
         with self.writing:
             while data:
                 data = data[os.write(self.fd, data) :]
@@ -67,21 +70,16 @@ class Port:
                 rest = b""
                 time.sleep(0.05)
                 continue
+            if self.serial:
+                self.write(b"+%d\n" % len(data))
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 try:
-                    request = self.whole(json.loads(line))
+                    request = json.loads(line)
                     operation = getattr(self, "do_" + request["op"])
                 except (ValueError, KeyError, TypeError, AttributeError):
                     continue
                 threading.Thread(target=self.do, args=(operation, request), daemon=True).start()
-
-    def whole(self, request):
-        if request["op"] == "piece":
-            self.pieces.setdefault(request["id"], []).append(request.pop("text"))
-        elif request["op"] == "whole":
-            return json.loads("".join(self.pieces.pop(request["id"])))
-        return request
 
     def do(self, operation, request):
         try:
@@ -153,9 +151,6 @@ class Port:
         finally:
             os.close(fd)
         return {"lines": lines, "last": after}
-
-    def do_piece(self, _):
-        return {}
 
     def do_ping(self, _):
         return {"uptime": time.monotonic()}

@@ -16,8 +16,6 @@ import socket
 import threading
 
 PORTS = 6
-# The most of a request in one line to a guest: the serial lines of User-Mode Linux stall on more.
-LINE = 16000
 
 
 class GuestGone(Exception):
@@ -90,25 +88,15 @@ class Channel:
         number = next(self.numbers)
         request = Request(self, number)
         self.waiting[number] = request.answers
-        text = json.dumps({"id": number, "op": op, **fields})
-        if len(text) <= LINE:
-            self._send(text)
-        else:
-            for start in range(0, len(text), LINE):
-                piece = {"id": number, "op": "piece", "text": text[start : start + LINE]}
-                self._send(json.dumps(piece))
-                request.answer(60)
-            self._send(json.dumps({"id": number, "op": "whole"}))
+        data = json.dumps({"id": number, "op": op, **fields}).encode() + b"\n"
+        try:
+            with self.writing:
+                self.socket.sendall(data)
+        except OSError as error:
+            raise GuestGone(str(error)) from error
         if self.gone:
             request.answers.put(None)
         return request
-
-    def _send(self, line):
-        try:
-            with self.writing:
-                self.socket.sendall(line.encode() + b"\n")
-        except OSError as error:
-            raise GuestGone(str(error)) from error
 
     def call(self, op, timeout=30, **fields):
         """Sends a request that has one answer, and returns it."""

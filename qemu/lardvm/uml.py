@@ -6,6 +6,10 @@
 
 Serial line N of the guest is the Unix socket `portN` in the directory, for one user after another;
 its console goes to `console.log`. UML ends with this process, and this process with UML.
+
+A serial line of UML stops for good once its reader is behind by 4 KiB. So the agent tells what it
+has read, in lines `+OCTETS` between its answers (`+0`: it begins), and no more than a window is
+under way.
 """
 
 import os
@@ -14,6 +18,9 @@ import signal
 import socket
 import subprocess
 import sys
+
+
+WINDOW = 2048  # octets
 
 
 class Port:
@@ -29,6 +36,9 @@ class Port:
         self.listener.listen()
         self.user = None
         self.selector = selector
+        self.room = WINDOW
+        self.to_guest = b""
+        self.line = b""
         selector.register(self.listener, selectors.EVENT_READ, self.accept)
         selector.register(self.ours, selectors.EVENT_READ, self.from_guest)
 
@@ -45,12 +55,22 @@ class Port:
         self.user = None
 
     def from_guest(self):
-        data = self.ours.recv(65536)
-        if self.user is not None:
-            try:
-                self.user.sendall(data)
-            except OSError:
-                self.leave()
+        *lines, self.line = (self.line + self.ours.recv(65536)).split(b"\n")
+        for line in lines:
+            if line.startswith(b"+"):
+                read = int(line[1:])
+                self.room = min(self.room + read, WINDOW) if read else WINDOW
+            elif self.user is not None:
+                try:
+                    self.user.sendall(line + b"\n")
+                except OSError:
+                    self.leave()
+        self.push()
+
+    def push(self):
+        now, self.to_guest = self.to_guest[: self.room], self.to_guest[self.room :]
+        self.room -= len(now)
+        self.ours.sendall(now)
 
     def from_user(self):
         try:
@@ -58,7 +78,8 @@ class Port:
         except OSError:
             data = b""
         if data:
-            self.ours.sendall(data)
+            self.to_guest += data
+            self.push()
         else:
             self.leave()
 
