@@ -237,12 +237,12 @@ def test_a_back_end_lost_before_it_answers_the_hand_off_costs_only_resets(cluste
 
 def test_connections_end_when_the_server_process_is_killed(cluster):
     gate = Gate(cluster, "never-opened")
+    set_everywhere(cluster, time_wait_ms=2000)
     running = gate.hold(cluster.fes[0].ext, 9)
     for machine in cluster.bes:
         cluster.stop_server(int(machine.name[4:]))
     outcome = running.result(timeout=30)
     assert all(not node.startswith("node") for node in outcome), outcome
-    set_everywhere(cluster, time_wait_ms=2000)
     cluster.wait_empty(timeout=60)
     for machine in cluster.bes:
         cluster.start_server(int(machine.name[4:]))
