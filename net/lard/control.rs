@@ -84,6 +84,8 @@ pub(crate) struct Control {
     members: BhLock<[Option<Member>; MAX_NODES]>,
     /// What HELLO says of this node's listeners.
     announced: BhLock<ListenerCaps>,
+    /// When the dispatcher next looks at its own node's load, in µs.
+    next_load: Atomic<u64>,
 }
 
 /// The place of a node in tables of nodes.
@@ -106,6 +108,7 @@ impl Control {
             peers: kernel_net::new_bh_lock!([const { None }; MAX_NODES], c"lard:peers"),
             members: kernel_net::new_bh_lock!([None; MAX_NODES], c"lard:members"),
             announced: kernel_net::new_bh_lock!(ListenerCaps::default(), c"lard:announced"),
+            next_load: Atomic::new(0),
         })
     }
 
@@ -395,6 +398,9 @@ impl Control {
             return;
         };
         self.announce_caps(node, &config, net);
+        if config.is(Roles::DISPATCHER) {
+            self.note_load(node, &config);
+        }
     }
 
     /// Says HELLO again when the administrator has changed what connections handed to this node can
@@ -410,6 +416,17 @@ impl Control {
             let _ = self.count(greet(&peer, config, caps));
         }
         self.refresh(node, config, net);
+    }
+
+    /// What other back-ends say in LOAD, and as often, the dispatcher sees of its own node.
+    fn note_load(&self, node: &Node, config: &Config) {
+        let now = now();
+        if now.as_micros() >= self.next_load.load(Relaxed) {
+            let interval = Duration::from_millis(node.params.get(Param::PingInterval));
+            let next = now.saturating_add(interval);
+            self.next_load.store(next.as_micros(), Relaxed);
+            node.dispatcher.load(config.node, node.back_end.len());
+        }
     }
 
     fn start(
