@@ -428,7 +428,7 @@ impl BackEnd {
             state: ConnState::Adopted,
             tuple: tuple(&listed.flow),
             node: conn.node(),
-            age: Some(Duration::from_micros(listed.age_us)),
+            age: Duration::from_micros(listed.age_us),
             idle: None,
         };
         Some((position, row))

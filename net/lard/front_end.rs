@@ -388,10 +388,11 @@ impl FrontEnd {
 
 impl Entry {
     fn row(&self) -> ConnRow {
+        let now = now();
         let (state, node, idle) = match &self.state {
             State::Open(open) => (open.state(), open.back_end(), None),
             State::Forward(forward) => {
-                let idle = now().saturating_since(forward.state.last_packet());
+                let idle = now.saturating_since(forward.state.last_packet());
                 let state = match forward.state.is_over() {
                     true => ConnState::Closing,
                     false => ConnState::Forwarding,
@@ -404,7 +405,7 @@ impl Entry {
             state,
             tuple: *self.tuple(),
             node,
-            age: None,
+            age: now.saturating_since(self.born()),
             idle,
         }
     }
