@@ -160,12 +160,19 @@ def test_connection_tracking_does_not_disturb_connections(cluster):
     for machine in cluster.nodes:
         machine.sh(
             "nft 'add table ip track; add chain ip track in { type filter hook input priority 0; };"
-            " add rule ip track in ct state invalid counter drop;"
+            " add rule ip track in tcp dport 8080 ct state invalid counter drop;"
             " add chain ip track out { type filter hook output priority 0; };"
-            " add rule ip track out ct state invalid counter drop'"
+            " add rule ip track out tcp sport 8080 ct state invalid counter drop';"
+            # A connection of which it has not seen the beginning is invalid then.
+            " sysctl -q -w net.netfilter.nf_conntrack_tcp_loose=0"
         )
     try:
         run(cluster.client, fetch, cluster.fes[0].ext)
+        for machine in cluster.nodes:
+            # It does not see them at all: a busy server's would fill its table.
+            tracked = machine.sh("conntrack -L -p tcp 2>/dev/null | grep port=8080", check=False)
+            assert tracked.stdout == "", f"{machine.name}: {tracked.stdout}"
     finally:
         for machine in cluster.nodes:
+            machine.sh("sysctl -q -w net.netfilter.nf_conntrack_tcp_loose=1", check=False)
             machine.sh("nft delete table ip track", check=False)
