@@ -43,8 +43,9 @@ impl FrontEnd {
         bucket: Bucket<'_>,
     ) -> Claim {
         let tuple = &flow.tuple;
+        let announced = node.back_end.is_announced(tuple.vip);
         if self.stopping.load(Relaxed)
-            || node.back_end.owns(net, tuple.vip)
+            || announced && node.back_end.owns(net, tuple.vip)
             || !node.classify.accepts(net, &skb, tuple)
         {
             drop(bucket);
@@ -52,7 +53,7 @@ impl FrontEnd {
         }
         // Where peers serve the address, too, a SYN may be for a connection that one of them handed
         // over. TCP has to answer it: with an entry here it would take the connection's packets.
-        let bucket = match node.back_end.is_announced(tuple.vip) {
+        let bucket = match announced {
             false => bucket,
             true => {
                 drop(bucket);
