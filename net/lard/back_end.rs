@@ -10,8 +10,12 @@
 //! From then on the client's packets, which the front-end forwards unchanged, are claimed in the
 //! hook and passed up to that socket. The addresses and ports that front-ends have announced are
 //! *owned* by the back-end: a packet for one of them that no socket is there for is dropped and
-//! counted. Routed it would travel back to the front-end and round again, and answered it would
-//! break the client's connection.
+//! counted. Routed it would travel back to the front-end and round again.
+//!
+//! Not owned is what is an address of this node as well: a virtual address on `lo`, as other balancers
+//! want it, or one that has moved here with its front-end. There other programs may serve the port, and
+//! nothing is routed away. So what is for no child goes on to the regular stack, which answers as it
+//! would for any connection that is gone.
 //!
 //! The end of a child is told to its front-end and to the dispatcher, once.
 //!
@@ -166,21 +170,11 @@ impl BackEnd {
 
     // --- what belongs to the back-end ---
 
-    /// Notes what a peer's front-end serves, in place of what it had announced before. An address of
-    /// this node itself is believed only for the port that this node's own front-end serves, too, or
-    /// if the administrator allows it by name: other services must stay reachable. Process context.
-    pub(crate) fn learn(&self, config: &Config, peer: NodeId, vips: &[Endpoint]) {
-        let believed = |vip: &Endpoint| {
-            let local = vip.addr.to_v4().is_some_and(|addr| {
-                self.cell
-                    .with(|net| net.addr_is_local(addr))
-                    .unwrap_or(false)
-            });
-            !local || vip.port == config.fe_port || config.allow.contains(vip)
-        };
+    /// Notes what a peer's front-end serves, in place of what it had announced before. Process context.
+    pub(crate) fn learn(&self, peer: NodeId, vips: &[Endpoint]) {
         let mut owned = self.owned.lock();
         owned.retain(|entry| entry.peer != peer);
-        for vip in vips.iter().copied().filter(believed) {
+        for vip in vips.iter().copied() {
             let entry = Owned {
                 vip,
                 peer,
@@ -223,9 +217,19 @@ impl BackEnd {
     }
 
     /// Is this an address and port that a peer's front-end serves? Any context but hard irq.
-    pub(crate) fn owns(&self, vip: Endpoint) -> bool {
+    pub(crate) fn is_announced(&self, vip: Endpoint) -> bool {
         self.ports.load(Relaxed) & port_bit(vip.port) != 0
             && self.owned.lock().iter().any(|entry| entry.vip == vip)
+    }
+
+    /// Is all that comes for this address and port the back-end's? Asked about each packet that is for
+    /// no child, because addresses come and go. Any context but hard irq.
+    pub(crate) fn owns(&self, net: &Net, vip: Endpoint) -> bool {
+        self.is_announced(vip)
+            && vip
+                .addr
+                .to_v4()
+                .is_some_and(|addr| !net.addr_is_local(addr))
     }
 
     fn serves_for(&self, peer: NodeId, vip: Endpoint) -> bool {
@@ -248,12 +252,12 @@ impl BackEnd {
         let Some(flow) = flow(tuple) else {
             return Verdict::Accept(skb);
         };
-        match skb.deliver_established(net, &flow, || self.owns(tuple.vip)) {
+        match skb.deliver_established(net, &flow, || self.owns(net, tuple.vip)) {
             Ok(verdict) => {
                 node.stats.inc(Counter::BePackets);
                 verdict
             }
-            Err(skb) if self.owns(tuple.vip) => {
+            Err(skb) if self.owns(net, tuple.vip) => {
                 node.stats.inc(Counter::BeUnknownTuple);
                 Verdict::Drop(skb)
             }
@@ -281,7 +285,7 @@ impl BackEnd {
 
     /// Decides about an ICMP error. Softirq.
     pub(crate) fn error(&self, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
-        if self.owns(tuple.vip) && self.is_internal(&skb) {
+        if self.owns(net, tuple.vip) && self.is_internal(&skb) {
             skb.deliver_local(net)
         } else {
             Verdict::Accept(skb)
@@ -428,7 +432,7 @@ impl BackEnd {
             state: ConnState::Adopted,
             tuple: tuple(&listed.flow),
             node: conn.node(),
-            age: Some(Duration::from_micros(listed.age_us)),
+            age: Duration::from_micros(listed.age_us),
             idle: None,
         };
         Some((position, row))

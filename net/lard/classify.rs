@@ -144,7 +144,7 @@ pub(crate) fn pre_routing(node: &Node, net: &Net, mut skb: Skb) -> Verdict {
         Packet::Fragment(tuple) => {
             let ours = node.classify.serves(tuple.vip.port)
                 && node.classify.accepts(net, &skb, &tuple)
-                || node.back_end.owns(tuple.vip);
+                || node.back_end.owns(net, tuple.vip);
             if !ours {
                 return Verdict::Accept(skb);
             }

@@ -30,7 +30,7 @@ use kernel_net::sync::{BhGuard, BhLock, ModuleRef};
 use lard_core::addr::{ConnId, NodeId, Tuple};
 use lard_core::time::Instant;
 
-use crate::front_end::State;
+use crate::front_end::{now, State};
 use crate::open::{quiet, Open};
 
 /// Buckets that share one "nothing is due before" time.
@@ -47,6 +47,7 @@ pub(crate) struct Entry {
     next: Chain,
     id: ConnId,
     tuple: Tuple,
+    born: Instant,
     deadline: Instant,
     pub(crate) state: State,
     /// The module cannot be unloaded while somebody depends on it.
@@ -54,6 +55,10 @@ pub(crate) struct Entry {
 }
 
 type Chain = Option<KBox<Entry>>;
+
+/// A connection that is passed on is this object and nothing else, and there can be millions; it has a
+/// slab of this size.
+const _: () = assert!(size_of::<Entry>() <= 128);
 
 impl Entry {
     pub(crate) fn id(&self) -> ConnId {
@@ -70,6 +75,11 @@ impl Entry {
             State::Open(open) => Some((self.tuple, open)),
             State::Forward(_) => None,
         }
+    }
+
+    /// When its first packet came.
+    pub(crate) fn born(&self) -> Instant {
+        self.born
     }
 
     /// When the tick will look at the entry; see [`Bucket::set_deadline`] for moving it.
@@ -252,6 +262,7 @@ impl<'a> Bucket<'a> {
             next: None,
             id,
             tuple,
+            born: now(),
             deadline,
             state,
             _module,

@@ -31,7 +31,7 @@ use lard_core::wire::{
     Assign, DownReason, Drain, Frame, Hello, List, ListenerCaps, NodeDown, NodeUp, Roles, VERSION,
 };
 
-use crate::config::{Config, Few, NodeName};
+use crate::config::{Config, Few};
 use crate::front_end::now;
 use crate::netlink;
 use crate::netns::Node;
@@ -82,6 +82,10 @@ pub(crate) struct Control {
     admin: Pin<KBox<Mutex<Admin>>>,
     peers: BhLock<[Option<Arc<Peer>>; MAX_NODES]>,
     members: BhLock<[Option<Member>; MAX_NODES]>,
+    /// What HELLO says of this node's listeners.
+    announced: BhLock<ListenerCaps>,
+    /// When the dispatcher next looks at its own node's load, in µs.
+    next_load: Atomic<u64>,
 }
 
 /// The place of a node in tables of nodes.
@@ -103,6 +107,8 @@ impl Control {
             admin: KBox::pin_init(kernel::new_mutex!(admin, "lard:admin"), GFP_KERNEL)?,
             peers: kernel_net::new_bh_lock!([const { None }; MAX_NODES], c"lard:peers"),
             members: kernel_net::new_bh_lock!([None; MAX_NODES], c"lard:members"),
+            announced: kernel_net::new_bh_lock!(ListenerCaps::default(), c"lard:announced"),
+            next_load: Atomic::new(0),
         })
     }
 
@@ -339,7 +345,8 @@ impl Control {
     // --- connections come and go ---
 
     /// This node is attached: it knows itself.
-    pub(crate) fn started(&self, node: &Node, config: &Config) {
+    pub(crate) fn started(&self, node: &Node, net: &Net, config: &Config) {
+        *self.announced.lock() = own_caps(net, config);
         if config.is(Roles::DISPATCHER) && config.is(Roles::BACK_END) {
             self.note(node, config.node, NodeState::Up, Some(config.weight));
         }
@@ -363,25 +370,7 @@ impl Control {
         }
         let (peer, spare) = Peer::new(introduction, socket)?;
         peer.prepare(node.params.get_u32(Param::DeadAfter));
-        let caps = [own_caps(net, config)];
-        let listeners: &[_] = match config.is(Roles::BACK_END) {
-            true => &caps,
-            false => &[],
-        };
-        let name = NodeName::as_name(&config.name).ok_or(EINVAL)?;
-        let hello = Hello {
-            version: VERSION.into(),
-            node: config.node,
-            cluster: config.cluster,
-            roles: config.roles,
-            internal: config.internal,
-            fe_port: config.fe_port,
-            be_port: config.be_port,
-            listeners: List::new(listeners),
-            vips: List::new(&config.vips),
-            name,
-        };
-        peer.send(&hello).map_err(|_| ENOBUFS)?;
+        greet(&peer, config, own_caps(net, config)).map_err(|_| ENOBUFS)?;
 
         let mut link = Connection {
             peer: peer.clone(),
@@ -401,6 +390,43 @@ impl Control {
             *place = Some(link);
         }
         Ok(())
+    }
+
+    /// Does what is due. Process context, from the namespace's tick.
+    pub(crate) fn tick(&self, node: &Node, net: &Net) {
+        let Some(config) = node.config().filter(|c| c.is(Roles::BACK_END)) else {
+            return;
+        };
+        self.announce_caps(node, &config, net);
+        if config.is(Roles::DISPATCHER) {
+            self.note_load(node, &config);
+        }
+    }
+
+    /// Says HELLO again when the administrator has changed what connections handed to this node can
+    /// have: a front-end that went on offering more would have every hand-off refused.
+    fn announce_caps(&self, node: &Node, config: &Config, net: &Net) {
+        let caps = own_caps(net, config);
+        let told = core::mem::replace(&mut *self.announced.lock(), caps);
+        if told == caps {
+            return;
+        }
+        for peer in self.all() {
+            // A peer that is going needs no news.
+            let _ = self.count(greet(&peer, config, caps));
+        }
+        self.refresh(node, config, net);
+    }
+
+    /// What other back-ends say in LOAD, and as often, the dispatcher sees of its own node.
+    fn note_load(&self, node: &Node, config: &Config) {
+        let now = now();
+        if now.as_micros() >= self.next_load.load(Relaxed) {
+            let interval = Duration::from_millis(node.params.get(Param::PingInterval));
+            let next = now.saturating_add(interval);
+            self.next_load.store(next.as_micros(), Relaxed);
+            node.dispatcher.load(config.node, node.back_end.len());
+        }
     }
 
     fn start(
@@ -479,6 +505,7 @@ impl Control {
             node.stats.inc(counter);
         }
         node.back_end.forget(id);
+        node.forward.lost(id, now());
         let config = node.config();
         if let Some(config) = &config {
             let was = peer.with_info(|info| info.roles);
@@ -503,7 +530,34 @@ impl Control {
     }
 }
 
+/// Says HELLO.
+fn greet(peer: &Peer, config: &Config, caps: ListenerCaps) -> Result<(), SendError> {
+    let caps = [caps];
+    let listeners: &[_] = match config.is(Roles::BACK_END) {
+        true => &caps,
+        false => &[],
+    };
+    let name = config.name.as_name().ok_or(SendError::Unencodable)?;
+    peer.send(&Hello {
+        version: VERSION.into(),
+        node: config.node,
+        cluster: config.cluster,
+        roles: config.roles,
+        internal: config.internal,
+        fe_port: config.fe_port,
+        be_port: config.be_port,
+        listeners: List::new(listeners),
+        vips: List::new(&config.vips),
+        name,
+    })
+}
+
 /// What connections handed to this node's listeners can have.
+///
+/// The space is that of a socket with default buffers, although a server may give its listener smaller
+/// ones. Nothing is lost by that: all that was acknowledged comes in one segment, which TCP takes whole
+/// into an empty queue of whatever size, and what was not is sent again. The other way round, one small
+/// listener would make all front-ends refuse longer request heads.
 fn own_caps(net: &Net, config: &Config) -> ListenerCaps {
     let options = net.options();
     ListenerCaps {

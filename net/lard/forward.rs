@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
 use kernel_net::net::Net;
 use kernel_net::route::RouteCache;
@@ -21,6 +22,7 @@ use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
 use lard_core::addr::{Addr, NodeId, Tuple};
 use lard_core::policy::MAX_NODES;
+use lard_core::time::Instant;
 
 use crate::netns::Node;
 use crate::stats::Counter;
@@ -31,6 +33,8 @@ pub(crate) struct BackEnd {
     addr: [u8; 4],
     /// `None`: the back-end is this node itself.
     route: Option<RouteCache>,
+    /// Since when there has been no control connection to report ends on, in µs; 0 while there is.
+    mute: Atomic<u64>,
 }
 
 /// The back-ends that connections have been handed to.
@@ -45,14 +49,24 @@ impl Forward {
         }
     }
 
-    /// Learns that `node` is reached at `addr`, or is this node itself. May sleep.
+    /// Learns that `node` is reached at `addr`, or is this node itself, and that it can report the end
+    /// of connections. May sleep.
     pub(crate) fn learn(&self, node: NodeId, addr: Addr, local: bool) -> Result {
         let addr = addr.to_v4().ok_or(EAFNOSUPPORT)?;
         let route = match local {
             true => None,
             false => Some(RouteCache::new(addr)?),
         };
-        let fresh = Arc::new(BackEnd { node, addr, route }, GFP_KERNEL)?;
+        let mute = Atomic::new(0);
+        let fresh = Arc::new(
+            BackEnd {
+                node,
+                addr,
+                route,
+                mute,
+            },
+            GFP_KERNEL,
+        )?;
         let old = {
             let mut all = self.back_ends.lock();
             let place = usize::from(node.0)
@@ -61,12 +75,23 @@ impl Forward {
             let place = place.ok_or(EINVAL)?;
             match place {
                 // Routes that are in use are better than new ones.
-                Some(known) if known.addr == addr && known.route.is_none() == local => Some(fresh),
+                Some(known) if known.addr == addr && known.route.is_none() == local => {
+                    known.mute.store(0, Relaxed);
+                    Some(fresh)
+                }
                 _ => place.replace(fresh),
             }
         };
         drop(old);
         Ok(())
+    }
+
+    /// Notes that `node` has no way any more to report the end of connections. Any context but hard
+    /// irq.
+    pub(crate) fn lost(&self, node: NodeId, now: Instant) {
+        if let Some(back_end) = self.back_end(node) {
+            back_end.mute.store(now.as_micros().max(1), Relaxed);
+        }
     }
 
     /// The way to `node`, if it has ever been learnt. Any context but hard irq.
@@ -79,6 +104,14 @@ impl Forward {
 impl BackEnd {
     pub(crate) fn node(&self) -> NodeId {
         self.node
+    }
+
+    /// Since when it has had no way to report the end of connections.
+    pub(crate) fn mute(&self) -> Option<Instant> {
+        match self.mute.load(Relaxed) {
+            0 => None,
+            since => Some(Instant::from_micros(since)),
+        }
     }
 
     /// Passes a packet of an adopted connection on. Softirq, or bottom halves off.

@@ -212,7 +212,7 @@ impl FrontEnd {
                 }
                 let to = forward.to.clone();
                 if sooner {
-                    let deadline = self.forward_deadline(&forward.state);
+                    let deadline = self.forward_deadline(forward);
                     bucket.set_deadline(id, deadline);
                 }
                 drop(bucket);
@@ -339,9 +339,9 @@ impl FrontEnd {
                 self.finish(node, net, bucket, id, deadline, step);
             }
             State::Forward(forward) => {
-                let expires = self.forward_deadline(&forward.state);
-                if expires > now() {
-                    bucket.set_deadline(id, expires);
+                let deadline = self.forward_deadline(forward);
+                if deadline > now() {
+                    bucket.set_deadline(id, deadline);
                     return;
                 }
                 node.stats.inc(match forward.state.is_over() {
@@ -356,8 +356,9 @@ impl FrontEnd {
     }
 
     /// When the tick looks at a connection that is passed on.
-    pub(crate) fn forward_deadline(&self, state: &Forwarding) -> Instant {
-        state.expires(&self.settings.lock().config)
+    pub(crate) fn forward_deadline(&self, forward: &Forward) -> Instant {
+        let config = &self.settings.lock().config;
+        forward.state.deadline(config, forward.to.mute(), now())
     }
 
     /// Until when a back-end may take a connection that is handed off now. Earlier than this
@@ -387,10 +388,11 @@ impl FrontEnd {
 
 impl Entry {
     fn row(&self) -> ConnRow {
+        let now = now();
         let (state, node, idle) = match &self.state {
             State::Open(open) => (open.state(), open.back_end(), None),
             State::Forward(forward) => {
-                let idle = now().saturating_since(forward.state.last_packet());
+                let idle = now.saturating_since(forward.state.last_packet());
                 let state = match forward.state.is_over() {
                     true => ConnState::Closing,
                     false => ConnState::Forwarding,
@@ -403,7 +405,7 @@ impl Entry {
             state,
             tuple: *self.tuple(),
             node,
-            age: None,
+            age: now.saturating_since(self.born()),
             idle,
         }
     }

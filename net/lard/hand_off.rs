@@ -227,8 +227,8 @@ impl FrontEnd {
             state: forwarding,
             to: to.clone(),
         };
+        let deadline = self.forward_deadline(&forward);
         let old = core::mem::replace(&mut entry.state, State::Forward(forward));
-        let deadline = self.forward_deadline(&forwarding);
         bucket.set_deadline(conn, deadline);
         drop(bucket);
         drop(old);
@@ -287,7 +287,7 @@ impl FrontEnd {
         match &mut entry.state {
             State::Forward(forward) if forward.to.node() == from => {
                 forward.state.ended(how, now());
-                let deadline = self.forward_deadline(&forward.state);
+                let deadline = self.forward_deadline(forward);
                 bucket.set_deadline(conn, deadline);
             }
             State::Open(open) => {

@@ -148,6 +148,7 @@ impl PerNet for Node {
     fn tick(this: ArcBorrow<'_, Self>, net: &Net) {
         this.front_end.tick(&this, net);
         this.back_end.tick(net);
+        this.control.tick(&this, net);
     }
 
     fn stop(this: ArcBorrow<'_, Self>, _net: &Net) {

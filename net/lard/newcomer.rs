@@ -9,7 +9,9 @@
 //!
 //! # Locking
 //!
-//! The bucket stays locked from the look-up that found nothing until the entry is in it.
+//! The bucket stays locked from the look-up that found nothing until the entry is in it. It is let go
+//! of while sockets are looked up, and looked into again: the last reference to a socket may go there,
+//! and a child's end asks for its bucket.
 
 #![forbid(unsafe_code)]
 
@@ -41,13 +43,34 @@ impl FrontEnd {
         bucket: Bucket<'_>,
     ) -> Claim {
         let tuple = &flow.tuple;
+        let announced = node.back_end.is_announced(tuple.vip);
         if self.stopping.load(Relaxed)
-            || node.back_end.owns(tuple.vip)
+            || announced && node.back_end.owns(net, tuple.vip)
             || !node.classify.accepts(net, &skb, tuple)
         {
             drop(bucket);
             return Claim::Foreign(skb);
         }
+        // Where peers serve the address, too, a SYN may be for a connection that one of them handed
+        // over. TCP has to answer it: with an entry here it would take the connection's packets.
+        let bucket = match announced {
+            false => bucket,
+            true => {
+                drop(bucket);
+                if flow.sockets().is_some_and(|s| skb.has_child(net, &s)) {
+                    return Claim::Foreign(skb);
+                }
+                let bucket = self.table().and_then(|t| t.bucket(tuple));
+                let Some(mut bucket) = bucket else {
+                    return Claim::Foreign(skb);
+                };
+                // Its copy was quicker, on another processor; the client sends it again.
+                if bucket.find(tuple).is_some() {
+                    return Claim::Taken(Verdict::Drop(skb));
+                }
+                bucket
+            }
+        };
         let refuse = |counter: Counter, skb| {
             node.stats.inc(counter);
             Claim::Taken(Verdict::Drop(skb))
@@ -72,12 +95,8 @@ impl FrontEnd {
             self.open(node, net, tuple, &segment, bucket, None);
             return Claim::Taken(Verdict::Stolen);
         }
-        // The last reference to a socket may go in the look-up, and a child's end asks for its bucket.
         drop(bucket);
-        if flow
-            .sockets()
-            .is_some_and(|sockets| skb.has_socket(net, &sockets))
-        {
+        if flow.sockets().is_some_and(|s| skb.has_socket(net, &s)) {
             return Claim::Foreign(skb);
         }
         if let Err(reason) = segment.check_flags() {

@@ -57,7 +57,8 @@ params! {
     HandoffTimeout = "handoff-timeout-ms", 5_000, 200..=60_000;
     /// Seconds a handed-over connection may be silent before the front-end forgets it.
     ForwardIdle = "forward-idle-s", 7_935, 10..=604_800;
-    /// Milliseconds for which the front-end remembers a connection whose server closed first.
+    /// Milliseconds for which the front-end remembers a connection whose server closed first, or whose
+    /// client has closed while its back-end has no control connection to report the end on.
     TimeWait = "time-wait-ms", 70_000, 1_000..=600_000;
     /// Half-open connections beyond which SYNs are answered with cookies.
     HalfOpenMax = "half-open-max", 4_096, 0..=1_048_576;

@@ -60,8 +60,8 @@ pub(crate) struct ConnRow {
     pub(crate) tuple: Tuple,
     /// The back-end that has it, or on a back-end the front-end it came from; none before.
     pub(crate) node: NodeId,
-    /// Since its first packet, or since its adoption, if that is known.
-    pub(crate) age: Option<Duration>,
+    /// Since its first packet, or on a back-end since its adoption.
+    pub(crate) age: Duration,
     /// Since the client's last packet, if that is known.
     pub(crate) idle: Option<Duration>,
 }
@@ -251,7 +251,7 @@ impl Table for Conns {
             Cell::new(row.tuple.client).as_str(),
             Cell::new(row.tuple.vip).as_str(),
             or_dash(row.node.is_some().then_some(row.node)).as_str(),
-            or_dash(row.age.map(ms)).as_str(),
+            ms(row.age),
             or_dash(row.idle.map(ms)).as_str(),
         )
     }

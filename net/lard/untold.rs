@@ -3,8 +3,9 @@
 //! Ends of connections that could not be told to their front-ends, because the control connection was
 //! down or full.
 //!
-//! A front-end that never hears of an end keeps the entry until it has been idle for hours. So the ends
-//! wait here for the control connection to come back. What does not fit is left to that timer.
+//! A front-end that never hears of an end keeps the entry until the client has closed and been silent
+//! for a minute, or been idle for hours. So the ends wait here for the control connection to come back.
+//! What does not fit is left to those timers.
 //!
 //! # Locking
 //!

@@ -211,6 +211,43 @@ def test_hand_offs_from_strangers_and_for_strange_addresses_make_no_socket(clust
     still_serves(cluster)
 
 
+@pytest.mark.layout(nodes=4, d=1, fe=(2,), be=(1, 3))
+def test_what_a_lost_front_end_asked_for_is_no_load_for_ever(cluster):
+    """Neither of the dispatcher's own node, nor of another."""
+
+    def ask(dispatcher, own, count):
+        import member
+
+        joined = member.Member(dispatcher, roles=member.FRONT_END)
+        joined.join()
+        joined.send(member.HELLO, joined.hello(own))
+        joined.send(member.PING, bytes(8))
+        for number in range(count):
+            key = random.getrandbits(64)
+            conn = joined.id << 52 | number
+            joined.send(member.ASSIGN, struct.pack("!QQQBBH", conn, key, 0, 0, 0, 1))
+        chosen, body = {}, None
+        while sum(chosen.values()) < count:
+            kind, body = joined.receive()
+            if kind == member.ASSIGNED:
+                node = struct.unpack("!QHH", body)[1]
+                chosen[node] = chosen.get(node, 0) + 1
+        # And ends without a word.
+        joined.close()
+        return chosen
+
+    chosen = run(cluster.node(4), ask, cluster.node(1).int, cluster.node(4).int, 20)
+    assert len(chosen) == 2, chosen
+
+    def loads():
+        nodes = cluster.status(1)["nodes"]
+        return {node["name"]: node["load"] for node in nodes if "BE" in node["roles"]}
+
+    assert sum(loads().values()) >= 20, loads()
+    # Ten seconds' worth of reports.
+    cluster.wait(lambda: loads() == {"node1": 0, "node3": 0}, timeout=25, what="no load")
+
+
 @pytest.mark.layout(nodes=4, d=1, fe=(2,), be=(3,), options="--secret-file /run/lard-secret")
 def test_a_wrong_secret_keeps_a_node_out(lab):
     def join(host, secret):

@@ -89,7 +89,7 @@ def hold(host, count):
 
 
 @pytest.mark.vms
-@pytest.mark.xfail(reason="the end of the entries was not seen within the limit yet")
+@pytest.mark.limit(300)
 def test_unloading_is_refused_while_connections_live_and_they_end_well(lab):
     for machine in lab.nodes:
         machine.sh("mkdir -p /run/lard-test && rm -f /run/lard-test/unload")

@@ -160,12 +160,75 @@ def test_connection_tracking_does_not_disturb_connections(cluster):
     for machine in cluster.nodes:
         machine.sh(
             "nft 'add table ip track; add chain ip track in { type filter hook input priority 0; };"
-            " add rule ip track in ct state invalid counter drop;"
+            " add rule ip track in tcp dport 8080 ct state invalid counter drop;"
             " add chain ip track out { type filter hook output priority 0; };"
-            " add rule ip track out ct state invalid counter drop'"
+            " add rule ip track out tcp sport 8080 ct state invalid counter drop';"
+            # A connection of which it has not seen the beginning is invalid then.
+            " sysctl -q -w net.netfilter.nf_conntrack_tcp_loose=0"
         )
     try:
         run(cluster.client, fetch, cluster.fes[0].ext)
+        for machine in cluster.nodes:
+            # It does not see them at all: a busy server's would fill its table.
+            tracked = machine.sh("conntrack -L -p tcp 2>/dev/null | grep port=8080", check=False)
+            assert tracked.stdout == "", f"{machine.name}: {tracked.stdout}"
     finally:
         for machine in cluster.nodes:
+            machine.sh("sysctl -q -w net.netfilter.nf_conntrack_tcp_loose=1", check=False)
             machine.sh("nft delete table ip track", check=False)
+
+
+VIP = "10.10.0.50"
+
+
+@pytest.mark.layout(nodes=4, d=1, fe=(2,), be=(3, 4))
+def test_back_ends_may_have_the_virtual_address_on_lo(lab):
+    """As IPVS wants it of its real servers."""
+
+    def fetch(host):
+        return [client.check_size(host, 100_000) for _ in range(8)]
+
+    def stray(host, station):
+        link = Link(f"10.10.0.{random.randrange(200, 250)}")
+        station = bytes.fromhex(station.replace(":", ""))
+        peer = Peer(link, host)
+        link.send(host, peer.tcp(ACK, ack=1), mac=station)
+        assert peer.expect("the regular stack's answer", lambda s: True).flags & RST
+
+    lab.node(2).sh(f"ip addr add {VIP}/24 dev ext0")
+    for machine in lab.bes:
+        machine.sh("sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2;"
+                   f" ip addr add {VIP}/32 dev lo")
+    try:
+        lab.start()
+        with counted(lab, be_adopted=8, exact_be_not_allowed=0):
+            assert set(run(lab.client, fetch, VIP)) <= {"node3", "node4"}
+        # What is for no connection is not dropped: another program may serve this address.
+        run(lab.client, stray, VIP, mac(lab.node(3)))
+    finally:
+        for machine in lab.bes:
+            machine.sh(f"ip addr del {VIP}/32 dev lo", check=False)
+            machine.sh("sysctl -q -w net.ipv4.conf.all.arp_ignore=0"
+                       " net.ipv4.conf.all.arp_announce=0")
+        lab.node(2).sh(f"ip addr del {VIP}/24 dev ext0", check=False)
+
+
+@pytest.mark.layout(nodes=4, d=1, fe=(2, 3), be=(3, 4),
+                    options={2: f"--vip {VIP}", 3: f"--vip {VIP}"})
+def test_a_virtual_address_moves_to_another_front_end(lab):
+    def fetch(host):
+        return [client.check_size(host, 10_000) for _ in range(4)]
+
+    old, new = lab.node(2), lab.node(3)
+    old.sh(f"ip addr add {VIP}/24 dev ext0")
+    try:
+        lab.start()
+        run(lab.client, fetch, VIP)
+        lab.kill_node(2)
+        old.sh(f"ip addr del {VIP}/24 dev ext0")
+        new.sh(f"ip addr add {VIP}/24 dev ext0")
+        lab.client.sh(f"ip neigh del {VIP} dev ext0", check=False)
+        assert set(run(lab.client, fetch, VIP)) <= {"node3", "node4"}
+    finally:
+        for machine in (old, new):
+            machine.sh(f"ip addr del {VIP}/24 dev ext0", check=False)

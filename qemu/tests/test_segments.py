@@ -9,7 +9,6 @@ import pytest
 from support import counted, on_client, run
 
 
-
 # Opening a connection
 
 
@@ -50,6 +49,32 @@ def test_requests_are_served_whatever_options_the_client_has(host):
         body = answer.partition(b"\r\n\r\n")[2]
         assert body == content.stream()[:100000], (scale, sack, stamps, len(body))
         peer.send(flags=ACK | FIN)
+
+
+def test_what_a_back_end_stops_to_honour_is_not_offered_any_more(cluster):
+    def offered(host):
+        link = Link(f"10.10.0.{random.randrange(200, 250)}")
+        peer = Peer(link, host, scale=7, sack=True, stamps=True)
+        answer = peer.open()
+        peer.segment(ACK)
+        body = peer.request(b"GET /who HTTP/1.0\r\n\r\n")
+        assert b"\r\n\r\nnode" in body, body
+        return [number in answer.options for number in (3, 4, 8)]
+
+    front_end, back_end = cluster.fes[0].ext, cluster.bes[-1]
+    settings = ("window_scaling", "sack", "timestamps")
+    for place, setting in enumerate(settings):
+        want = [number != place for number in range(3)]
+        back_end.sh(f"sysctl -q -w net.ipv4.tcp_{setting}=0")
+        try:
+            cluster.wait(lambda: run(cluster.client, offered, front_end) == want, timeout=10,
+                         what=f"no {setting} offered")
+            with counted(cluster, exact_fe_refused_options=0):
+                run(cluster.client, offered, front_end)
+        finally:
+            back_end.sh(f"sysctl -q -w net.ipv4.tcp_{setting}=1")
+    cluster.wait(lambda: all(run(cluster.client, offered, front_end)), timeout=10,
+                 what="everything offered again")
 
 
 @on_client

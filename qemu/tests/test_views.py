@@ -52,14 +52,17 @@ def test_a_connection_is_shown_by_its_front_end_and_its_back_end(cluster):
     cluster.wait(lambda: "node" in running.process.stdout(), what="the answer")
     node, port = json.loads(running.process.stdout().strip().splitlines()[0])
 
-    def shown(number, state):
-        return any(
-            entry["state"] == state and str(entry["client"]).endswith(f":{port}")
-            for entry in cluster.connections(number)
-        )
+    def age(number, state):
+        for entry in cluster.connections(number):
+            if entry["state"] == state and str(entry["client"]).endswith(f":{port}"):
+                return entry["age_ms"] + 1
+        return None
 
-    cluster.wait(lambda: shown(int(front_end.name[4:]), "forwarding"), what="the front-end's entry")
-    cluster.wait(lambda: shown(int(node[4:]), "adopted"), what="the back-end's entry")
+    adopted = cluster.wait(lambda: age(int(node[4:]), "adopted"), what="the back-end's entry")
+    forwarded = cluster.wait(lambda: age(int(front_end.name[4:]), "forwarding"),
+                             what="the front-end's entry")
+    # Looked at later, and it began with the SYN.
+    assert adopted <= forwarded < 120_000, (adopted, forwarded)
     table = front_end.sh("cat /proc/net/lard_conn").stdout
     assert str(port) in table, table
     running.process.kill()

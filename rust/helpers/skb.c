@@ -67,6 +67,12 @@ void lard_skb_untrack(struct sk_buff *skb)
 	nf_ct_set(skb, NULL, IP_CT_UNTRACKED);
 }
 
+/* Whose packet it is, on its way out; NULL for one of a TIME_WAIT. */
+struct sock *lard_skb_full_sk(const struct sk_buff *skb)
+{
+	return skb_to_full_sk(skb);
+}
+
 void lard_skb_dst_drop(struct sk_buff *skb)
 {
 	skb_dst_drop(skb);

@@ -121,6 +121,12 @@ bool lard_sock_got_fin(const struct sock *sk)
 	return sock_flag(sk, SOCK_DONE);
 }
 
+/* Set for good when a TCP socket begins to listen, and not taken over by what it accepts. */
+bool lard_sock_has_listened(const struct sock *sk)
+{
+	return sock_flag(sk, SOCK_RCU_FREE);
+}
+
 u32 lard_sock_rcv_nxt(const struct sock *sk)
 {
 	return READ_ONCE(tcp_sk(sk)->rcv_nxt);

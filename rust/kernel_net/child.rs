@@ -11,6 +11,12 @@
 //! them and lets go of them. Somebody else may save our function and call it later (TLS offload
 //! does): then the child stays in the table until that happens.
 //!
+//! A process can also disconnect a child and listen on it. What that accepts are copies of the child
+//! with our function and without an entry in the table: there is no way to learn of them, and none to
+//! find them all. But the child itself keeps a mark of having listened. So a marked child leaves its
+//! reference to the module behind when it leaves the table, and the module then stays until the
+//! machine restarts.
+//!
 //! A socket can be freed under whatever lock of the network stack, a device's transmit lock for one,
 //! which a front-end takes when it sends. So the end is only noted there, and told to the owner by a
 //! work, which holds nothing.
@@ -28,7 +34,7 @@ use crate::skb::Flow;
 use crate::sync::{wait_for_returns, BhLock, ModuleRef};
 use crate::time;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{rcu, Arc};
 
@@ -267,6 +273,9 @@ unsafe extern "C" fn on_destruct(sk: *mut bindings::sock) {
     let destruct = match child {
         Some(mut child) => {
             let destruct = child.destruct;
+            // SAFETY: The socket is being freed, and is whole until the function that is called last
+            // here returns; the child has a reference to the module.
+            unsafe { outlive_copies(sk) };
             if !child.reported {
                 // SAFETY: The socket is being freed, and is whole until the function that is called
                 // last here returns.
@@ -395,11 +404,6 @@ unsafe fn judge(child: &mut Child) -> Judgement {
         if child.missed < STRIKES || child.reported {
             return Judgement::Keep;
         }
-        if state == TCP_LISTEN {
-            // What it has accepted meanwhile carries our function and is not registered: from now
-            // on this code must stay.
-            core::mem::forget(ModuleRef::try_get());
-        }
         child.reported = true;
         let end = sum_up(child.sk, child);
         Judgement::Ended(end, bindings::lard_sock_bound_dev(child.sk))
@@ -482,7 +486,26 @@ unsafe fn restore(child: &Child) -> bool {
     let ours = on_destruct as *mut core::ffi::c_void;
     // SAFETY: The socket is whole while its child is in the table.
     unsafe {
-        bindings::lard_sock_swap_destruct(child.sk, Some(on_destruct), child.destruct) == ours
+        let old = bindings::lard_sock_swap_destruct(child.sk, Some(on_destruct), child.destruct);
+        if old == ours {
+            // After the exchange: what is accepted from now on has the function of before.
+            outlive_copies(child.sk);
+        }
+        old == ours
+    }
+}
+
+/// Has copies of a child been made that call our function one day? Then this code stays for good.
+///
+/// # Safety
+///
+/// `sk` is a full socket that is not freed yet, and whose child holds the module.
+unsafe fn outlive_copies(sk: *const bindings::sock) {
+    static STAYS: AtomicBool = AtomicBool::new(false);
+    // SAFETY: As the caller says.
+    if unsafe { bindings::lard_sock_has_listened(sk) } && !STAYS.swap(true, Ordering::Relaxed) {
+        core::mem::forget(ModuleRef::try_get());
+        pr_notice!("a server listened on a connection that was handed over; lard stays loaded\n");
     }
 }
 

@@ -23,8 +23,8 @@ mod packet;
 mod quiet;
 
 pub use listener::{Lent, Listener};
-pub(crate) use packet::device;
-pub(crate) use quiet::is_unwanted_reset;
+pub(crate) use packet::{device, RST};
+pub(crate) use quiet::answers_injection;
 
 use crate::bindings;
 use crate::child::Pending;
@@ -34,7 +34,7 @@ use crate::sync::BhDisabled;
 use core::ptr::NonNull;
 use kernel::sync::rcu;
 use listener::find_listener;
-use packet::{Packet, ACK, RST};
+use packet::{Packet, ACK};
 use quiet::Mark;
 
 /// What a segment can carry: an IPv4 packet's length less both headers with timestamps.

@@ -26,6 +26,9 @@
 #[path = "../bindings/bindings.rs"]
 mod bindings;
 
+/// What messages begin with; the kernel's macros look for it here.
+const __LOG_PREFIX: &[u8] = b"lard\0";
+
 pub mod child;
 pub mod control_socket;
 pub mod counters;

@@ -14,6 +14,7 @@
 //! dropped by whoever holds it last.
 
 use crate::bindings;
+use crate::child;
 use crate::inject;
 use crate::net::{Net, NetCell};
 use crate::route::LocalRoute;
@@ -380,12 +381,23 @@ unsafe extern "C" fn on_local_out(
     skb: *mut bindings::sk_buff,
     _state: *const bindings::nf_hook_state,
 ) -> core::ffi::c_uint {
-    // SAFETY: The packet is the hook's to look at.
-    if unsafe { inject::is_unwanted_reset(skb) } {
-        NF_DROP
-    } else {
-        NF_ACCEPT
+    // SAFETY: The packet is the hook's to look at and to mark; it holds its socket.
+    unsafe {
+        let is_childs = match inject::answers_injection(skb) {
+            // The front-end still has the connection.
+            Some(flags) if flags & inject::RST != 0 => return NF_DROP,
+            Some(_) => true,
+            None => {
+                let sk = bindings::lard_skb_full_sk(skb);
+                !sk.is_null() && child::is_child(sk)
+            }
+        };
+        // Connection tracking has not seen the handshake, and does not see what the client sends.
+        if is_childs {
+            bindings::lard_skb_untrack(skb);
+        }
     }
+    NF_ACCEPT
 }
 
 /// The state exists in all namespaces while this value lives.

@@ -280,6 +280,20 @@ impl Skb {
         true
     }
 
+    /// Is there a socket for it that a hand-off has made, and that is open? RCU held.
+    pub fn has_child(&self, net: &Net, flow: &Flow) -> bool {
+        let sk = self.established(net, flow);
+        if sk.is_null() {
+            return false;
+        }
+        // SAFETY: The lookup gave a reference, which is given back; only a full socket is asked.
+        unsafe {
+            let found = bindings::lard_sock_is_full(sk) && child::is_child(sk);
+            bindings::sock_gen_put(sk);
+            found
+        }
+    }
+
     /// The socket of the connection, with a reference. RCU held.
     fn established(&self, net: &Net, flow: &Flow) -> *mut bindings::sock {
         // SAFETY: RCU is held; the namespace is alive.

@@ -135,7 +135,7 @@ impl Control {
         let vips: Few<Endpoint, { Hello::MAX_VIPS }> =
             Few::collect(hello.vips.iter().filter(|vip| config.allows(*vip)));
         if config.is(Roles::BACK_END) && hello.roles.contains(Roles::FRONT_END) {
-            node.back_end.learn(config, id, &vips);
+            node.back_end.learn(id, &vips);
         }
         if is_ready {
             node.cell.with(|net| self.refresh(node, config, net));

@@ -98,7 +98,7 @@ fn start(
             added.map_err(|_| EINVAL)?;
         }
     }
-    node.control.started(node, config);
+    node.control.started(node, net, config);
     if config.is(Roles::FRONT_END) {
         net.disable_lro();
         node.classify.set(config.fe_port, rules)?;

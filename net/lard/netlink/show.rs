@@ -125,9 +125,7 @@ pub(super) fn dump_conns(node: &Node, dump: &mut Dump<'_>) -> Result {
             if row.node.is_some() {
                 m.put_u16(conn::NODE_ID, row.node.0)?;
             }
-            if let Some(age) = row.age {
-                m.put_u32(conn::AGE_MS, ms(age))?;
-            }
+            m.put_u32(conn::AGE_MS, ms(row.age))?;
             match row.idle {
                 Some(idle) => m.put_u32(conn::IDLE_MS, ms(idle)),
                 None => Ok(()),

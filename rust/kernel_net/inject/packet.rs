@@ -25,7 +25,7 @@ const PAGE_ORDER: i32 = 3;
 const TTL: u8 = 255;
 
 const FIN: u8 = 0x01;
-pub(super) const RST: u8 = 0x04;
+pub(crate) const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
 pub(super) const ACK: u8 = 0x10;
 

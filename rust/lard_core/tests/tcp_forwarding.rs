@@ -150,7 +150,7 @@ fn segments_out_of_reach_change_nothing() {
 #[test]
 fn entries_outlive_what_the_back_end_remembers() {
     let cfg = Config::default();
-    let secs = |f: &Forwarding| f.expires(&cfg).saturating_since(start()).as_secs();
+    let secs = |f: &Forwarding| f.expires(&cfg, None).saturating_since(start()).as_secs();
     let mut f = forwarding();
     assert!(secs(&f) > 7_200 + 9 * 75);
     f.on_segment(&client(0, 0, FIN_ACK, 0), start());
@@ -161,6 +161,51 @@ fn entries_outlive_what_the_back_end_remembers() {
     assert_eq!(secs(&f), 5);
     f.on_segment(&client(1, 0, ACK, 5), after(start(), 4_000));
     assert_eq!(secs(&f), 5, "a connection that is gone is not kept alive");
+}
+
+#[test]
+fn a_mute_back_end_is_waited_for_as_long_as_it_may_remember() {
+    let cfg = Config::default();
+    let wait = cfg.forward_time_wait.as_secs();
+    let lost = after(start(), 100_000);
+    let secs = |f: &Forwarding, mute| f.expires(&cfg, mute).saturating_since(start()).as_secs();
+
+    let living = forwarding();
+    assert_eq!(secs(&living, Some(lost)), secs(&living, None));
+
+    let mut f = forwarding();
+    f.on_segment(&client(0, 0, FIN_ACK, 0), start());
+    assert_eq!(secs(&f, Some(start())), wait);
+    assert_eq!(secs(&f, Some(lost)), 100 + wait, "time to come back");
+    f.on_segment(&client(1, 900, ACK, 0), after(lost, 5_000));
+    assert_eq!(secs(&f, Some(lost)), 105 + wait, "an answer is on its way");
+    // Lost late: never longer than with a back-end that reports.
+    let late = after(start(), 100_000_000);
+    assert_eq!(secs(&f, Some(late)), secs(&f, None));
+
+    f.ended(Ended::Gone, lost);
+    assert_eq!(secs(&f, Some(lost)), secs(&f, None));
+}
+
+#[test]
+fn a_closing_connection_is_looked_at_in_case_its_back_end_falls_mute() {
+    let cfg = Config::default();
+    let mut f = forwarding();
+    let deadline = |f: &Forwarding, mute, now| f.deadline(&cfg, mute, now);
+    assert_eq!(deadline(&f, None, start()), f.expires(&cfg, None));
+    f.on_segment(&client(0, 0, FIN_ACK, 0), start());
+    let mut now = start();
+    let mut looks = 0;
+    while deadline(&f, None, now) > now {
+        now = deadline(&f, None, now);
+        looks += 1;
+    }
+    assert_eq!(now, f.expires(&cfg, None));
+    assert!(looks > 5);
+    // Lost right after a look: by the next one it is known, by the one after that it is over.
+    let lost = after(start(), 1);
+    let next = deadline(&f, None, start());
+    assert!(deadline(&f, Some(lost), next) <= after(next, 1));
 }
 
 #[test]
@@ -193,7 +238,11 @@ proptest! {
             } else {
                 f.on_segment(&seg, Instant::from_micros(at));
             }
-            let _ = f.expires(&Config::default());
+            let now = Instant::from_micros(at);
+            for mute in [None, Some(now)] {
+                let deadline = f.deadline(&Config::default(), mute, now);
+                prop_assert!(deadline <= f.expires(&Config::default(), mute));
+            }
         }
     }
 

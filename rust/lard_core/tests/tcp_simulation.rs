@@ -188,7 +188,7 @@ impl World {
         match &self.entry {
             Entry::Free => {}
             Entry::Responding(r) => consider(r.deadline()),
-            Entry::Forwarding(f) => consider(f.expires(&self.cfg)),
+            Entry::Forwarding(f) => consider(f.expires(&self.cfg, None)),
         }
         next
     }
@@ -214,7 +214,7 @@ impl World {
                 }
             }
             Entry::Forwarding(f) => {
-                if now >= f.expires(&self.cfg) {
+                if now >= f.expires(&self.cfg, None) {
                     self.entry = Entry::Free;
                 }
             }

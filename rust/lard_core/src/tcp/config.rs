@@ -53,7 +53,8 @@ pub struct Config {
     /// How long a forwarded connection may be silent. Longer than the kernel's keep-alive takes to
     /// notice a dead client: 7,200 s and nine probes 75 s apart.
     pub forward_idle: Duration,
-    /// The same after the client's FIN: the answer to a half-closed connection may take its time.
+    /// The same after the client's FIN: the answer to a half-closed connection may take its time. The
+    /// back-end reports the end; where it cannot, `forward_time_wait` holds.
     pub forward_closing: Duration,
     /// The same after the client's RST or the back-end's TIME_WAIT: longer than the 60 s of
     /// TIME_WAIT, so that late segments find the back-end for as long as it remembers.

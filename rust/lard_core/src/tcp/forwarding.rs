@@ -16,6 +16,14 @@
 //! back-end has to have reported the end. Any other SYN goes to the back-end, whose TCP answers it as
 //! TCP does; if the client has crashed and knows nothing of the old connection, that answer makes it
 //! send a RST, which passes through here.
+//!
+//! # The end
+//!
+//! Replies do not come this way, so nothing that passes tells whether the server has closed as well:
+//! the back-end has to report it. One that has no way to, its *mute* time, is waited for as other
+//! forwarders wait that see one direction only: the client's FIN and then silence is the end. The
+//! silence is that of TIME_WAIT, and begins anew when the back-end falls mute, so that it has as long
+//! to come back and report.
 
 use super::super::time::Instant;
 use super::config::Config;
@@ -92,7 +100,7 @@ impl Forwarding {
         }
     }
 
-    /// A segment other than a SYN passes through. Returns whether [`Forwarding::expires`] may be earlier
+    /// A segment other than a SYN passes through. Returns whether [`Forwarding::deadline`] may be earlier
     /// than before.
     #[inline]
     pub fn on_segment(&mut self, seg: &Segment, now: Instant) -> bool {
@@ -163,8 +171,9 @@ impl Forwarding {
         self.has(RST | TIME_WAIT | GONE)
     }
 
-    /// When the entry may be forgotten, if nothing more happens.
-    pub fn expires(&self, cfg: &Config) -> Instant {
+    /// When the entry may be forgotten, if nothing more happens. `mute` is since when the back-end has
+    /// had no way to report an end.
+    pub fn expires(&self, cfg: &Config, mute: Option<Instant>) -> Instant {
         let wait = if self.has(GONE) {
             cfg.forward_gone
         } else if self.has(TIME_WAIT | RST) {
@@ -174,7 +183,24 @@ impl Forwarding {
         } else {
             cfg.forward_idle
         };
-        self.last.saturating_add(wait)
+        let expires = self.last.saturating_add(wait);
+        match mute.filter(|_| self.has(FIN)) {
+            Some(since) => {
+                let silent = self.last.max(since);
+                expires.min(silent.saturating_add(cfg.forward_time_wait))
+            }
+            None => expires,
+        }
+    }
+
+    /// When to ask [`Forwarding::expires`] again: no later than it says now, and soon enough for a
+    /// back-end that falls mute meanwhile.
+    pub fn deadline(&self, cfg: &Config, mute: Option<Instant>, now: Instant) -> Instant {
+        let expires = self.expires(cfg, mute);
+        match self.has(FIN) {
+            true => expires.min(now.saturating_add(cfg.forward_time_wait)),
+            false => expires,
+        }
     }
 
     #[inline]
