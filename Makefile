@@ -7,7 +7,9 @@
 #   make install         module, tools, man pages and unit on this machine
 #   make check           host tests      make fmt, clippy    format, lints (CLIPPY=1: kernel side too)
 #   make demo            a cluster in virtual machines, one table
-#   make test            everything; make test-debug: the namespace tests on a debug kernel
+#   make test            host tests, tests across machines, tests in namespaces; with AGAIN=1 those
+#                        that failed once more, for a host that misses an emulated guest's limits
+#   make test-debug      the namespace tests on a debug kernel; make test-vms: all across machines
 #   make clean
 #
 #   KDIR=DIR             a kernel tree with Rust metadata; without it, that of the running kernel
@@ -19,6 +21,9 @@ CARGO := scripts/cargo
 PYTEST := /usr/bin/python3 -m pytest -o cache_dir=$(BUILD)/pytest
 # What is run across machines each time; `make test-vms` runs all that is marked for it.
 ACROSS := -k "direct_return or requests or servers"
+# $(call pytest,ARGUMENTS)
+pytest = $(PYTEST) qemu/tests $(1) $(TESTS) $(if $(AGAIN),|| { echo "== what failed is run once more"; \
+	$(PYTEST) qemu/tests $(1) --last-failed; })
 KERNEL_ROOTS := rust/kernel_net/lib.rs net/lard/lard_main.rs
 
 .DEFAULT_GOAL := all
@@ -94,18 +99,18 @@ test: setup test-host
 	$(MAKE) --no-print-directory test-ns
 
 test-ns:
-	$(PYTEST) qemu/tests $(TESTS)
+	$(call pytest)
 
 test-across:
-	$(PYTEST) qemu/tests --vms $(or $(TESTS),$(ACROSS))
+	$(call pytest,--vms $(ACROSS))
 
 test-vms:
-	$(PYTEST) qemu/tests --vms $(TESTS)
+	$(call pytest,--vms)
 
 test-debug: setup
 	scripts/debug-kernel
 	DEBUG=1 scripts/build-module
-	$(PYTEST) qemu/tests --debug-kernel $(TESTS)
+	$(call pytest,--debug-kernel)
 
 clean:
 	rm -rf $(BUILD)

@@ -77,11 +77,19 @@ def pytest_report_header(config):
     return f"artefacts: {config.artefacts}"
 
 
+def artefacts(item):
+    directory = os.path.join(item.config.artefacts, item.name)
+    os.makedirs(directory, exist_ok=True)
+    return directory
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     if report.failed:
         item.failed = True
+        with open(os.path.join(artefacts(item), f"{call.when}.txt"), "w") as file:
+            file.write(report.longreprtext)
 
 
 def ended(number, _):
