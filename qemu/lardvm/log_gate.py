@@ -4,7 +4,7 @@
 import re
 
 BAD = re.compile(
-    r"WARNING|BUG\b|Oops|KASAN|UBSAN|kmemleak: .*new suspected|lockdep|possible (recursive|circular)"
+    r"WARNING|BUG\b|Oops|KASAN|UBSAN|lockdep|possible (recursive|circular)"
     r"|inconsistent lock|[Ss]uspicious RCU|suspect GRO|refcount_t|rcu.*(stall|self-detected)"
     r"|leaked|unregister_netdevice|Call Trace|soft lockup|hung task|blocked for more than"
     r"|sleeping function|ODEBUG|scheduling while atomic|general protection|panicked|PANIC"

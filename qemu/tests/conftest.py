@@ -204,8 +204,7 @@ def start_capture(config, cluster):
 
 def save(item, cluster, log, capture=None):
     """What helps to understand a failure, in a directory of the test's name."""
-    directory = os.path.join(item.config.artefacts, item.name)
-    os.makedirs(directory, exist_ok=True)
+    directory = artefacts(item)
 
     def write(name, data):
         with open(os.path.join(directory, name), "wb") as file:

@@ -16,7 +16,6 @@ from lardvm import log_gate
         "[ 1.0] refcount_t: underflow; use-after-free.",
         "[ 1.0] rcu: INFO: rcu_preempt self-detected stall on CPU",
         "[ 1.0] unregister_netdevice: waiting for lo to become free. Usage count = 2",
-        "[ 1.0] kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
         "[ 1.0] IPv4: leaked 2 sockets",
         "[ 1.0] eth0: Driver has suspect GRO implementation, TCP performance may be compromised.",
         "[ 1.0] Oops: general protection fault, probably for non-canonical address",
@@ -35,6 +34,8 @@ def test_the_log_gate_catches(line):
         "[ 1.0] lard: module verification failed: signature and/or required key missing",
         "[ 1.0] rcu: Hierarchical SRCU implementation.",
         "[ 1.0] lard: node 1 joined",
+        # Each report is looked at by itself, see Lab.leaks.
+        "[ 1.0] kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
     ],
 )
 def test_the_log_gate_lets_pass(line):
