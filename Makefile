@@ -110,7 +110,7 @@ test-vms:
 test-debug: setup
 	scripts/debug-kernel
 	DEBUG=1 scripts/build-module
-	$(call pytest,--debug-kernel)
+	$(call pytest,--debug-kernel -n 2)
 
 clean:
 	rm -rf $(BUILD)
