@@ -38,11 +38,11 @@ def patient(machines):
 
     def be(words, probes):
         for machine in machines:
-            route = f"10.10.0.0/24 dev ext0 proto kernel scope link src {machine.ext}"
-            machine.sh(
-                f"ip route change {route} {words} && "
-                f"echo {probes} > /proc/sys/net/ipv4/tcp_early_retrans"
-            )
+            lines = [f"echo {probes} > /proc/sys/net/ipv4/tcp_early_retrans"]
+            for net, device, own in (("10.10", "ext0", machine.ext), ("10.20", "int0", machine.int)):
+                route = f"{net}.0.0/24 dev {device} proto kernel scope link src {own}"
+                lines += [f"ip route change {route} {words}"] if own else []
+            machine.sh("set -e; " + "; ".join(lines))
 
     be("rto_min 30s", 0)
     try:
