@@ -42,7 +42,7 @@ use crate::proc::{ConnRow, ConnState};
 use crate::stats::Counter;
 use crate::untold::Untold;
 use lard_core::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
-use lard_core::wire::{Closed, Handoff, HowClosed, Refusal, Roles, TsUnit};
+use lard_core::wire::{Closed, Handoff, HowClosed, Load, Refusal, Roles, TsUnit};
 
 /// Ticks between two sweeps: what a sweep finds was missed by everything quicker.
 const SWEEP_TICKS: u32 = 50;
@@ -166,6 +166,14 @@ impl BackEnd {
     /// Children that are alive.
     pub(crate) fn len(&self) -> u32 {
         u32::try_from(self.children.load(Relaxed)).unwrap_or(0)
+    }
+
+    /// What the dispatcher is told. The kernel does not say how many requests a disk has for a server.
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            active: self.len(),
+            disk_queue: 0,
+        }
     }
 
     // --- what belongs to the back-end ---

@@ -15,13 +15,14 @@ use kernel::prelude::*;
 use kernel_net::sync::BhLock;
 use lard_core::addr::NodeId;
 use lard_core::policy::{
-    Dest, NodeError, NodeState, ParamError, PolicyKind, Request, Scheduler, Slot, MAX_NODES,
+    Dest, NodeError, NodeState, ParamError, Params, PolicyKind, Request, Scheduler, Slot, Tags,
+    MAX_NODES,
 };
-use lard_core::wire::Assign;
+use lard_core::wire::{Assign, Load};
 
 use crate::front_end::now;
 
-/// Targets that are remembered: 2^16 of 32 bytes.
+/// Targets that are remembered: 2^16 of 40 bytes.
 const TARGETS: usize = 1 << 16;
 
 /// Reports of a node's load after which the dispatcher's own count is put right: ten seconds' worth.
@@ -94,6 +95,7 @@ impl Dispatcher {
             inner.scheduler.schedule(&Request {
                 key,
                 exclude,
+                tags: Tags::NONE,
                 now: now(),
             })
         })?
@@ -139,14 +141,17 @@ impl Dispatcher {
             .unwrap_or(Err(NodeError::Unknown))
     }
 
-    /// A back-end says how many connections it has.
+    /// A back-end says how many connections it has, and how many requests wait for its disk.
     ///
     /// Messages about ends are lost with the control connection they were to travel on, and a
     /// dispatcher that was restarted knows nothing of what is there. While connections come and go
     /// the two counts differ for a moment anyway, by what is on the wire; the least difference of many
     /// reports is not that.
-    pub(crate) fn load(&self, node: NodeId, active: u32) {
+    pub(crate) fn load(&self, node: NodeId, load: &Load) {
+        let Load { active, disk_queue } = *load;
         self.with(|inner| {
+            // A node that is not there is not found below either.
+            let _ = inner.scheduler.set_disk_queue(node, disk_queue);
             let Some(&Dest { load, .. }) = inner.scheduler.nodes().get(node) else {
                 return;
             };
@@ -177,15 +182,15 @@ impl Dispatcher {
         self.with(|inner| inner.scheduler.policy())
     }
 
-    /// Changes the policy at run time; what both have learnt stays. `false` without a dispatcher.
+    /// Changes the policy at run time; what is known of targets stays. `false` without a dispatcher.
     pub(crate) fn set_policy(&self, kind: PolicyKind) -> bool {
         self.with(|inner| inner.scheduler.set_policy(kind))
             .is_some()
     }
 
-    /// Names and values of the policies' parameters; `None` without a dispatcher.
-    pub(crate) fn params(&self) -> Option<[(&'static str, u32); 2]> {
-        self.with(|inner| inner.scheduler.params())
+    /// The parameters of all policies; `None` without a dispatcher.
+    pub(crate) fn params(&self) -> Option<Params> {
+        self.with(|inner| *inner.scheduler.params())
     }
 
     /// Changes parameters: all of them, or none if one is wrong. `None` without a dispatcher.

@@ -96,10 +96,9 @@ impl FrontEnd {
                 return;
             } else {
                 node.stats.inc(Counter::AssignFallback);
-                (
-                    rendezvous(node.back_ends().iter().copied(), key, exclude),
-                    Chosen::Here,
-                )
+                let known = node.back_ends();
+                let left = known.iter().filter(|(n, _)| !exclude.contains(*n));
+                (rendezvous(left.copied(), key), Chosen::Here)
             };
             match self.hand_off(node, net, conn, to, chosen) {
                 Attempt::Settled => return,

@@ -6,7 +6,8 @@
 //! so a change takes effect at once and for everything that looks at them from then on. Those of the
 //! front-end's TCP are copied into its configuration by [`Params::apply`].
 //!
-//! The dispatcher's policy and its thresholds are set by the same commands and kept by the dispatcher.
+//! The dispatcher's policy and the parameters of the policies are set by the same commands and kept by
+//! the dispatcher.
 
 #![forbid(unsafe_code)]
 

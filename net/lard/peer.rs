@@ -33,8 +33,7 @@ use kernel_net::sync::BhLock;
 use lard_core::addr::{Addr, ConnId, NodeId};
 use lard_core::time::Instant;
 use lard_core::wire::{
-    Bye, ByeReason, ClockOffset, Frame, Framer, Hello, ListenerCaps, Load, Ping, Pong, Roles,
-    MAX_FRAME,
+    Bye, ByeReason, ClockOffset, Frame, Framer, Hello, ListenerCaps, Ping, Pong, Roles, MAX_FRAME,
 };
 
 use crate::config::{Config, Few, NodeName, Vips};
@@ -480,11 +479,7 @@ impl Peer {
     /// A back-end tells the dispatcher how many connections it has.
     fn report_load(&self, node: &Node, config: &Config) {
         if self.id == config.dispatcher && config.is(Roles::BACK_END) && self.is_ready() {
-            let load = Load {
-                active: node.back_end.len(),
-                disk_queue: 0,
-            };
-            let _ = self.send(&load);
+            let _ = self.send(&node.back_end.load());
         }
     }
 

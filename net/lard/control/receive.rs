@@ -83,7 +83,7 @@ impl Control {
                 node.cell
                     .with(|net| node.front_end.assigned(node, net, m.conn, m.node));
             }
-            Message::Load(load) => node.dispatcher.load(from, load.active),
+            Message::Load(load) => node.dispatcher.load(from, load),
             Message::NodeUp(m) => self.note(node, m.node, NodeState::Up, Some(m.weight)),
             Message::NodeDown(m) => self.note(node, m.node, NodeState::Down, None),
             Message::Drain(m) => self.note(node, m.node, NodeState::Draining, None),

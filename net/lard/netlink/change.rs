@@ -12,7 +12,7 @@ use kernel_net::genl::{Attr, Attrs, Request};
 use kernel_net::net::Net;
 use lard_core::addr::{Addr, Endpoint, NodeId};
 use lard_core::classify::{Rule, MAX_RULES};
-use lard_core::policy::{NodeState, PolicyKind, MAX_WEIGHT};
+use lard_core::policy::{self, NodeState, PolicyKind, MAX_WEIGHT};
 use lard_core::wire::{Name, Roles};
 
 use super::numbers::{endpoint, node, param, rule, STATE_DRAIN, STATE_UP};
@@ -364,7 +364,7 @@ pub(super) fn rule_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
 pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let _admin = node.control.admin();
     let mut own: Few<(usize, u64), MAX_CHANGES> = Few::new();
-    let mut thresholds: Few<(&str, u32), MAX_CHANGES> = Few::new();
+    let mut of_policies: Few<(&str, u32), MAX_CHANGES> = Few::new();
     let mut policy = None;
     for entry in request.attrs().all(param::SET).map(Attr::nested) {
         let (name, value) = read_change(request, entry)?;
@@ -374,9 +374,12 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
                 policy = Some(read_policy(request, value)?);
                 true
             }
-            Err(ParamError::Unknown) => {
+            Err(ParamError::Unknown) if policy::Params::ALL.iter().any(|p| p.name == name) => {
                 let value = value.parse().map_err(|_| not_a_number(request, name))?;
-                thresholds.push((name, value))
+                of_policies.push((name, value))
+            }
+            Err(ParamError::Unknown) => {
+                return Err(request.fail(ENOENT, format_args!("there is no parameter {name}")));
             }
             Err(ParamError::NotANumber) => return Err(not_a_number(request, name)),
             Err(ParamError::OutOfRange(min, max)) => {
@@ -393,13 +396,16 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     if policy.is_some() && node.dispatcher.policy().is_none() {
         return Err(request.fail(EOPNOTSUPP, format_args!("the policy is the dispatcher's")));
     }
-    if !thresholds.is_empty() {
-        match node.dispatcher.set_params(thresholds.iter().copied()) {
+    if !of_policies.is_empty() {
+        match node.dispatcher.set_params(of_policies.iter().copied()) {
             Some(Ok(())) => {}
+            Some(Err(e @ policy::ParamError::Range(..))) => {
+                return Err(request.fail(ERANGE, format_args!("{e}")));
+            }
             Some(Err(e)) => return Err(request.fail(EINVAL, format_args!("{e}"))),
             None => {
-                let name = thresholds.first().map_or("", |(name, _)| *name);
-                return Err(request.fail(ENOENT, format_args!("there is no parameter {name}")));
+                let theirs = format_args!("the policy's parameters are the dispatcher's");
+                return Err(request.fail(EOPNOTSUPP, theirs));
             }
         }
     }

@@ -9,7 +9,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel_net::genl::{Dump, Message, Request};
 use lard_core::addr::Endpoint;
-use lard_core::policy::PolicyKind;
+use lard_core::policy::{self, PolicyKind};
 
 use super::numbers::{conn, endpoint, node, param, rule, stat, state_number};
 use super::{attached, POLICY_NAME, RULE_LEN};
@@ -206,31 +206,40 @@ impl Write for Line {
     }
 }
 
-/// The module's parameters, then the dispatcher's policy and its thresholds.
+/// The module's parameters, then the dispatcher's policy and the parameters of all policies.
 pub(super) fn dump_params(node: &Node, dump: &mut Dump<'_>) -> Result {
     let own = (0..).take_while(|i| Params::spec(*i).is_some()).count();
     let policy = node.dispatcher.policy();
-    let thresholds = node.dispatcher.params();
-    let threshold = |i: usize| {
+    let of_policies = node.dispatcher.params();
+    let of_policy = |i: usize| {
         let place = i.checked_sub(own)?.checked_sub(1)?;
-        thresholds.as_ref()?.get(place).copied()
+        let spec = policy::Params::ALL.get(place)?;
+        Some((spec, of_policies?.value(place)))
     };
-    let exists = |i: usize| i < own || i == own && policy.is_some() || threshold(i).is_some();
+    let exists = |i: usize| i < own || i == own && policy.is_some() || of_policy(i).is_some();
     dump_indexed(dump, exists, |i, m| {
-        if let Some(spec) = Params::spec(i) {
-            m.put_text(param::NAME, spec.name)?;
-            put_number(m, param::VALUE, node.params.at(i))?;
-            put_number(m, param::DEFAULT, spec.default)?;
-            m.put_uint(param::MIN, spec.min)?;
-            return m.put_uint(param::MAX, spec.max);
-        }
-        if let Some((name, value)) = threshold(i) {
-            m.put_text(param::NAME, name)?;
-            return put_number(m, param::VALUE, value.into());
-        }
-        m.put_text(param::NAME, POLICY_NAME)?;
-        m.put_text(param::VALUE, policy.map_or("", |p| p.name()))?;
-        m.put_text(param::DEFAULT, PolicyKind::default().name())
+        let (name, value, default, min, max) = if let Some(spec) = Params::spec(i) {
+            (
+                spec.name,
+                node.params.at(i),
+                spec.default,
+                spec.min,
+                spec.max,
+            )
+        } else if let Some((spec, value)) = of_policy(i) {
+            let [value, default, min, max] =
+                [value, spec.default, spec.min, spec.max].map(u64::from);
+            (spec.name, value, default, min, max)
+        } else {
+            m.put_text(param::NAME, POLICY_NAME)?;
+            m.put_text(param::VALUE, policy.map_or("", |p| p.name()))?;
+            return m.put_text(param::DEFAULT, PolicyKind::default().name());
+        };
+        m.put_text(param::NAME, name)?;
+        put_number(m, param::VALUE, value)?;
+        put_number(m, param::DEFAULT, default)?;
+        m.put_uint(param::MIN, min)?;
+        m.put_uint(param::MAX, max)
     })
 }
 

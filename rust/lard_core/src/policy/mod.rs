@@ -2,10 +2,10 @@
 
 //! Which node serves a target.
 //!
-//! The dispatcher owns one [`Scheduler`]: the nodes with their loads, and the policy that chooses
-//! among them. A policy is a small object with IPVS's verbs: it hears of nodes that come, go and
-//! change (`add_dest`, `del_dest`, `upd_dest`) and is asked for decisions (`schedule`). A front-end
-//! that has lost its dispatcher uses [`rendezvous()`] over the nodes it knows.
+//! The dispatcher owns one [`Scheduler`]: the nodes with their loads, the target table, and the
+//! policy that chooses. A policy is a small object with IPVS's verbs: it hears of nodes that come, go
+//! and change and is asked for decisions. A front-end that has lost its dispatcher uses
+//! [`rendezvous()`] over the nodes it knows.
 //!
 //! The load of a node is the number of connections assigned to it and not yet over; only the
 //! scheduler changes it, so no policy can get it wrong.
@@ -15,16 +15,16 @@
 //!
 //! ```
 //! use lard_core::addr::NodeId;
-//! use lard_core::policy::{NodeSet, PolicyKind, Request, Scheduler, Slot};
+//! use lard_core::policy::{NodeSet, PolicyKind, Request, Scheduler, Slot, Tags};
 //! use lard_core::time::Instant;
 //!
 //! let mut slots = [Slot::EMPTY; 1_024];
-//! let mut scheduler = Scheduler::new(PolicyKind::Lard, &mut slots[..]);
+//! let mut scheduler: Scheduler<_> = Scheduler::new(PolicyKind::Lard, &mut slots[..]);
 //! scheduler.add_dest(NodeId(1), 1)?;
 //! scheduler.add_dest(NodeId(2), 1)?;
 //!
 //! let key = 0x8d1f_52c4_0be3_a977;
-//! let request = Request { key, exclude: NodeSet::EMPTY, now: Instant::ZERO };
+//! let request = Request { key, exclude: NodeSet::EMPTY, tags: Tags::NONE, now: Instant::ZERO };
 //! let node = scheduler.schedule(&request);
 //! assert_eq!(scheduler.schedule(&request), node, "one target, one node");
 //!
@@ -37,83 +37,159 @@
 //!
 //! # Layout
 //!
-//! * `node` – [`NodeSet`], [`Nodes`]: who there is and how much it has to do
-//! * `wrr`, `lard` – the policies; `table` – the bounded target table of `lard`
+//! * `set` – [`NodeSet`], [`Tags`]; `node` – [`Nodes`]: who there is and how much it has to do
+//! * `table` – the bounded [`TargetTable`]; `params` – [`Params`]: names, defaults, limits
+//! * `wrr`, `lc`, `lb`, `chbl`, `lard`, `lardr`, `extlard` – the policies
 //! * `scheduler` – the facade: policy, nodes and accounting in one
-//! * `rendezvous` – what needs no state at all
+//! * `connection` – the same for connections with more than one request
+//! * `rendezvous` – a choice that needs no state at all
 //!
 //! # References
 //!
 //! * \[1\] Aron, Sanders, Druschel, Zwaenepoel: *Scalable Content-aware Request Distribution in
 //!   Cluster-based Network Servers*, USENIX 2000
+//! * \[2\] Aron, Druschel, Zwaenepoel: *Efficient Support for P-HTTP in Cluster-Based Web Servers*,
+//!   USENIX 1999
 //! * \[3\] Pai, Aron, Banga, Svendsen, Druschel, Zwaenepoel, Nahum: *Locality-Aware Request
 //!   Distribution in Cluster-based Network Servers*, ASPLOS 1998
 
+mod chbl;
+mod connection;
+mod extlard;
 mod lard;
+mod lardr;
+mod lb;
+mod lc;
 mod node;
+mod params;
 mod rendezvous;
 mod scheduler;
+mod set;
 mod table;
 mod wrr;
 
-pub use lard::{Lard, Params};
-pub use node::{Dest, NodeError, NodeSet, NodeState, Nodes, MAX_NODES, MAX_WEIGHT};
+pub use connection::{Connection, Mechanism};
+pub use node::{Dest, NodeError, NodeState, Nodes, MAX_NODES, MAX_WEIGHT, UNIT};
+pub use params::{ParamError, ParamSpec, Params, PARAMS};
 pub use rendezvous::rendezvous;
-pub use scheduler::{ParamError, Scheduler};
-pub use table::{Slot, TargetTable};
-pub use wrr::Wrr;
+pub use scheduler::Scheduler;
+pub use set::{NodeSet, Tags};
+pub use table::{Servers, Slot, TargetTable};
 
 use super::addr::NodeId;
 use super::time::Instant;
 use core::fmt;
 use core::str::FromStr;
 
-/// What a policy is asked.
+/// What a policy is asked, in a cluster of up to `64 * W` nodes.
 #[derive(Clone, Copy, Debug)]
-pub struct Request {
+pub struct Request<const W: usize = 1> {
     /// Keyed hash of the target. Two targets with the same hash share a mapping, which costs cache
     /// hits but is never wrong.
     pub key: u64,
     /// Nodes that must not be chosen, because they have refused this connection.
-    pub exclude: NodeSet,
+    pub exclude: NodeSet<W>,
+    /// What a node must have to be chosen.
+    pub tags: Tags,
     /// The time.
     pub now: Instant,
 }
 
-/// A way to choose.
-pub trait Policy {
-    /// `node` has appeared in `nodes`.
-    fn add_dest(&mut self, nodes: &Nodes, node: NodeId);
-
-    /// `node` has been taken out of `nodes`.
-    fn del_dest(&mut self, nodes: &Nodes, node: NodeId);
-
-    /// The weight or the state of `node` is now what `nodes` says.
-    fn upd_dest(&mut self, nodes: &Nodes, node: NodeId);
-
-    /// Chooses among the nodes that [`Nodes::eligible`] yields; `None` if there are none.
-    fn schedule(&mut self, nodes: &Nodes, request: &Request) -> Option<NodeId>;
+/// What a policy decides from.
+struct View<'a, S, const W: usize> {
+    nodes: &'a Nodes<W>,
+    targets: &'a mut TargetTable<S, W>,
+    params: &'a Params,
 }
 
-/// The policies by name, as the papers name them.
+/// A way to choose.
+trait Policy<S, const W: usize> {
+    /// `node` has appeared.
+    fn add_dest(&mut self, _node: NodeId) {}
+
+    /// `node` has been taken out.
+    fn del_dest(&mut self, _node: NodeId) {}
+
+    /// The weight, the state or the tags of `node` have changed.
+    fn upd_dest(&mut self, _node: NodeId) {}
+
+    /// Chooses among the nodes that [`Nodes::eligible`] yields; `None` if there are none.
+    fn schedule(&mut self, view: View<'_, S, W>, request: &Request<W>) -> Option<NodeId>;
+
+    /// The node that should serve a later request of a connection that `home` handles. Who does not
+    /// look at targets has no reason to name another one.
+    fn schedule_next(
+        &mut self,
+        view: View<'_, S, W>,
+        request: &Request<W>,
+        home: NodeId,
+    ) -> Option<NodeId> {
+        let stays = |d: &Dest| d.state != NodeState::Down && !request.exclude.contains(home);
+        match view.nodes.get(home).filter(|d| stays(d)) {
+            Some(_) => Some(home),
+            None => self.schedule(view, request),
+        }
+    }
+}
+
+/// The least loaded node of `set` that `request` may be assigned to, the lowest number on a tie.
+fn least_of<'n, const W: usize>(
+    set: NodeSet<W>,
+    nodes: &'n Nodes<W>,
+    request: &Request<W>,
+) -> Option<&'n Dest> {
+    let dests = set.iter().filter_map(|n| nodes.get_eligible(n, request));
+    dests.reduce(|least, d| {
+        if d.is_less_loaded_than(least) {
+            d
+        } else {
+            least
+        }
+    })
+}
+
+/// The policies by name, as the papers name them where they do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PolicyKind {
-    /// Weighted round robin: [`Wrr`].
+    /// Weighted round robin.
     Wrr,
-    /// Locality-aware request distribution: [`Lard`].
+    /// Weighted least connections.
+    Lc,
+    /// A static partition of the targets by hash.
+    Lb,
+    /// Consistent hashing with bounded loads.
+    Chbl,
+    /// Locality-aware request distribution.
     #[default]
     Lard,
+    /// LARD with replication.
+    Lardr,
+    /// Extended LARD: costs, and requests that follow on a connection.
+    Extlard,
 }
 
 impl PolicyKind {
     /// All policies.
-    pub const ALL: [PolicyKind; 2] = [PolicyKind::Wrr, PolicyKind::Lard];
+    pub const ALL: [PolicyKind; 7] = [
+        PolicyKind::Wrr,
+        PolicyKind::Lc,
+        PolicyKind::Lb,
+        PolicyKind::Chbl,
+        PolicyKind::Lard,
+        PolicyKind::Lardr,
+        PolicyKind::Extlard,
+    ];
 
     /// The name that [`PolicyKind::from_str`] understands.
     pub const fn name(self) -> &'static str {
         match self {
             PolicyKind::Wrr => "wrr",
+            PolicyKind::Lc => "lc",
+            PolicyKind::Lb => "lb",
+            PolicyKind::Chbl => "chbl",
             PolicyKind::Lard => "lard",
+            PolicyKind::Lardr => "lardr",
+            PolicyKind::Extlard => "extlard",
         }
     }
 }
@@ -130,7 +206,8 @@ pub struct UnknownPolicy;
 
 impl fmt::Display for UnknownPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unknown policy; known are wrr and lard")
+        f.write_str("unknown policy; known are")?;
+        PolicyKind::ALL.iter().try_for_each(|k| write!(f, " {k}"))
     }
 }
 

@@ -1,94 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The nodes of a cluster as the dispatcher sees them: weight, state, load.
+//! The nodes of a cluster as the dispatcher sees them: weight, state, tags, load.
+//!
+//! Load is counted in [`UNIT`]s, so that a node can have a part of a connection: the content of one
+//! of the N requests of a batch is 1/N of the connection's work (\[2\]). A policy compares loads in
+//! proportion to the weights; a node of weight w counts as w nodes of weight 1.
 
 use super::super::addr::NodeId;
+use super::{NodeSet, Request, Tags};
+use core::cmp::Ordering;
 use core::fmt;
 
 /// Most nodes in one cluster. Each pair of nodes has a control connection with two kernel threads
 /// at either end, so a cluster is small; and a set of nodes fits in one machine word.
 pub const MAX_NODES: usize = 64;
 
+/// The load of one active connection.
+pub const UNIT: u32 = 1 << 16;
+
 /// Largest weight, so that sums and products of weights and loads stay far within 64 bits.
 pub const MAX_WEIGHT: u16 = 1_000;
-
-/// A set of nodes: bit `n - 1` is node `n`.
-///
-/// Nodes beyond [`MAX_NODES`] are in no set.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct NodeSet(u64);
-
-impl NodeSet {
-    /// No node.
-    pub const EMPTY: NodeSet = NodeSet(0);
-
-    /// The set with these bits. Every pattern is a set.
-    pub const fn from_bits(bits: u64) -> Self {
-        NodeSet(bits)
-    }
-
-    /// The bits.
-    pub const fn bits(self) -> u64 {
-        self.0
-    }
-
-    const fn bit(node: NodeId) -> u64 {
-        match node.0.checked_sub(1) {
-            Some(i) => match 1u64.checked_shl(i as u32) {
-                Some(bit) => bit,
-                None => 0,
-            },
-            None => 0,
-        }
-    }
-
-    /// Is `node` in the set?
-    pub const fn contains(self, node: NodeId) -> bool {
-        self.0 & Self::bit(node) != 0
-    }
-
-    /// The set and `node`.
-    pub const fn with(self, node: NodeId) -> Self {
-        NodeSet(self.0 | Self::bit(node))
-    }
-
-    /// Puts `node` in.
-    pub fn insert(&mut self, node: NodeId) {
-        self.0 |= Self::bit(node);
-    }
-
-    /// Takes `node` out.
-    pub fn remove(&mut self, node: NodeId) {
-        self.0 &= !Self::bit(node);
-    }
-
-    /// Is nobody in it?
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// How many nodes are in it.
-    pub const fn len(self) -> usize {
-        self.0.count_ones() as usize
-    }
-
-    /// The nodes in ascending order.
-    pub fn iter(self) -> impl Iterator<Item = NodeId> {
-        let mut left = self.0;
-        core::iter::from_fn(move || {
-            // CAST: at most 63 where there is a bit.
-            let i = (left != 0).then(|| left.trailing_zeros() as u16)?;
-            left &= left.wrapping_sub(1);
-            Some(NodeId(i.wrapping_add(1)))
-        })
-    }
-}
-
-impl fmt::Debug for NodeSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.iter().map(|n| n.0)).finish()
-    }
-}
 
 /// May a node be chosen?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -128,8 +59,14 @@ pub struct Dest {
     pub weight: u16,
     /// May it be chosen?
     pub state: NodeState,
+    /// What it has that others have not.
+    pub tags: Tags,
     /// Connections assigned to it and not over yet.
     pub load: u32,
+    /// Requests of other nodes' connections that it serves content for, in parts of a [`UNIT`].
+    pub shares: u32,
+    /// Requests that wait for its disk, as it said last.
+    pub disk_queue: u32,
     /// Connections ever assigned to it.
     pub assigned: u64,
 }
@@ -140,11 +77,32 @@ impl Dest {
         matches!(self.state, NodeState::Up) && self.weight > 0
     }
 
+    /// All it has to do, in [`UNIT`]s: 49 bits.
+    pub fn work(&self) -> u64 {
+        (u64::from(self.load) * u64::from(UNIT)).saturating_add(u64::from(self.shares))
+    }
+
+    /// What `connections` for each unit of weight are for this node, in [`UNIT`]s: 58 bits.
+    pub(super) fn scaled(&self, connections: u32) -> u64 {
+        u64::from(connections.min(super::Params::MAX)) * u64::from(UNIT) * u64::from(self.weight)
+    }
+
+    /// Which of the two has less to do, in proportion to the weights?
+    pub(super) fn cmp_load(&self, other: &Dest) -> Ordering {
+        // Who takes nothing new may still have something to do. No overflow: 49 bits times 10.
+        let [mine, theirs] = [self, other].map(|d| u64::from(d.weight.max(1)));
+        (self.work() * theirs).cmp(&(other.work() * mine))
+    }
+
     /// Does this node have less to do than `other`, in proportion to the weights?
     pub fn is_less_loaded_than(&self, other: &Dest) -> bool {
-        // No overflow: 32 bits times 16.
-        u64::from(self.load) * u64::from(other.weight)
-            < u64::from(other.load) * u64::from(self.weight)
+        self.cmp_load(other).is_lt()
+    }
+
+    /// Is it this node's turn rather than that of `other`, which has a lower number, when `last` had
+    /// the last one?
+    pub(super) fn comes_first_after(&self, last: NodeId, other: &Dest) -> bool {
+        self.node > last && other.node <= last
     }
 }
 
@@ -174,59 +132,59 @@ impl fmt::Display for NodeError {
 
 impl core::error::Error for NodeError {}
 
-/// All nodes, found by their numbers.
+/// All nodes, found by their numbers: 1 to `64 * W`.
 #[derive(Debug)]
-pub struct Nodes {
-    /// INVARIANT: node `n` is at `n - 1` if `present` has it.
-    dests: [Dest; MAX_NODES],
-    present: NodeSet,
+pub struct Nodes<const W: usize = 1> {
+    /// INVARIANT: node `n` is at place `n - 1`, all words' places in a row, if `present` has it.
+    dests: [[Dest; 64]; W],
+    present: NodeSet<W>,
     /// Those that are up and have a weight.
-    available: NodeSet,
+    available: NodeSet<W>,
 }
 
-impl Default for Nodes {
+impl<const W: usize> Default for Nodes<W> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Nodes {
+impl<const W: usize> Nodes<W> {
     /// No nodes.
     pub const fn new() -> Self {
         const NOBODY: Dest = Dest {
             node: NodeId::NONE,
             weight: 0,
             state: NodeState::Down,
+            tags: Tags::NONE,
             load: 0,
+            shares: 0,
+            disk_queue: 0,
             assigned: 0,
         };
         Nodes {
-            dests: [NOBODY; MAX_NODES],
+            dests: [[NOBODY; 64]; W],
             present: NodeSet::EMPTY,
             available: NodeSet::EMPTY,
         }
     }
 
     /// The index of a node's place, for policies that keep something for each.
-    pub(super) fn index(node: NodeId) -> Option<usize> {
-        let i = usize::from(node.0).checked_sub(1)?;
-        (i < MAX_NODES).then_some(i)
+    pub(super) fn index(node: NodeId) -> usize {
+        usize::from(node.0).wrapping_sub(1)
     }
 
     /// The node, if it is there.
     pub fn get(&self, node: NodeId) -> Option<&Dest> {
-        if !self.present.contains(node) {
-            return None;
-        }
-        self.dests.get(Self::index(node)?)
+        let dest = self.dests.as_flattened().get(Self::index(node))?;
+        self.present.contains(node).then_some(dest)
     }
 
     fn get_mut(&mut self, node: NodeId) -> Result<&mut Dest, NodeError> {
         if !self.present.contains(node) {
             return Err(NodeError::Unknown);
         }
-        let i = Self::index(node).ok_or(NodeError::Number)?;
-        self.dests.get_mut(i).ok_or(NodeError::Number)
+        let dest = self.dests.as_flattened_mut().get_mut(Self::index(node));
+        dest.ok_or(NodeError::Number)
     }
 
     /// All nodes in ascending order.
@@ -234,32 +192,52 @@ impl Nodes {
         self.present.iter().filter_map(|n| self.get(n))
     }
 
-    /// The nodes that may be chosen now, in ascending order, without those in `exclude`.
-    pub fn eligible(&self, exclude: NodeSet) -> impl Iterator<Item = &Dest> {
-        let set = NodeSet(self.available.0 & !exclude.0);
-        set.iter().filter_map(|n| self.get(n))
+    /// The nodes that `request` may be assigned to now, in ascending order.
+    pub fn eligible(&self, request: &Request<W>) -> impl Iterator<Item = &Dest> {
+        let (set, tags) = (self.available.difference(&request.exclude), request.tags);
+        let dests = set.iter().filter_map(|n| self.get(n));
+        dests.filter(move |d| d.tags.contain(tags))
     }
 
-    /// May `node` be chosen, given what is excluded?
-    pub fn is_eligible(&self, node: NodeId, exclude: NodeSet) -> bool {
-        self.available.contains(node) && !exclude.contains(node)
+    /// `node`, if `request` may be assigned to it now.
+    pub fn get_eligible(&self, node: NodeId, request: &Request<W>) -> Option<&Dest> {
+        if !self.available.contains(node) || request.exclude.contains(node) {
+            return None;
+        }
+        self.get(node).filter(|d| d.tags.contain(request.tags))
+    }
+
+    /// The eligible node with the least to do for its weight, and of several the first one after
+    /// `last`: with the lowest number, a cluster that is asked for one thing at a time would put
+    /// everything on its first node.
+    pub(super) fn least_loaded(&self, request: &Request<W>, last: NodeId) -> Option<&Dest> {
+        let eligible = self.eligible(request);
+        eligible.reduce(|best, new| match new.cmp_load(best) {
+            Ordering::Less => new,
+            Ordering::Equal if new.comes_first_after(last, best) => new,
+            Ordering::Equal | Ordering::Greater => best,
+        })
     }
 
     /// The set of all nodes.
-    pub const fn present(&self) -> NodeSet {
+    pub const fn present(&self) -> NodeSet<W> {
         self.present
     }
 
+    /// The set of those that are up and have a weight.
+    pub const fn available(&self) -> NodeSet<W> {
+        self.available
+    }
+
     pub(super) fn add(&mut self, node: NodeId, weight: u16) -> Result<(), NodeError> {
-        let i = Self::index(node).ok_or(NodeError::Number)?;
         if weight > MAX_WEIGHT {
             return Err(NodeError::Weight);
         }
         if self.present.contains(node) {
             return Err(NodeError::Exists);
         }
-        let place = self.dests.get_mut(i).ok_or(NodeError::Number)?;
-        *place = Dest {
+        let place = self.dests.as_flattened_mut().get_mut(Self::index(node));
+        *place.ok_or(NodeError::Number)? = Dest {
             node,
             weight,
             ..Dest::default()
@@ -291,13 +269,25 @@ impl Nodes {
         if state == Some(NodeState::Down) {
             // Whatever it was serving is lost.
             dest.load = 0;
+            dest.shares = 0;
+            dest.disk_queue = 0;
         }
         self.settle(node);
         Ok(())
     }
 
+    pub(super) fn set_tags(&mut self, node: NodeId, tags: Tags) -> Result<(), NodeError> {
+        self.get_mut(node)?.tags = tags;
+        Ok(())
+    }
+
     pub(super) fn set_load(&mut self, node: NodeId, load: u32) -> Result<(), NodeError> {
         self.get_mut(node)?.load = load;
+        Ok(())
+    }
+
+    pub(super) fn set_disk_queue(&mut self, node: NodeId, length: u32) -> Result<(), NodeError> {
+        self.get_mut(node)?.disk_queue = length;
         Ok(())
     }
 
@@ -318,6 +308,27 @@ impl Nodes {
             return true;
         }
         false
+    }
+
+    /// A connection that was quiet has something to do again; it is no new one.
+    pub(super) fn resume(&mut self, node: NodeId) {
+        if let Ok(dest) = self.get_mut(node) {
+            dest.load = dest.load.saturating_add(1);
+        }
+    }
+
+    /// A part of a connection more.
+    pub(super) fn add_share(&mut self, node: NodeId, share: u32) {
+        if let Ok(dest) = self.get_mut(node) {
+            dest.shares = dest.shares.saturating_add(share);
+        }
+    }
+
+    /// The same part less.
+    pub(super) fn take_share(&mut self, node: NodeId, share: u32) {
+        if let Ok(dest) = self.get_mut(node) {
+            dest.shares = dest.shares.saturating_sub(share);
+        }
     }
 
     /// Brings `available` in line with what `node` is now.

@@ -16,33 +16,50 @@
 //! were on it.
 
 use super::super::addr::NodeId;
-use super::NodeSet;
 
 /// Fractional bits of a cost.
 const FRACTION: u32 = 24;
 
-/// Chooses one of `nodes` (numbers with weights) for `key`; those without a weight and those in
-/// `exclude` are passed over. The order of `nodes` does not matter.
-pub fn rendezvous<I>(nodes: I, key: u64, exclude: NodeSet) -> Option<NodeId>
+/// Chooses one of `nodes` (numbers with weights) for `key`; those without a weight are passed over.
+/// The order of `nodes` does not matter.
+pub fn rendezvous<I>(nodes: I, key: u64) -> Option<NodeId>
 where
     I: IntoIterator<Item = (NodeId, u16)>,
 {
-    let mut best: Option<(NodeId, u64, u64)> = None;
-    for (node, weight) in nodes {
-        if weight == 0 || exclude.contains(node) {
-            continue;
-        }
-        let (weight, cost) = (u64::from(weight), neg_log2(mix(key, node)));
-        // cost / weight < best_cost / best_weight, multiplied out. No overflow: 30 bits times 16.
-        let is_better = best.is_none_or(|(best_node, best_weight, best_cost)| {
-            let (mine, theirs) = (cost * best_weight, best_cost * weight);
-            mine < theirs || (mine == theirs && node < best_node)
-        });
-        if is_better {
-            best = Some((node, weight, cost));
+    let mut best: Option<Candidate> = None;
+    for (node, weight) in nodes.into_iter().filter(|(_, weight)| *weight > 0) {
+        let candidate = Candidate {
+            node,
+            weight,
+            hash: mix(key, node),
+        };
+        if best.as_ref().is_none_or(|best| candidate.beats(best)) {
+            best = Some(candidate);
         }
     }
-    best.map(|(node, _, _)| node)
+    best.map(|best| best.node)
+}
+
+struct Candidate {
+    node: NodeId,
+    weight: u16,
+    hash: u64,
+}
+
+impl Candidate {
+    /// Costs in proportion to the weights; then hashes; then numbers.
+    fn beats(&self, best: &Candidate) -> bool {
+        // The logarithm rises with the hash, so that between equal weights the hash decides alone.
+        if self.weight != best.weight {
+            // No overflow: 31 bits times 16.
+            let mine = neg_log2(self.hash) * u64::from(best.weight);
+            let theirs = neg_log2(best.hash) * u64::from(self.weight);
+            if mine != theirs {
+                return mine < theirs;
+            }
+        }
+        (self.hash, best.node) > (best.hash, self.node)
+    }
 }
 
 /// A hash of both. The key is the output of a keyed hash, so all that is needed here is that the
@@ -112,7 +129,7 @@ mod tests {
         let rounds = 80_000u64;
         for i in 0..rounds {
             let key = mix(i, NodeId(999));
-            let node = rendezvous(nodes, key, NodeSet::EMPTY).unwrap();
+            let node = rendezvous(nodes, key).unwrap();
             hits[usize::from(node.0)] += 1;
         }
         assert_eq!(hits[3], 0);
@@ -127,26 +144,24 @@ mod tests {
 
     #[test]
     fn only_the_targets_of_a_lost_node_move() {
+        let lost = NodeId(5);
         let all = (1..=8).map(|n| (NodeId(n), n * 10));
         for i in 0..2_000 {
             let key = mix(i, NodeId(77));
-            let before = rendezvous(all.clone(), key, NodeSet::EMPTY).unwrap();
-            let lost = NodeId(5);
-            let after = rendezvous(all.clone(), key, NodeSet::EMPTY.with(lost)).unwrap();
+            let before = rendezvous(all.clone(), key).unwrap();
+            let after = rendezvous(all.clone().filter(|(n, _)| *n != lost), key).unwrap();
             assert_ne!(after, lost);
             if before != lost {
                 assert_eq!(before, after);
             }
-            let backwards = rendezvous(all.clone().rev(), key, NodeSet::EMPTY);
+            let backwards = rendezvous(all.clone().rev(), key);
             assert_eq!(backwards, Some(before));
         }
     }
 
     #[test]
     fn nobody_is_chosen_where_nobody_may_be() {
-        assert_eq!(rendezvous([], 1, NodeSet::EMPTY), None);
-        assert_eq!(rendezvous([(NodeId(1), 0)], 1, NodeSet::EMPTY), None);
-        let one = NodeSet::EMPTY.with(NodeId(1));
-        assert_eq!(rendezvous([(NodeId(1), 3)], 1, one), None);
+        assert_eq!(rendezvous([], 1), None);
+        assert_eq!(rendezvous([(NodeId(1), 0)], 1), None);
     }
 }

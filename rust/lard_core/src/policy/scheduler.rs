@@ -1,81 +1,107 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The dispatcher's whole state in one object: nodes, policy, parameters and accounting.
+//! The dispatcher's whole state in one object: nodes, targets, policies, parameters and accounting.
 //!
 //! ```text
 //!   add_dest, upd_dest, del_dest ──▶ Nodes ◀── schedule: +1
 //!            │                         ▲   ◀── finished: −1
 //!            ▼                         │ reads
-//!          policy (wrr | lard) ────────┘
+//!         policies ────────────────────┴──────▶ TargetTable
 //! ```
 //!
-//! Both policies are kept, so that one can be changed for the other and back without losing what
-//! was learnt; only the chosen one is asked.
+//! All policies are kept and all use one target table, so that one can be changed for another and
+//! back without losing what was learnt; only the chosen one is asked.
 
 use super::super::addr::NodeId;
+use super::chbl::Chbl;
+use super::extlard::ExtLard;
+use super::lard::Lard;
+use super::lardr::Lardr;
+use super::lb::Lb;
+use super::lc::Lc;
+use super::wrr::Wrr;
 use super::{
-    Dest, Lard, NodeError, NodeState, Nodes, Params, Policy, PolicyKind, Request, Slot, Wrr,
+    Dest, NodeError, NodeState, Nodes, ParamError, Params, Policy, PolicyKind, Request, Slot, Tags,
+    TargetTable, View, UNIT,
 };
-use core::fmt;
 use core::ops::DerefMut;
 
-/// Why a parameter was not changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParamError {
-    /// There is no parameter of that name.
-    Unknown,
-    /// It cannot have that value, given the others.
-    Value,
+/// Nodes, policy and accounting for up to `64 * W` nodes. `S` are the slots of the target table.
+#[derive(Debug)]
+pub struct Scheduler<S, const W: usize = 1> {
+    kind: PolicyKind,
+    params: Params,
+    pub(super) nodes: Nodes<W>,
+    targets: TargetTable<S, W>,
+    policies: Policies<W>,
 }
 
-impl fmt::Display for ParamError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ParamError::Unknown => f.write_str("unknown parameter; known are t-low and t-high"),
-            ParamError::Value => write!(
-                f,
-                "thresholds must satisfy 1 <= t-low < t-high <= {}",
-                Params::MAX
-            ),
+#[derive(Debug)]
+struct Policies<const W: usize> {
+    wrr: Wrr<W>,
+    lc: Lc,
+    lb: Lb,
+    chbl: Chbl,
+    lard: Lard,
+    lardr: Lardr,
+    extlard: ExtLard,
+}
+
+impl<const W: usize> Policies<W> {
+    fn named<S: DerefMut<Target = [Slot<W>]>>(
+        &mut self,
+        kind: PolicyKind,
+    ) -> &mut dyn Policy<S, W> {
+        match kind {
+            PolicyKind::Wrr => &mut self.wrr,
+            PolicyKind::Lc => &mut self.lc,
+            PolicyKind::Lb => &mut self.lb,
+            PolicyKind::Chbl => &mut self.chbl,
+            PolicyKind::Lard => &mut self.lard,
+            PolicyKind::Lardr => &mut self.lardr,
+            PolicyKind::Extlard => &mut self.extlard,
+        }
+    }
+
+    fn each<S: DerefMut<Target = [Slot<W>]>>(&mut self, f: impl Fn(&mut dyn Policy<S, W>)) {
+        for kind in PolicyKind::ALL {
+            f(self.named(kind));
         }
     }
 }
 
-impl core::error::Error for ParamError {}
-
-/// Nodes, policy and accounting. `S` are the slots of the target table.
-#[derive(Debug)]
-pub struct Scheduler<S> {
-    kind: PolicyKind,
-    nodes: Nodes,
-    wrr: Wrr,
-    lard: Lard<S>,
-}
-
-impl<S: DerefMut<Target = [Slot]>> Scheduler<S> {
-    /// No nodes, default parameters.
+impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Scheduler<S, W> {
+    /// No nodes, no targets, default parameters.
     pub fn new(kind: PolicyKind, slots: S) -> Self {
         Scheduler {
             kind,
+            params: Params::DEFAULT,
             nodes: Nodes::new(),
-            wrr: Wrr::new(),
-            lard: Lard::new(Params::DEFAULT, slots),
+            targets: TargetTable::new(slots),
+            policies: Policies {
+                wrr: Wrr::new(),
+                lc: Lc::default(),
+                lb: Lb,
+                chbl: Chbl,
+                lard: Lard::default(),
+                lardr: Lardr::default(),
+                extlard: ExtLard::default(),
+            },
         }
     }
 
     /// Lets `node` be chosen from now on.
     pub fn add_dest(&mut self, node: NodeId, weight: u16) -> Result<(), NodeError> {
         self.nodes.add(node, weight)?;
-        self.wrr.add_dest(&self.nodes, node);
-        self.lard.add_dest(&self.nodes, node);
+        self.policies.each::<S>(|policy| policy.add_dest(node));
         Ok(())
     }
 
-    /// Forgets `node` and says what it was.
+    /// Forgets `node` and says what it was. Targets that are mapped to it stay so, in case it comes
+    /// back; until then they count as mapped to nobody.
     pub fn del_dest(&mut self, node: NodeId) -> Result<Dest, NodeError> {
         let dest = self.nodes.remove(node)?;
-        self.wrr.del_dest(&self.nodes, node);
-        self.lard.del_dest(&self.nodes, node);
+        self.policies.each::<S>(|policy| policy.del_dest(node));
         Ok(dest)
     }
 
@@ -87,18 +113,22 @@ impl<S: DerefMut<Target = [Slot]>> Scheduler<S> {
         state: Option<NodeState>,
     ) -> Result<(), NodeError> {
         self.nodes.update(node, weight, state)?;
-        self.wrr.upd_dest(&self.nodes, node);
-        self.lard.upd_dest(&self.nodes, node);
+        self.policies.each::<S>(|policy| policy.upd_dest(node));
+        Ok(())
+    }
+
+    /// Changes what `node` has that others have not.
+    pub fn set_tags(&mut self, node: NodeId, tags: Tags) -> Result<(), NodeError> {
+        self.nodes.set_tags(node, tags)?;
+        self.policies.each::<S>(|policy| policy.upd_dest(node));
         Ok(())
     }
 
     /// Chooses a node and counts the connection as its load; `None`, and nothing is counted, if no
     /// node may be chosen. Each choice must be undone once, by [`Scheduler::finished`].
-    pub fn schedule(&mut self, request: &Request) -> Option<NodeId> {
-        let node = match self.kind {
-            PolicyKind::Wrr => self.wrr.schedule(&self.nodes, request),
-            PolicyKind::Lard => self.lard.schedule(&self.nodes, request),
-        }?;
+    pub fn schedule(&mut self, request: &Request<W>) -> Option<NodeId> {
+        let (policy, view) = self.decide();
+        let node = policy.schedule(view, request)?;
         self.nodes.assign(node);
         Some(node)
     }
@@ -109,19 +139,41 @@ impl<S: DerefMut<Target = [Slot]>> Scheduler<S> {
         self.nodes.finish(node)
     }
 
+    /// Is the cluster full, so that a new connection should wait at its front-end until another one
+    /// is over?
+    ///
+    /// Beyond `(n-1) * T_high + T_low - 1` connections on n nodes (\[3\], section 2.4) all nodes can
+    /// reach T_high at once, and moving targets helps nobody. A node of weight w counts as w nodes.
+    pub fn is_full(&self) -> bool {
+        let (mut weights, mut work) = (0u64, 0u64);
+        for dest in self.nodes.iter().filter(|d| d.is_available()) {
+            weights = weights.saturating_add(u64::from(dest.weight));
+            work = work.saturating_add(dest.work());
+        }
+        let (low, high) = (u64::from(self.params.t_low), u64::from(self.params.t_high));
+        // No overflow: 20 bits times 10 for each of the nodes, and 16.
+        let limit = weights.saturating_sub(1) * high + low.saturating_sub(1);
+        work >= limit * u64::from(UNIT)
+    }
+
     /// Sets the load of `node` to what the node itself says, when messages were lost.
     pub fn set_load(&mut self, node: NodeId, load: u32) -> Result<(), NodeError> {
         self.nodes.set_load(node, load)
     }
 
+    /// The node says how many requests wait for its disk.
+    pub fn set_disk_queue(&mut self, node: NodeId, length: u32) -> Result<(), NodeError> {
+        self.nodes.set_disk_queue(node, length)
+    }
+
     /// The nodes.
-    pub const fn nodes(&self) -> &Nodes {
+    pub const fn nodes(&self) -> &Nodes<W> {
         &self.nodes
     }
 
-    /// The LARD policy, for its statistics.
-    pub const fn lard(&self) -> &Lard<S> {
-        &self.lard
+    /// The targets and who serves them, as the policies that look at targets have left it.
+    pub const fn targets(&self) -> &TargetTable<S, W> {
+        &self.targets
     }
 
     /// The policy that is asked.
@@ -134,10 +186,9 @@ impl<S: DerefMut<Target = [Slot]>> Scheduler<S> {
         self.kind = kind;
     }
 
-    /// Names and values of all parameters.
-    pub fn params(&self) -> [(&'static str, u32); 2] {
-        let Params { t_low, t_high } = self.lard.params();
-        [("t-low", t_low), ("t-high", t_high)]
+    /// The parameters of all policies.
+    pub const fn params(&self) -> &Params {
+        &self.params
     }
 
     /// Changes some parameters at once: all of them, or none if one is wrong.
@@ -145,23 +196,22 @@ impl<S: DerefMut<Target = [Slot]>> Scheduler<S> {
     where
         I: IntoIterator<Item = (&'a str, u32)>,
     {
-        let mut params = self.lard.params();
-        for (name, value) in changes {
-            match name {
-                "t-low" => params.t_low = value,
-                "t-high" => params.t_high = value,
-                _ => return Err(ParamError::Unknown),
-            }
-        }
-        if self.lard.set_params(params) {
-            Ok(())
-        } else {
-            Err(ParamError::Value)
-        }
+        self.params = self.params.with(changes)?;
+        Ok(())
     }
 
     /// Moves the target table to other storage and gives the old one back.
     pub fn replace_storage(&mut self, slots: S) -> S {
-        self.lard.replace_storage(slots)
+        self.targets.replace_storage(slots)
+    }
+
+    /// The policy that is asked, and what it decides from.
+    pub(super) fn decide(&mut self) -> (&mut dyn Policy<S, W>, View<'_, S, W>) {
+        let view = View {
+            nodes: &self.nodes,
+            targets: &mut self.targets,
+            params: &self.params,
+        };
+        (self.policies.named(self.kind), view)
     }
 }

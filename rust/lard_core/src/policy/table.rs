@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The target table: which node serves which target, bounded, the least recently used one goes.
+//! The target table: which nodes serve which target, bounded, the least recently used one goes.
 //!
 //! Losing a mapping does no harm: a target that was not asked for in so long has left the node's cache
 //! as well (\[3\], section 2.4).
@@ -9,21 +9,32 @@
 //! entry, its links in two lists, and the head of one hash chain:
 //!
 //! ```text
-//!   slot i:  key, node │ newer, older (order of use) │ next (hash chain) │ head of chain i
+//!   slot i:  key, servers │ newer, older (order of use) │ next (hash chain) │ head of chain i
 //! ```
 //!
 //! Links are slot numbers. Unused slots form a list through `next`.
 
-use super::super::addr::NodeId;
+use super::super::time::Instant;
+use super::NodeSet;
 use core::ops::DerefMut;
 
 /// No slot.
 const NIL: u32 = u32::MAX;
 
-/// Room for one target.
+/// The nodes that serve a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Servers<const W: usize = 1> {
+    /// Who they are.
+    pub nodes: NodeSet<W>,
+    /// When that last changed.
+    pub changed: Instant,
+}
+
+/// Room for one target: 40 bytes where a set of nodes is one word.
 #[derive(Clone, Copy, Debug)]
-pub struct Slot {
+pub struct Slot<const W: usize = 1> {
     key: u64,
+    servers: Servers<W>,
     /// The next slot in the order of use, towards the most recent.
     newer: u32,
     /// The same, towards the least recent.
@@ -32,32 +43,34 @@ pub struct Slot {
     next: u32,
     /// First slot of the hash chain that has this slot's number. Nothing to do with the entry.
     chain: u32,
-    node: NodeId,
 }
 
-impl Slot {
+impl<const W: usize> Slot<W> {
     /// What to fill new storage with.
-    pub const EMPTY: Slot = Slot {
+    pub const EMPTY: Slot<W> = Slot {
         key: 0,
+        servers: Servers {
+            nodes: NodeSet::EMPTY,
+            changed: Instant::ZERO,
+        },
         newer: NIL,
         older: NIL,
         next: NIL,
         chain: NIL,
-        node: NodeId::NONE,
     };
 }
 
-impl Default for Slot {
+impl<const W: usize> Default for Slot<W> {
     fn default() -> Self {
         Self::EMPTY
     }
 }
 
-/// A bounded map from target keys to nodes.
+/// A bounded map from target keys to sets of nodes.
 ///
 /// `S` is a slice in any kind of ownership: `&mut [Slot]`, `Vec<Slot>`, the kernel's `KVVec<Slot>`.
 #[derive(Debug)]
-pub struct TargetTable<S> {
+pub struct TargetTable<S, const W: usize = 1> {
     slots: S,
     len: u32,
     /// Number of slots in use as a table: `slots.len()`, unless that is beyond what a link can name.
@@ -66,9 +79,10 @@ pub struct TargetTable<S> {
     oldest: u32,
     unused: u32,
     evictions: u64,
+    changes: u64,
 }
 
-impl<S: DerefMut<Target = [Slot]>> TargetTable<S> {
+impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> TargetTable<S, W> {
     /// An empty table with room for `slots.len()` targets. What is in the slots does not matter.
     pub fn new(slots: S) -> Self {
         let capacity = u32::try_from(slots.len()).unwrap_or(NIL).min(NIL - 1);
@@ -80,6 +94,7 @@ impl<S: DerefMut<Target = [Slot]>> TargetTable<S> {
             oldest: NIL,
             unused: NIL,
             evictions: 0,
+            changes: 0,
         };
         table.clear();
         table
@@ -119,23 +134,34 @@ impl<S: DerefMut<Target = [Slot]>> TargetTable<S> {
         self.evictions
     }
 
+    /// How often a target got other nodes than it had.
+    pub const fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Where `key` is mapped to, which makes it the most recently used one.
-    pub fn lookup(&mut self, key: u64) -> Option<NodeId> {
+    pub fn lookup(&mut self, key: u64) -> Option<Servers<W>> {
         let i = self.find(key)?;
         self.touch(i);
-        self.slot(i).map(|s| s.node)
+        self.slot(i).map(|s| s.servers)
     }
 
     /// Where `key` is mapped to, without consequences.
-    pub fn peek(&self, key: u64) -> Option<NodeId> {
-        self.slot(self.find(key)?).map(|s| s.node)
+    pub fn peek(&self, key: u64) -> Option<Servers<W>> {
+        self.slot(self.find(key)?).map(|s| s.servers)
     }
 
-    /// Maps `key` to `node` and makes it the most recently used one. If the table is full, the least
+    /// Maps `key` to `servers` and makes it the most recently used one. If the table is full, the least
     /// recently used key goes and is returned.
-    pub fn insert(&mut self, key: u64, node: NodeId) -> Option<u64> {
+    pub fn insert(&mut self, key: u64, servers: Servers<W>) -> Option<u64> {
         if let Some(i) = self.find(key) {
-            self.with(i, |s| s.node = node);
+            if self
+                .slot(i)
+                .is_some_and(|s| s.servers.nodes != servers.nodes)
+            {
+                self.changes = self.changes.wrapping_add(1);
+            }
+            self.with(i, |s| s.servers = servers);
             self.touch(i);
             return None;
         }
@@ -156,7 +182,7 @@ impl<S: DerefMut<Target = [Slot]>> TargetTable<S> {
         self.with(bucket, |s| s.chain = i);
         self.with(i, |s| {
             s.key = key;
-            s.node = node;
+            s.servers = servers;
             s.next = chain;
         });
         self.link_newest(i);
@@ -164,20 +190,20 @@ impl<S: DerefMut<Target = [Slot]>> TargetTable<S> {
     }
 
     /// Forgets `key`; where was it?
-    pub fn remove(&mut self, key: u64) -> Option<NodeId> {
+    pub fn remove(&mut self, key: u64) -> Option<Servers<W>> {
         let i = self.find(key)?;
-        let node = self.slot(i).map(|s| s.node);
+        let servers = self.slot(i).map(|s| s.servers);
         self.free(i);
-        node
+        servers
     }
 
     /// All mappings, the most recently used first.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, NodeId)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (u64, Servers<W>)> + '_ {
         let mut i = self.newest;
         core::iter::from_fn(move || {
             let slot = self.slot(i)?;
             i = slot.older;
-            Some((slot.key, slot.node))
+            Some((slot.key, slot.servers))
         })
     }
 
@@ -186,6 +212,7 @@ impl<S: DerefMut<Target = [Slot]>> TargetTable<S> {
     pub fn replace_storage(&mut self, slots: S) -> S {
         let mut moved = TargetTable::new(slots);
         moved.evictions = self.evictions;
+        moved.changes = self.changes;
         let skip = self.len.saturating_sub(moved.capacity);
         let mut i = self.oldest;
         for n in 0..self.len {
@@ -193,19 +220,19 @@ impl<S: DerefMut<Target = [Slot]>> TargetTable<S> {
                 break;
             };
             if n >= skip {
-                moved.insert(slot.key, slot.node);
+                moved.insert(slot.key, slot.servers);
             }
             i = slot.newer;
         }
         core::mem::replace(self, moved).slots
     }
 
-    fn slot(&self, i: u32) -> Option<&Slot> {
+    fn slot(&self, i: u32) -> Option<&Slot<W>> {
         // CAST: 32 bits fit in a usize. NIL is beyond every slice.
         self.slots.get(i as usize)
     }
 
-    fn with(&mut self, i: u32, f: impl FnOnce(&mut Slot)) {
+    fn with(&mut self, i: u32, f: impl FnOnce(&mut Slot<W>)) {
         // CAST: as in slot().
         if let Some(slot) = self.slots.get_mut(i as usize) {
             f(slot);

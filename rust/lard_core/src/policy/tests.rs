@@ -22,6 +22,7 @@ fn request(key: u64) -> Request {
         // Spread over the table as a hash would.
         key: key.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         exclude: NodeSet::EMPTY,
+        tags: Tags::NONE,
         now: Instant::ZERO,
     }
 }
@@ -32,6 +33,18 @@ fn choose(s: &mut Sched, key: u64) -> Option<u16> {
 
 fn load(s: &Sched, node: u16) -> u32 {
     s.nodes().get(NodeId(node)).unwrap().load
+}
+
+fn mapped(s: &Sched, key: u64) -> Vec<u16> {
+    let servers = s.targets().peek(request(key).key).unwrap_or_default();
+    servers.nodes.iter().map(|n| n.0).collect()
+}
+
+fn on(node: u16) -> Servers {
+    Servers {
+        nodes: NodeSet::EMPTY.with(NodeId(node)),
+        changed: Instant::ZERO,
+    }
 }
 
 #[test]
@@ -92,8 +105,8 @@ fn lard_moves_a_target_from_an_overloaded_to_an_idle_node() {
     }
     // 66 > T_high, and node 2 is below T_low.
     assert_eq!(choose(&mut s, 1), Some(2));
-    assert_eq!(s.lard().moves(), 1);
-    assert_eq!(s.lard().servers().peek(request(1).key), Some(NodeId(2)));
+    assert_eq!(s.targets().changes(), 1);
+    assert_eq!(mapped(&s, 1), [2]);
 }
 
 #[test]
@@ -196,16 +209,31 @@ fn nodes_are_checked() {
 #[test]
 fn parameters_change_together_or_not_at_all() {
     let mut s = scheduler(PolicyKind::Lard, &[1]);
-    assert_eq!(s.params(), [("t-low", 25), ("t-high", 65)]);
-    assert_eq!(s.set_params([("t-low", 100), ("t-high", 200)]), Ok(()));
-    assert_eq!(s.set_params([("t-low", 200)]), Err(ParamError::Value));
-    assert_eq!(s.set_params([("t-low", 0)]), Err(ParamError::Value));
-    assert_eq!(s.set_params([("t-high", u32::MAX)]), Err(ParamError::Value));
+    for (i, spec) in Params::ALL.iter().enumerate() {
+        assert_eq!(s.params().value(i), spec.default, "{}", spec.name);
+        assert!((spec.min..=spec.max).contains(&spec.default));
+    }
+    let set =
+        |s: &mut Sched, changes: &[(&'static str, u32)]| s.set_params(changes.iter().copied());
     assert_eq!(
-        s.set_params([("t-low", 1), ("k", 1)]),
+        set(&mut s, &[("t-low", 100), ("t-high", 200), ("k-s", 5)]),
+        Ok(())
+    );
+    let order = Err(ParamError::Order("t-low", "t-high"));
+    assert_eq!(set(&mut s, &[("t-low", 200)]), order);
+    let range = Err(ParamError::Range("t-high", 1, Params::MAX));
+    assert_eq!(set(&mut s, &[("t-high", u32::MAX)]), range);
+    assert_eq!(set(&mut s, &[("t-high", 0)]), range);
+    assert_eq!(
+        set(&mut s, &[("t-low", 1), ("k", 1)]),
         Err(ParamError::Unknown)
     );
-    assert_eq!(s.params(), [("t-low", 100), ("t-high", 200)]);
+    let order = Err(ParamError::Order("l-idle", "l-overload"));
+    assert_eq!(set(&mut s, &[("l-idle", 130)]), order);
+    assert_eq!(
+        (s.params().t_low, s.params().t_high, s.params().k_s),
+        (100, 200, 5)
+    );
 }
 
 #[test]
@@ -214,7 +242,7 @@ fn policies_can_be_changed_while_running() {
     let mapped = choose(&mut s, 1);
     s.set_policy("wrr".parse().unwrap());
     assert_eq!([choose(&mut s, 1), choose(&mut s, 1)], [Some(1), Some(2)]);
-    s.set_policy(PolicyKind::Lard);
+    s.set_policy(PolicyKind::Lardr);
     assert_eq!(choose(&mut s, 1), mapped);
     for kind in PolicyKind::ALL {
         assert_eq!(kind.to_string().parse(), Ok(kind));
@@ -226,17 +254,17 @@ fn policies_can_be_changed_while_running() {
 fn the_table_forgets_what_was_not_used_for_longest() {
     let mut t = TargetTable::new(vec![Slot::EMPTY; 3]);
     for key in [1, 2, 3] {
-        assert_eq!(t.insert(key, NodeId(1)), None);
+        assert_eq!(t.insert(key, on(1)), None);
     }
-    assert_eq!(t.lookup(1), Some(NodeId(1)));
-    assert_eq!(t.insert(2, NodeId(2)), None);
-    assert_eq!(t.insert(4, NodeId(1)), Some(3));
+    assert_eq!(t.lookup(1), Some(on(1)));
+    assert_eq!(t.insert(2, on(2)), None);
+    assert_eq!(t.insert(4, on(1)), Some(3));
     assert_eq!(t.peek(3), None);
     assert_eq!(t.iter().map(|(k, _)| k).collect::<Vec<_>>(), [4, 2, 1]);
     assert_eq!((t.len(), t.capacity(), t.evictions()), (3, 3, 1));
-    assert_eq!(t.remove(2), Some(NodeId(2)));
+    assert_eq!(t.remove(2), Some(on(2)));
     assert_eq!(t.remove(2), None);
-    assert_eq!(t.insert(5, NodeId(1)), None);
+    assert_eq!(t.insert(5, on(1)), None);
     t.clear();
     assert!(t.is_empty());
     assert_eq!(t.iter().count(), 0);
@@ -246,9 +274,9 @@ fn the_table_forgets_what_was_not_used_for_longest() {
 fn a_table_moves_to_other_storage_with_its_newest_entries() {
     let mut t = TargetTable::new(vec![Slot::EMPTY; 4]);
     for key in 1..=4 {
-        t.insert(key << 60 | key, NodeId(key as u16));
+        t.insert(key << 60 | key, on(key as u16));
     }
-    let keys = |t: &TargetTable<Vec<Slot>>| t.iter().map(|(_, n)| n.0).collect::<Vec<_>>();
+    let keys = |t: &TargetTable<Vec<Slot>>| t.iter().map(|(k, _)| k >> 60).collect::<Vec<_>>();
     assert_eq!(t.replace_storage(vec![Slot::EMPTY; 100]).len(), 4);
     assert_eq!(keys(&t), [4, 3, 2, 1]);
     assert_eq!(t.capacity(), 100);
@@ -265,12 +293,12 @@ fn a_table_without_slots_maps_nothing_and_lard_still_works() {
     s.add_dest(NodeId(2), 1).unwrap();
     assert_eq!(choose(&mut s, 1), Some(1));
     assert_eq!(choose(&mut s, 1), Some(2));
-    assert!(s.lard().servers().is_empty());
+    assert!(s.targets().is_empty());
 }
 
 #[test]
 fn sets_hold_the_nodes_they_can() {
-    let mut set = NodeSet::EMPTY.with(NodeId(1)).with(NodeId(64));
+    let mut set = NodeSet::<1>::EMPTY.with(NodeId(1)).with(NodeId(64));
     assert_eq!(set.bits(), 1 << 63 | 1);
     assert_eq!(
         set.with(NodeId(0)).with(NodeId(65)).with(NodeId(4_095)),
@@ -282,9 +310,198 @@ fn sets_hold_the_nodes_they_can() {
     set.remove(NodeId(64));
     assert_eq!(set.len(), 1);
     assert_eq!(NodeSet::from_bits(u64::MAX).iter().count(), 64);
+    let wide: NodeSet<3> = [1, 64, 65, 192, 193].map(NodeId).into_iter().collect();
+    assert_eq!(
+        wide.iter().map(|n| n.0).collect::<Vec<_>>(),
+        [1, 64, 65, 192]
+    );
+    assert_eq!(wide.without(NodeId(65)).len(), 3);
+    assert_eq!(
+        wide.difference(&wide.without(NodeId(65))).iter().next(),
+        Some(NodeId(65))
+    );
 }
 
 #[test]
 fn a_slot_is_no_larger_than_it_must_be() {
-    assert_eq!(size_of::<Slot>(), 32);
+    assert_eq!(size_of::<Slot>(), 40);
+}
+
+#[test]
+fn least_connections_takes_turns_among_equals() {
+    let mut s = scheduler(PolicyKind::Lc, &[1, 1, 2]);
+    let order: Vec<_> = (0..8).map(|_| choose(&mut s, 0).unwrap()).collect();
+    assert_eq!(order, [1, 2, 3, 3, 1, 2, 3, 3]);
+}
+
+#[test]
+fn a_partition_does_not_look_at_load() {
+    let mut s = scheduler(PolicyKind::Lb, &[1; 4]);
+    for key in 0..50 {
+        let first = choose(&mut s, key);
+        s.set_load(NodeId(first.unwrap()), 10_000).unwrap();
+        assert_eq!(choose(&mut s, key), first);
+    }
+}
+
+#[test]
+fn bounded_loads_send_on_what_is_too_much() {
+    let mut s = scheduler(PolicyKind::Chbl, &[1; 4]);
+    for _ in 0..80 {
+        choose(&mut s, 1);
+    }
+    // 81 * 1.25 / 4 = 25.3: nobody was given a 27th.
+    let mut loads: Vec<_> = (1..=4).map(|n| load(&s, n)).collect();
+    loads.sort();
+    assert!(loads[3] <= 26, "{loads:?}");
+    assert_eq!(loads.iter().sum::<u32>(), 80);
+    assert!(
+        loads[0] < 10,
+        "the last one in the order gets what is left: {loads:?}"
+    );
+}
+
+#[test]
+fn replication_adds_nodes_for_a_hot_target_and_drops_them_later() {
+    let mut s = scheduler(PolicyKind::Lardr, &[1; 3]);
+    let mut ask = |second: u64, loads: [u32; 3]| {
+        for (node, load) in (1..).zip(loads) {
+            s.set_load(NodeId(node), load).unwrap();
+        }
+        let mut request = request(1);
+        request.now = Instant::from_millis(second * 1_000);
+        let node = s.schedule(&request).unwrap().0;
+        (node, mapped(&s, 1))
+    };
+    assert_eq!(ask(0, [0, 1, 1]), (1, vec![1]));
+    assert_eq!(
+        ask(100, [66, 30, 24]),
+        (3, vec![1, 3]),
+        "added and not moved"
+    );
+    assert_eq!(ask(101, [66, 30, 65]), (3, vec![1, 3]));
+    assert_eq!(ask(102, [140, 30, 131]), (2, vec![1, 2, 3]));
+    assert_eq!(
+        ask(122, [140, 30, 131]),
+        (2, vec![1, 2, 3]),
+        "not longer than K"
+    );
+    assert_eq!(
+        ask(123, [40, 30, 50]),
+        (2, vec![1, 2]),
+        "the most loaded one goes"
+    );
+    assert_eq!(
+        ask(124, [40, 30, 0]),
+        (2, vec![1, 2]),
+        "one every K seconds"
+    );
+    assert_eq!(ask(144, [40, 30, 0]), (2, vec![2]));
+    assert_eq!(ask(944, [40, 30, 0]), (2, vec![2]), "one stays");
+}
+
+#[test]
+fn costs_decide_where_a_target_goes() {
+    let mut s = scheduler(PolicyKind::Extlard, &[1; 3]);
+    let mut ask = |loads: [u32; 3]| {
+        for (node, load) in (1..).zip(loads) {
+            s.set_load(NodeId(node), load).unwrap();
+        }
+        choose(&mut s, 1).unwrap()
+    };
+    assert_eq!(ask([10, 9, 9]), 2);
+    // Mapped: load - 30 + 1. Idle and not mapped: 50.
+    assert_eq!(ask([0, 78, 40]), 2);
+    assert_eq!(ask([0, 79, 40]), 2, "equal costs stay");
+    assert_eq!(ask([0, 80, 40]), 1);
+    // Loaded and not mapped: load - 30 + 100.
+    assert_eq!(ask([130, 131, 31]), 1, "equal costs, within the limit");
+    assert_eq!(ask([131, 131, 130]), 3, "beyond the limit");
+    assert_eq!(
+        ask([132, 131, 133]),
+        2,
+        "the least loaded where all are beyond"
+    );
+}
+
+#[test]
+fn later_requests_are_read_here_while_the_disk_is_idle() {
+    let mut s = scheduler(PolicyKind::Extlard, &[1; 2]);
+    let elsewhere = s.open(&request(7)).unwrap();
+    let mut conn = s.open(&request(1)).unwrap();
+    assert_eq!((elsewhere.home(), conn.home()), (NodeId(1), NodeId(2)));
+    s.batch(&mut conn, 3);
+    // Busy: the content comes from where it is, and is not mapped here.
+    s.set_disk_queue(NodeId(2), 5).unwrap();
+    let next = |s: &mut Sched, conn: &mut _, key| s.next(conn, &request(key), Mechanism::Forward);
+    assert_eq!(next(&mut s, &mut conn, 7), Some(NodeId(1)));
+    assert_eq!(next(&mut s, &mut conn, 7), Some(NodeId(1)));
+    assert_eq!(mapped(&s, 7), [1]);
+    assert_eq!(s.nodes().get(NodeId(1)).unwrap().shares, 2 * (UNIT / 3));
+    // Nobody has it: it is read here, and not mapped either.
+    assert_eq!(next(&mut s, &mut conn, 8), Some(NodeId(2)));
+    assert_eq!(mapped(&s, 8), [0u16; 0]);
+    // Idle again.
+    s.batch(&mut conn, 1);
+    assert_eq!(s.nodes().get(NodeId(1)).unwrap().shares, 0);
+    s.set_disk_queue(NodeId(2), 4).unwrap();
+    assert_eq!(next(&mut s, &mut conn, 7), Some(NodeId(2)));
+    assert_eq!(mapped(&s, 7), [1, 2]);
+    s.idle(&mut conn);
+    assert_eq!((load(&s, 1), load(&s, 2)), (1, 0));
+    s.batch(&mut conn, 1);
+    s.close(conn);
+    s.close(elsewhere);
+    assert_eq!((load(&s, 1), load(&s, 2)), (0, 0));
+}
+
+#[test]
+fn a_connection_moves_with_its_load() {
+    let mut s = scheduler(PolicyKind::Lard, &[1; 2]);
+    let mut conn = s.open(&request(1)).unwrap();
+    let other = s.open(&request(2)).unwrap();
+    s.batch(&mut conn, 1);
+    let node = s.next(&mut conn, &request(2), Mechanism::Move);
+    assert_eq!((node, conn.home()), (Some(NodeId(2)), NodeId(2)));
+    assert_eq!((load(&s, 1), load(&s, 2)), (0, 2));
+    s.close(conn);
+    s.close(other);
+    assert_eq!((load(&s, 1), load(&s, 2)), (0, 0));
+}
+
+#[test]
+fn tags_narrow_the_choice_for_every_policy() {
+    for kind in PolicyKind::ALL {
+        let mut s = scheduler(kind, &[1; 4]);
+        s.set_tags(NodeId(3), Tags(0b11)).unwrap();
+        s.set_tags(NodeId(4), Tags(0b10)).unwrap();
+        for key in 0..20 {
+            let ask = |s: &mut Sched, tags| {
+                let request = Request {
+                    tags: Tags(tags),
+                    ..request(key)
+                };
+                s.schedule(&request).map(|n| n.0)
+            };
+            assert!(matches!(ask(&mut s, 0b10), Some(3 | 4)), "{kind}");
+            assert_eq!(ask(&mut s, 0b01), Some(3), "{kind}");
+            assert_eq!(ask(&mut s, 0b100), None, "{kind}");
+        }
+    }
+}
+
+#[test]
+fn the_admission_limit_is_the_papers() {
+    let mut s = scheduler(PolicyKind::Lard, &[1, 1, 1, 1]);
+    // 3 * 65 + 25 - 1
+    s.set_load(NodeId(1), 218).unwrap();
+    assert!(!s.is_full());
+    s.set_load(NodeId(2), 1).unwrap();
+    assert!(s.is_full());
+    s.upd_dest(NodeId(1), None, Some(NodeState::Draining))
+        .unwrap();
+    assert!(
+        !s.is_full(),
+        "what a draining node has is no load of the others"
+    );
 }

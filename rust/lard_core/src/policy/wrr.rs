@@ -14,51 +14,45 @@
 //! zero as long as the set of eligible nodes stays the same.
 
 use super::super::addr::NodeId;
-use super::{Nodes, Policy, Request, MAX_NODES};
+use super::{Nodes, Policy, Request, View};
 
 /// Smooth weighted round robin.
 #[derive(Clone, Debug)]
-pub struct Wrr {
-    current: [i64; MAX_NODES],
+pub(super) struct Wrr<const W: usize> {
+    current: [[i64; 64]; W],
 }
 
-impl Wrr {
+impl<const W: usize> Wrr<W> {
     /// Nobody was chosen yet.
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Wrr {
-            current: [0; MAX_NODES],
+            current: [[0; 64]; W],
         }
     }
 }
 
-impl Default for Wrr {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Policy for Wrr {
-    fn add_dest(&mut self, nodes: &Nodes, node: NodeId) {
-        self.upd_dest(nodes, node);
-    }
-
-    fn del_dest(&mut self, nodes: &Nodes, node: NodeId) {
-        self.upd_dest(nodes, node);
-    }
-
-    fn upd_dest(&mut self, _: &Nodes, _: NodeId) {
-        // Currents that were earned under other weights would pull the next choices to one side.
+impl<S, const W: usize> Policy<S, W> for Wrr<W> {
+    fn add_dest(&mut self, _: NodeId) {
+        // Currents that were earned among others would pull the next choices to one side.
         *self = Self::new();
     }
 
-    fn schedule(&mut self, nodes: &Nodes, request: &Request) -> Option<NodeId> {
+    fn del_dest(&mut self, _: NodeId) {
+        *self = Self::new();
+    }
+
+    fn upd_dest(&mut self, _: NodeId) {
+        *self = Self::new();
+    }
+
+    fn schedule(&mut self, view: View<'_, S, W>, request: &Request<W>) -> Option<NodeId> {
+        let currents = self.current.as_flattened_mut();
         let mut total = 0i64;
         let mut best: Option<(NodeId, i64)> = None;
-        for dest in nodes.eligible(request.exclude) {
+        for dest in view.nodes.eligible(request) {
             let weight = i64::from(dest.weight);
             total = total.saturating_add(weight);
-            let Some(current) = Nodes::index(dest.node).and_then(|i| self.current.get_mut(i))
-            else {
+            let Some(current) = currents.get_mut(Nodes::<W>::index(dest.node)) else {
                 continue;
             };
             *current = current.saturating_add(weight);
@@ -67,7 +61,7 @@ impl Policy for Wrr {
             }
         }
         let (node, _) = best?;
-        if let Some(current) = Nodes::index(node).and_then(|i| self.current.get_mut(i)) {
+        if let Some(current) = currents.get_mut(Nodes::<W>::index(node)) {
             *current = current.saturating_sub(total);
         }
         Some(node)
