@@ -62,3 +62,34 @@ def test_the_policy_is_changed_while_the_cluster_runs(cluster):
     cluster.set(1, "policy", "lard")
     [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, ["/who"] * 30)
     assert len(set(nodes)) == 1, nodes
+
+
+@pytest.mark.parametrize("policy", ["lb", "lard", "lardr", "extlard"])
+def test_policies_that_look_at_targets_keep_a_target_on_its_node(cluster, policy):
+    cluster.set(1, "policy", policy)
+    wait_idle(cluster)
+    targets = [f"/who?{policy}-{number}" for number in range(24)]
+    first, second = run(cluster.client, nodes_of, cluster.fes[0].ext, targets, 2)
+    assert first == second
+    assert len(set(first)) > 1, first
+
+
+@pytest.mark.parametrize("policy", ["lc", "chbl"])
+def test_policies_that_look_at_load_use_all_nodes(cluster, policy):
+    cluster.set(1, "policy", policy)
+    wait_idle(cluster)
+    targets = [f"/who?{policy}-{number}" for number in range(30)]
+    [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, targets)
+    assert len(set(nodes)) == 3, nodes
+
+
+def test_the_parameters_of_policies_are_set_together_or_not_at_all(cluster):
+    machine = cluster.node(1)
+    machine.sh("cluster_startup set policy=lardr t-low=10 t-high=20 k-s=5")
+    listed = machine.sh("cluster_startup set").stdout
+    for words in ("t-low=30", "t-low=0", "t-high=never", "k-s=5 no-such-thing=1"):
+        result = machine.sh(f"cluster_startup set {words}", check=False)
+        assert result.code == 1 and result.stderr.strip(), (words, result)
+    assert machine.sh("cluster_startup set").stdout == listed
+    assert "the dispatcher's" in cluster.node(2).sh("cluster_startup set t-low=10", check=False).stderr
+    machine.sh("cluster_startup set policy=lard t-low=25 t-high=65 k-s=20")
