@@ -31,6 +31,7 @@
 //! * `parser` – [`HeadParser`]: bytes in, in any pieces; offsets and facts out
 //! * `field` – the few fields whose values mean something here
 //! * `target` – [`TargetKey`]: what the request asks for, and its keyed hash
+//! * `normal` – one spelling for equivalent ones
 //! * `body` – [`Body`], [`BodyScanner`]: where the request ends
 //! * `words` – [`Status`], [`Method`], [`Version`] and the like
 //! * `chars` – the character classes of the grammar
@@ -40,6 +41,7 @@ mod body;
 mod chars;
 mod error;
 mod field;
+mod normal;
 mod parser;
 pub mod target;
 mod words;

@@ -3,12 +3,13 @@
 //! What a request asks for.
 //!
 //! The target key is the host (in lower case, without a port that is the default anyway) and the path
-//! with its query, as they stand: `http://WWW.example.com:80/a?b`, and `/a?b` with `Host:
-//! www.example.com`, are one target. Nothing is decoded or simplified. Two spellings of one file are
-//! two targets to the dispatcher, which at worst puts the file into two caches; a front-end that
-//! undid spellings in another way than the server does would do worse.
+//! with its query: `http://WWW.example.com:80/~a?b`, and `/%7ea?b` with `Host: www.example.com`, are
+//! one target. Only spellings that RFC 3986, 6.2.2, calls equivalent are made equal. Two spellings of
+//! one file beyond that are two targets to the dispatcher, which at worst puts the file into two
+//! caches.
 
 use super::chars::{self, IP_LITERAL, REG_NAME};
+use super::normal::normal;
 use super::{BadHead, Form, HeadParser};
 use core::fmt;
 use core::hash::Hasher;
@@ -78,6 +79,11 @@ pub fn key<'h>(head: &'h [u8], parser: &HeadParser) -> Result<TargetKey<'h>, Bad
 }
 
 impl TargetKey<'_> {
+    /// The host in the spelling that is compared.
+    fn host(&self) -> impl Iterator<Item = u8> + '_ {
+        normal(self.host).map(|b| b.to_ascii_lowercase())
+    }
+
     /// The 64 bits by which the dispatcher knows the target: SipHash-2-4 with the cluster's key, so
     /// that a client cannot choose targets that fall together.
     pub fn hash(&self, key: [u64; 2]) -> u64 {
@@ -89,43 +95,51 @@ impl TargetKey<'_> {
             reason = "the only SipHash in core with a key of one's own"
         )]
         let mut hasher = core::hash::SipHasher::new_with_keys(k0, k1);
-        let mut lower = [0; 32];
-        for part in self.host.chunks(lower.len()) {
-            if let Some(lower) = lower.get_mut(..part.len()) {
-                lower.copy_from_slice(part);
-                lower.make_ascii_lowercase();
-                hasher.write(lower);
-            }
-        }
+        write(&mut hasher, self.host());
         // A byte that no host has keeps host and path apart.
         hasher.write(&[0xff]);
         hasher.write(&self.port.unwrap_or(0).to_be_bytes());
-        hasher.write(self.path);
+        write(&mut hasher, normal(self.path));
         hasher.finish()
     }
 }
 
 impl PartialEq for TargetKey<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.host.eq_ignore_ascii_case(other.host)
+        self.host().eq(other.host())
             && self.port == other.port
-            && self.path == other.path
+            && normal(self.path).eq(normal(other.path))
     }
 }
 
 impl Eq for TargetKey<'_> {}
 
 impl fmt::Display for TargetKey<'_> {
-    /// `host:port/path`, the host in lower case.
+    /// `host:port/path` in the spelling that is compared.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for b in self.host {
-            write!(f, "{}", b.to_ascii_lowercase().escape_ascii())?;
-        }
+        self.host().try_for_each(|b| b.escape_ascii().fmt(f))?;
         if let Some(port) = self.port {
             write!(f, ":{port}")?;
         }
-        self.path.escape_ascii().fmt(f)
+        normal(self.path).try_for_each(|b| b.escape_ascii().fmt(f))
     }
+}
+
+/// Feeds a hasher in pieces that are worth a call.
+fn write(hasher: &mut impl Hasher, bytes: impl Iterator<Item = u8>) {
+    let mut piece = [0; 64];
+    let mut len = 0usize;
+    for b in bytes {
+        if len == piece.len() {
+            hasher.write(&piece);
+            len = 0;
+        }
+        if let Some(place) = piece.get_mut(len) {
+            *place = b;
+            len = len.saturating_add(1);
+        }
+    }
+    hasher.write(piece.get(..len).unwrap_or_default());
 }
 
 const HTTP_PORT: u16 = 80;

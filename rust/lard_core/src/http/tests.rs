@@ -331,6 +331,27 @@ fn doubtful_authorities_are_refused() {
 }
 
 #[test]
+fn equivalent_spellings_are_one_target() {
+    let of = |host: &str, path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let parser = complete(&head);
+        let key = key(head.as_bytes(), &parser).unwrap();
+        (key.to_string(), key.hash([1, 2]))
+    };
+    let one = of("www.example.com", "/~a/%2F?b=%C3%A9");
+    assert_eq!(one.0, "www.example.com/~a/%2F?b=%C3%A9");
+    assert_eq!(of("WWW.ex%61mple.com", "/%7ea/%2f?b=%c3%a9"), one);
+    assert_ne!(of("www.example.com", "/~a//?b=%C3%A9").1, one.1);
+    assert_ne!(of("www.example.com", "/~A/%2F?b=%C3%A9").1, one.1);
+    let long = "x".repeat(200);
+    let spelt = "%78".repeat(200);
+    assert_eq!(
+        of(&long, &format!("/{long}")),
+        of(&spelt, &format!("/{spelt}"))
+    );
+}
+
+#[test]
 fn the_hash_depends_on_every_part_and_on_the_key() {
     let hash = |head: &str, k: [u64; 2]| {
         let parser = complete(head);
