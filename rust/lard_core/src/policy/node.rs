@@ -195,7 +195,9 @@ impl<const W: usize> Nodes<W> {
     /// The nodes that `request` may be assigned to now, in ascending order.
     pub fn eligible(&self, request: &Request<W>) -> impl Iterator<Item = &Dest> {
         let (set, tags) = (self.available.difference(&request.exclude), request.tags);
-        let dests = set.iter().filter_map(|n| self.get(n));
+        // Who is available is present.
+        let dests = self.dests.as_flattened();
+        let dests = set.iter().filter_map(|n| dests.get(Self::index(n)));
         dests.filter(move |d| d.tags.contain(tags))
     }
 

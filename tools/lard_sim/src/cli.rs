@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line.
+
+use super::cache::Replacement;
+use super::clf;
+use super::figures::GROUPS;
+use super::hardware::{Hardware, PAPER, PROTOTYPE, TODAY};
+use super::lab::Lab;
+use super::setup::{FrontEnds, Mechanism, Report, Setup};
+use super::shapes;
+use super::synthetic::{IBM, RICE};
+use super::workload::Trace;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lard_core::policy::{Params, PolicyKind};
+use std::error::Error;
+use std::io::{stderr, IsTerminal};
+use std::path::PathBuf;
+
+/// Simulates clusters of web servers under the policies of LARD
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Simulate one cluster, or one for each policy and number of nodes, and print a table
+    Run(Run),
+    /// Make figures (CSV and SVG), and say whether they have the shapes of the papers'
+    Figures(Make),
+    /// Say what there is to know about a workload
+    Workload(Source),
+}
+
+#[derive(Args)]
+struct Source {
+    /// Access log (Common or Combined Log Format, plain or gzip) [default: a synthetic workload]
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Synthetic workload
+    #[arg(long, value_enum, default_value_t, conflicts_with = "log")]
+    workload: Synthetic,
+    /// Number of requests, of a log at most
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    requests: usize,
+    /// What is random in a synthetic workload
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Synthetic {
+    #[default]
+    Rice,
+    Ibm,
+}
+
+#[derive(Args)]
+struct Run {
+    #[command(flatten)]
+    source: Source,
+    /// Numbers of back-ends, 1 to 1024
+    #[arg(long, value_delimiter = ',', default_value = "8", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    nodes: Vec<u16>,
+    /// Policies
+    #[arg(long, value_delimiter = ',', default_value = "wrr,lb,lard,lardr", value_parser = policy)]
+    policy: Vec<PolicyKind>,
+    /// Parameters of the policies, as cluster_startup(8) has them
+    #[arg(long, value_name = "NAME=VALUE", value_parser = param)]
+    set: Vec<(&'static str, u32)>,
+    /// What the machines are made of
+    #[arg(long, value_enum, default_value_t)]
+    hardware: Machines,
+    /// File cache of a node in megabytes [default: that of the hardware]
+    #[arg(long, value_name = "MB")]
+    cache: Option<u64>,
+    /// Disks of a node [default: those of the hardware]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    disks: Option<u32>,
+    /// The caches replace the least recently used file, not that of Greedy-Dual-Size
+    #[arg(long)]
+    lru: bool,
+    /// Persistent connections, as the log or the workload has them [default: each request its own]
+    #[arg(long)]
+    persistent: bool,
+    /// How later requests of a persistent connection get to their nodes
+    #[arg(long, value_enum, default_value_t, requires = "persistent")]
+    mechanism: MechanismName,
+    /// Who accepts connections
+    #[arg(long, value_enum, default_value_t)]
+    front_ends: FrontEndsName,
+    /// Targets the dispatcher remembers [default: all]
+    #[arg(long, value_name = "N")]
+    table: Option<usize>,
+    /// Part of the requests that is not counted
+    #[arg(long, value_name = "PART", default_value_t = 0.25)]
+    warm_up: f64,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Machines {
+    /// Those of the simulations in the paper of 1998
+    #[default]
+    Paper,
+    /// Those of the prototypes, with Apache
+    Prototype,
+    /// Those of today, with NVMe drives
+    Today,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum MechanismName {
+    #[default]
+    Single,
+    Multiple,
+    Forwarding,
+    Relay,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum FrontEndsName {
+    /// Somebody for whom it costs nothing
+    #[default]
+    Free,
+    /// One machine that does nothing else
+    Single,
+    /// Every back-end
+    Distributed,
+}
+
+#[derive(Args)]
+struct Make {
+    /// Where to put them
+    #[arg(long, value_name = "DIR", default_value = "figures")]
+    out: PathBuf,
+    /// Only these groups
+    #[arg(long, value_name = "GROUP", value_delimiter = ',', value_parser = group)]
+    only: Vec<usize>,
+    /// Number of requests of each run
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    requests: usize,
+    /// What is random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+fn policy(text: &str) -> Result<PolicyKind, String> {
+    text.parse::<PolicyKind>().map_err(|e| e.to_string())
+}
+
+fn param(text: &str) -> Result<(&'static str, u32), String> {
+    let (name, value) = text.split_once('=').ok_or("it must be NAME=VALUE")?;
+    let known = Params::ALL.iter().find(|p| p.name == name);
+    let name = known.ok_or("there is no such parameter")?.name;
+    let value = value.parse().map_err(|_| "the value is not a number")?;
+    let valid = Params::DEFAULT.with([(name, value)]);
+    valid.map_err(|e| e.to_string()).map(|_| (name, value))
+}
+
+fn group(text: &str) -> Result<usize, String> {
+    let names = || GROUPS.iter().map(|g| g.name);
+    names().position(|name| name == text).ok_or_else(|| {
+        let about = GROUPS
+            .iter()
+            .map(|g| format!("\n  {:12} {}", g.name, g.about));
+        format!("there are:{}", about.collect::<String>())
+    })
+}
+
+/// Does what the command line says; were all shapes there?
+pub fn main() -> Result<bool, Box<dyn Error>> {
+    match Cli::parse().command {
+        Command::Run(run) => run.run().map(|()| true),
+        Command::Figures(make) => make.run(),
+        Command::Workload(source) => source.describe().map(|()| true),
+    }
+}
+
+impl Source {
+    fn trace(&self) -> Result<Trace, Box<dyn Error>> {
+        if let Some(path) = &self.log {
+            let read = clf::read(path, self.requests);
+            return read.map_err(|e| format!("{}: {e}", path.display()).into());
+        }
+        let shape = match self.workload {
+            Synthetic::Rice => RICE,
+            Synthetic::Ibm => IBM,
+        };
+        Ok(shape.trace(self.requests, self.seed).check()?)
+    }
+
+    fn describe(&self) -> Result<(), Box<dyn Error>> {
+        let trace = self.trace()?;
+        println!("requests              {}", trace.requests.len());
+        println!("targets               {}", trace.sizes.len());
+        println!("size of all targets   {:.0} MB", trace.bytes() as f64 / 1e6);
+        println!(
+            "mean response         {:.1} KB",
+            trace.mean_transfer() / 1e3
+        );
+        println!("requests/connection   {:.1}", trace.per_connection());
+        for part in [0.97, 0.98, 0.99] {
+            let needed = trace.needed_for(part) as f64 / 1e6;
+            println!(
+                "{:.0} % of all requests   are for {needed:.0} MB",
+                part * 100.0
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    fn run(&self) -> Result<(), Box<dyn Error>> {
+        let params = Params::DEFAULT.with(self.set.iter().copied());
+        params.map_err(|e| e.to_string())?;
+        if !(0.0..=0.9).contains(&self.warm_up) {
+            return Err("--warm-up is a part of 1, 0.9 at most".into());
+        }
+        let mut trace = self.source.trace()?;
+        if !self.persistent {
+            trace = trace.http10();
+        }
+        let lab = Lab::new(
+            trace.requests.len(),
+            self.source.seed,
+            stderr().is_terminal(),
+        );
+        let mut table = csv::Writer::from_writer(std::io::stdout());
+        table.write_record(Report::NAMES)?;
+        for &policy in &self.policy {
+            for &nodes in &self.nodes {
+                lab.begin(&format!("{policy}, {nodes} nodes"));
+                let report = lab.run(&self.setup(nodes, policy), &trace);
+                table.write_record(report.fields(policy, nodes))?;
+                table.flush()?;
+            }
+        }
+        lab.end();
+        Ok(())
+    }
+
+    fn setup(&self, nodes: u16, policy: PolicyKind) -> Setup {
+        let mut hardware: Hardware = match self.hardware {
+            Machines::Paper => PAPER,
+            Machines::Prototype => PROTOTYPE,
+            Machines::Today => TODAY,
+        };
+        hardware.cache = self.cache.map_or(hardware.cache, |mb| mb << 20);
+        hardware.disks = self.disks.unwrap_or(hardware.disks);
+        Setup {
+            params: self.set.clone(),
+            table: self.table,
+            hardware,
+            replacement: if self.lru {
+                Replacement::Lru
+            } else {
+                Replacement::Gds
+            },
+            mechanism: match self.mechanism {
+                MechanismName::Single => Mechanism::Single,
+                MechanismName::Multiple => Mechanism::Multiple,
+                MechanismName::Forwarding => Mechanism::Forwarding,
+                MechanismName::Relay => Mechanism::Relay,
+            },
+            front_ends: match self.front_ends {
+                FrontEndsName::Free => FrontEnds::Free,
+                FrontEndsName::Single => FrontEnds::Single,
+                FrontEndsName::Distributed => FrontEnds::Distributed,
+            },
+            warm_up: self.warm_up,
+            ..Setup::new(nodes, policy)
+        }
+    }
+}
+
+impl Report {
+    const NAMES: [&'static str; 16] = [
+        "policy",
+        "nodes",
+        "requests/s",
+        "Mbit/s",
+        "misses",
+        "disk reads",
+        "idle",
+        "cpu",
+        "disk",
+        "front-end",
+        "delay ms",
+        "imbalance",
+        "forwarded",
+        "moved",
+        "changes",
+        "requests",
+    ];
+
+    fn fields(&self, policy: PolicyKind, nodes: u16) -> [String; 16] {
+        [
+            policy.to_string(),
+            nodes.to_string(),
+            format!("{:.0}", self.throughput),
+            format!("{:.1}", self.bits / 1e6),
+            format!("{:.4}", self.miss_ratio),
+            format!("{:.4}", self.disk_reads),
+            format!("{:.3}", self.idle),
+            format!("{:.3}", self.cpu),
+            format!("{:.3}", self.disk),
+            format!("{:.3}", self.front_end),
+            format!("{:.2}", self.delay_ms),
+            format!("{:.2}", self.imbalance),
+            format!("{:.3}", self.forwarded),
+            format!("{:.3}", self.moved),
+            self.changes.to_string(),
+            self.requests.to_string(),
+        ]
+    }
+}
+
+impl Make {
+    fn run(&self) -> Result<bool, Box<dyn Error>> {
+        let lab = Lab::new(self.requests, self.seed, stderr().is_terminal());
+        println!("seed {}, {} requests", self.seed, self.requests);
+        let mut figures = Vec::new();
+        for (i, group) in GROUPS.iter().enumerate() {
+            if self.only.is_empty() || self.only.contains(&i) {
+                for figure in (group.make)(&lab) {
+                    figure.save(&self.out)?;
+                    figures.push(figure);
+                }
+            }
+        }
+        lab.end();
+        println!("{} figures are in {}", figures.len(), self.out.display());
+        let checks = shapes::check(&figures);
+        for check in &checks {
+            let verdict = if check.holds { "ok" } else { "NOT OK" };
+            println!("{verdict:6} {}: {}", check.claim, check.seen);
+        }
+        Ok(checks.iter().all(|check| check.holds))
+    }
+}

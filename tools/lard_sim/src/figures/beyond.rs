@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the papers do not show.
+
+use super::super::hardware::TODAY;
+use super::super::lab::Lab;
+use super::super::plot::Figure;
+use super::super::setup::{Change, Report, Setup};
+use super::super::synthetic::{Shape, RICE};
+use lard_core::policy::PolicyKind::{self, Chbl, Lard, Lardr, Lb, Wrr};
+
+/// LARD, and consistent hashing with several bounds.
+pub fn bounded(lab: &Lab) -> Vec<Figure> {
+    lab.begin("bounded loads");
+    let trace = lab.trace(RICE).http10();
+    let mut throughput = Figure::new(
+        "bounded-throughput",
+        "LARD and consistent hashing with bounded loads, rice-like workload",
+        "nodes",
+        "requests/s",
+    );
+    let mut misses = Figure::new(
+        "bounded-misses",
+        "The same: cache misses",
+        "nodes",
+        "part of all requests",
+    );
+    let bound = |percent| vec![("balance-percent", percent)];
+    for (name, policy, params) in [
+        ("LARD", Lard, Vec::new()),
+        ("LARD/R", Lardr, Vec::new()),
+        ("CHBL 110 %", Chbl, bound(110)),
+        ("CHBL 125 %", Chbl, bound(125)),
+        ("CHBL 200 %", Chbl, bound(200)),
+    ] {
+        for nodes in [2, 4, 6, 8, 10, 12, 14, 16] {
+            let mut setup = Setup::new(nodes, policy);
+            setup.params.clone_from(&params);
+            setup.warm_up = 0.5;
+            let report = lab.run(&setup, &trace);
+            throughput.add(name, f64::from(nodes), report.throughput);
+            misses.add(name, f64::from(nodes), report.miss_ratio);
+        }
+    }
+    vec![throughput, misses]
+}
+
+/// Eight nodes; one dies after 40 % of the requests and comes back after 60 %, a ninth one joins after
+/// 80 %.
+pub fn failure(lab: &Lab) -> Vec<Figure> {
+    lab.begin("failure");
+    let trace = lab.trace(RICE).http10();
+    let mut throughput = over_time(
+        "failure-throughput",
+        "A node dies, comes back, one joins",
+        "requests/s",
+    );
+    let mut misses = over_time(
+        "failure-misses",
+        "The same: cache misses",
+        "part of all requests",
+    );
+    for (name, policy) in [
+        ("WRR", Wrr),
+        ("LB", Lb),
+        ("CHBL", Chbl),
+        ("LARD", Lard),
+        ("LARD/R", Lardr),
+    ] {
+        let mut setup = Setup::new(9, policy);
+        let change = |after, node, comes| Change { after, node, comes };
+        setup.changes = vec![
+            change(0.4, 3, false),
+            change(0.6, 3, true),
+            change(0.8, 9, true),
+        ];
+        let report = lab.run(&setup, &trace);
+        add_bins(name, &report, setup.bin, &mut throughput, &mut misses);
+    }
+    vec![throughput, misses]
+}
+
+/// Sixteen nodes; from 40 % to 70 % of the requests every second one is for the same target.
+pub fn flash_crowd(lab: &Lab) -> Vec<Figure> {
+    lab.begin("flash crowd");
+    let mut trace = lab.trace(RICE).http10();
+    let all = trace.requests.len();
+    // Something small that was not asked for before.
+    let target = trace.sizes.len() as u32;
+    trace.sizes.push(8 << 10);
+    for request in trace.requests[all * 4 / 10..all * 7 / 10]
+        .iter_mut()
+        .step_by(2)
+    {
+        request.target = target;
+    }
+    let mut throughput = over_time(
+        "flash-crowd-throughput",
+        "Half of all requests for one target",
+        "requests/s",
+    );
+    let mut misses = over_time(
+        "flash-crowd-misses",
+        "The same: cache misses",
+        "part of all requests",
+    );
+    for (name, policy) in [
+        ("WRR", Wrr),
+        ("LB", Lb),
+        ("CHBL", Chbl),
+        ("LARD", Lard),
+        ("LARD/R", Lardr),
+    ] {
+        let setup = Setup::new(16, policy);
+        let report = lab.run(&setup, &trace);
+        add_bins(name, &report, setup.bin, &mut throughput, &mut misses);
+    }
+    vec![throughput, misses]
+}
+
+fn over_time(name: &str, title: &str, y: &str) -> Figure {
+    Figure::new(
+        name,
+        &format!("{title}, rice-like workload"),
+        "part of all requests so far",
+        y,
+    )
+}
+
+/// Adds what happened over time, in fifty steps. Time is counted in requests, which is the same for
+/// all policies.
+fn add_bins(name: &str, report: &Report, bin: u64, throughput: &mut Figure, misses: &mut Figure) {
+    let all: u64 = report.bins.iter().map(|bin| bin.requests).sum();
+    let seconds = bin as f64 / 1e9;
+    let (mut so_far, mut done, mut missed, mut looks, mut bins) = (0, 0, 0, 0, 0.0);
+    for bin in &report.bins {
+        so_far += bin.requests;
+        done += bin.requests;
+        missed += bin.misses;
+        looks += bin.looks;
+        bins += 1.0;
+        if done * 50 >= all && looks > 0 {
+            let x = (so_far as f64 / all as f64 * 1e3).round() / 1e3;
+            throughput.add(name, x, done as f64 / (bins * seconds));
+            misses.add(name, x, missed as f64 / looks as f64);
+            (done, missed, looks, bins) = (0, 0, 0, 0.0);
+        }
+    }
+}
+
+/// Eight servers of today, whose caches hold a thirtieth of the content each, for content of several
+/// sizes: small files, where NVMe drives keep up with the CPU, and large ones, where they do not.
+pub fn today(lab: &Lab) -> Vec<Figure> {
+    let mut throughput = Figure::new(
+        "today-throughput",
+        "Today's hardware, 8 nodes, by size of the objects",
+        "mean size of an object, KB",
+        "Gbit/s",
+    );
+    let mut ratio = Figure::new(
+        "today-ratio",
+        "Today's hardware: LARD over WRR",
+        "mean size of an object, KB",
+        "factor",
+    );
+    throughput.log_x = true;
+    ratio.log_x = true;
+    for kb in [4u32, 16, 64, 256, 1_024, 4_096] {
+        lab.begin(&format!("today, {kb} KB"));
+        let bytes = f64::from(RICE.targets) * f64::from(kb) * 1024.0;
+        let trace = lab
+            .trace(Shape {
+                bytes,
+                gamma: 0.0,
+                ..RICE
+            })
+            .http10();
+        let mut at = Vec::new();
+        for (name, policy) in [
+            ("WRR", Wrr),
+            ("LB", Lb),
+            ("CHBL", Chbl),
+            ("LARD", Lard),
+            ("LARD/R", Lardr),
+        ] {
+            let mut setup = Setup::new(8, policy);
+            setup.hardware = TODAY;
+            setup.hardware.cache = (bytes / 30.0) as u64;
+            setup.warm_up = 0.5;
+            let report = lab.run(&setup, &trace);
+            throughput.add(name, f64::from(kb), report.bits / 1e9);
+            at.push(report.throughput);
+        }
+        if let [wrr, .., lard, _] = at[..] {
+            ratio.add("LARD/WRR", f64::from(kb), lard / wrr);
+        }
+    }
+    vec![throughput, ratio]
+}
+
+/// Up to a thousand nodes with thirty times as many targets.
+pub fn thousand(lab: &Lab) -> Vec<Figure> {
+    lab.begin("a thousand nodes");
+    let shape = Shape {
+        targets: 30 * RICE.targets,
+        bytes: 30.0 * RICE.bytes,
+        alpha: 1.0,
+        ..RICE
+    };
+    let trace = lab.trace(shape).http10();
+    let mut throughput = Figure::new(
+        "thousand-throughput",
+        "Up to a thousand nodes, 930,000 targets",
+        "nodes",
+        "requests/s",
+    );
+    let mut misses = Figure::new(
+        "thousand-misses",
+        "The same: cache misses",
+        "nodes",
+        "part of all requests",
+    );
+    let policies: [(&str, PolicyKind); 4] = [
+        ("WRR", Wrr),
+        ("CHBL", Chbl),
+        ("LARD", Lard),
+        ("LARD/R", Lardr),
+    ];
+    for (name, policy) in policies {
+        for nodes in [125, 250, 500, 1_000] {
+            let setup = Setup::new(nodes, policy);
+            let report = lab.run(&setup, &trace);
+            throughput.add(name, f64::from(nodes), report.throughput);
+            misses.add(name, f64::from(nodes), report.miss_ratio);
+        }
+    }
+    vec![throughput, misses]
+}

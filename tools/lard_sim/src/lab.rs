@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where experiments are made: how much, from which seed, and how far it has come.
+
+use super::cluster;
+use super::setup::{Report, Setup};
+use super::synthetic::Shape;
+use super::workload::Trace;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// The means of an experiment.
+pub struct Lab {
+    /// Requests of each run.
+    pub requests: usize,
+    /// What synthetic workloads are drawn from.
+    pub seed: u64,
+    progress: ProgressBar,
+}
+
+impl Lab {
+    /// A laboratory; it shows its progress on a terminal if it is asked to.
+    pub fn new(requests: usize, seed: u64, shows: bool) -> Self {
+        let style =
+            ProgressStyle::with_template("{spinner} {msg}: {human_pos} requests, {per_sec}");
+        let progress = match shows {
+            true => ProgressBar::new_spinner(),
+            false => ProgressBar::hidden(),
+        };
+        progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        Lab {
+            requests,
+            seed,
+            progress,
+        }
+    }
+
+    /// Says what is being done.
+    pub fn begin(&self, what: &str) {
+        self.progress.set_message(what.to_string());
+    }
+
+    /// Nothing more will be done.
+    pub fn end(&self) {
+        self.progress.finish_and_clear();
+    }
+
+    /// A workload on persistent connections.
+    pub fn trace(&self, shape: Shape) -> Trace {
+        shape.trace(self.requests, self.seed)
+    }
+
+    /// Simulates a cluster.
+    pub fn run(&self, setup: &Setup, trace: &Trace) -> Report {
+        cluster::run(setup, trace, &|requests| self.progress.inc(requests))
+    }
+}
