@@ -145,6 +145,9 @@ struct Make {
     /// What is random
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Make do with so many times fewer targets and less memory: faster, and coarser
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    scale: u32,
 }
 
 fn policy(text: &str) -> Result<PolicyKind, String> {
@@ -321,7 +324,8 @@ impl Report {
 
 impl Make {
     fn run(&self) -> Result<bool, Box<dyn Error>> {
-        let lab = Lab::new(self.requests, self.seed, stderr().is_terminal());
+        let mut lab = Lab::new(self.requests, self.seed, stderr().is_terminal());
+        lab.scale = self.scale;
         println!("seed {}, {} requests", self.seed, self.requests);
         let mut figures = Vec::new();
         for (i, group) in GROUPS.iter().enumerate() {

@@ -118,7 +118,16 @@ impl<'a, const W: usize> Cluster<'a, W> {
                 down.expect("a known node");
             }
         }
-        let machine = |_| Machine::new(&setup.hardware, setup.replacement);
+        let popular = if setup.preloaded {
+            trace.by_popularity()
+        } else {
+            Vec::new()
+        };
+        let machine = |_| {
+            let mut machine = Machine::new(&setup.hardware, setup.replacement);
+            machine.preload(setup.hardware.cache, &popular);
+            machine
+        };
         // Two fifths of what makes a node potentially idle: \[3\] calls that underutilised.
         let low = scheduler.params().t_low * 2 / 5;
         Cluster {
@@ -633,7 +642,6 @@ impl<'a, const W: usize> Cluster<'a, W> {
         let part = |work: u64, of: f64| (work as f64 / (time * of)).min(1.0);
         Report {
             requests: sums.requests,
-            seconds,
             throughput: sums.requests as f64 / seconds,
             bits: sums.bytes as f64 * 8.0 / seconds,
             miss_ratio: sums.misses as f64 / sums.looks.max(1) as f64,

@@ -14,6 +14,9 @@ pub struct Lab {
     pub requests: usize,
     /// What synthetic workloads are drawn from.
     pub seed: u64,
+    /// By how much there are fewer targets, and less memory for them, than the figures say. What
+    /// counts is how they compare, and fewer requests are enough to ask for all of fewer targets.
+    pub scale: u32,
     progress: ProgressBar,
 }
 
@@ -30,6 +33,7 @@ impl Lab {
         Lab {
             requests,
             seed,
+            scale: 1,
             progress,
         }
     }
@@ -46,11 +50,18 @@ impl Lab {
 
     /// A workload on persistent connections.
     pub fn trace(&self, shape: Shape) -> Trace {
+        let shape = Shape {
+            targets: shape.targets.div_ceil(self.scale),
+            bytes: shape.bytes / f64::from(self.scale),
+            ..shape
+        };
         shape.trace(self.requests, self.seed)
     }
 
     /// Simulates a cluster.
     pub fn run(&self, setup: &Setup, trace: &Trace) -> Report {
-        cluster::run(setup, trace, &|requests| self.progress.inc(requests))
+        let mut setup = setup.clone();
+        setup.hardware.cache /= u64::from(self.scale);
+        cluster::run(&setup, trace, &|requests| self.progress.inc(requests))
     }
 }

@@ -70,6 +70,18 @@ impl<T> Machine<T> {
         }
     }
 
+    /// Puts the first of these files, with their sizes, into a cache of `capacity` bytes.
+    pub fn preload(&mut self, capacity: u64, files: &[(u32, u32)]) {
+        let mut left = capacity;
+        for (file, size) in files {
+            match left.checked_sub(u64::from(*size)) {
+                Some(less) => left = less,
+                None => break,
+            }
+            self.cache.insert(*file, *size);
+        }
+    }
+
     /// `who` needs a file, and waits for it if it must be read.
     pub fn look(&mut self, hardware: &Hardware, now: u64, file: u32, size: u32, who: T) -> Look {
         if self.cache.get(file) {

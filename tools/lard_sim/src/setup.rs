@@ -64,6 +64,8 @@ pub struct Setup {
     pub front_ends: FrontEnds,
     /// What happens on the way. A node whose first change is to come is not there before.
     pub changes: Vec<Change>,
+    /// Do all caches begin with the most popular files, as if the trace had gone on for long?
+    pub preloaded: bool,
     /// The part of the requests that fill the caches and are not counted.
     pub warm_up: f64,
     /// Width of the bins of [`Report::bins`] in simulated nanoseconds.
@@ -83,6 +85,7 @@ impl Setup {
             mechanism: Mechanism::default(),
             front_ends: FrontEnds::default(),
             changes: Vec::new(),
+            preloaded: false,
             warm_up: 0.25,
             bin: 1_000_000_000,
         }
@@ -105,8 +108,6 @@ pub struct Bin {
 pub struct Report {
     /// Requests answered.
     pub requests: u64,
-    /// Simulated seconds.
-    pub seconds: f64,
     /// Requests answered each second.
     pub throughput: f64,
     /// Bits of content sent each second.

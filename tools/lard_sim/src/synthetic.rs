@@ -32,9 +32,9 @@ pub struct Shape {
 pub const RICE: Shape = Shape {
     targets: 31_000,
     bytes: 1.015e9,
-    alpha: 1.08,
-    gamma: 0.25,
-    sigma: 1.5,
+    alpha: 1.1,
+    gamma: 0.15,
+    sigma: 1.0,
     embedded: 5.0,
 };
 

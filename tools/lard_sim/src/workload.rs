@@ -69,22 +69,32 @@ impl Trace {
 
     /// Bytes of the most popular targets that make up this part of all requests.
     pub fn needed_for(&self, part: f64) -> u64 {
-        let mut counts = vec![0u64; self.sizes.len()];
+        let counts = self.counts();
+        let goal = (part * self.requests.len() as f64) as u64;
+        let mut seen = 0;
+        let needed = self.by_popularity().into_iter().take_while(|(target, _)| {
+            let is_needed = seen < goal;
+            seen += counts[*target as usize];
+            is_needed
+        });
+        needed.map(|(_, size)| u64::from(size)).sum()
+    }
+
+    /// Targets and their sizes, the one that is asked for most often first.
+    pub fn by_popularity(&self) -> Vec<(u32, u32)> {
+        let counts = self.counts();
+        let mut ranked: Vec<_> = (0u32..).zip(self.sizes.iter().copied()).collect();
+        ranked.sort_by_key(|(target, _)| std::cmp::Reverse(counts[*target as usize]));
+        ranked
+    }
+
+    /// Requests for each target.
+    fn counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.sizes.len()];
         for request in &self.requests {
             counts[request.target as usize] += 1;
         }
-        let mut ranked: Vec<_> = counts.into_iter().zip(&self.sizes).collect();
-        ranked.sort_by(|a, b| b.cmp(a));
-        let (mut seen, mut bytes) = (0, 0);
-        let goal = (part * self.requests.len() as f64) as u64;
-        for (count, size) in ranked {
-            if seen >= goal {
-                break;
-            }
-            seen += count;
-            bytes += u64::from(*size);
-        }
-        bytes
+        counts
     }
 
     /// Fails if there is nothing to simulate.

@@ -16,7 +16,8 @@
 //!     choose the s with the lowest cost;  map t to s
 //! a later request, on a connection that h handles:
 //!     if t is mapped to h:                choose h
-//!     if disk_queue(h) < disk-queue:      choose h;  map t to h as well
+//!     if disk_queue(h) < disk-queue or t is mapped to nobody:
+//!                                         choose h;  map t to h as well
 //!     choose the s with the lowest cost among h and the nodes that t is mapped to
 //! ```
 //!
@@ -29,6 +30,8 @@
 //! * If every node is above L_overload, the least loaded one is chosen.
 //! * The first request moves a target: t is then mapped to s alone.
 //! * h may be draining: what it has goes on.
+//! * A target that nobody has is mapped to h even if the disk is busy: somebody must read it, and it
+//!   should not be somebody else each time.
 
 use super::super::addr::NodeId;
 use super::{Dest, NodeSet, NodeState, Params, Policy, Request, Servers, Slot, View, UNIT};
@@ -95,7 +98,11 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Policy<S, W> for ExtLard {
         if known.nodes.contains(home) {
             return Some(home);
         }
-        if here.disk_queue < view.params.disk_queue {
+        let there = known.nodes.iter();
+        let mut there = there
+            .filter_map(|n| view.nodes.get_eligible(n, request))
+            .peekable();
+        if here.disk_queue < view.params.disk_queue || there.peek().is_none() {
             let servers = Servers {
                 nodes: known.nodes.with(home),
                 changed: request.now,
@@ -103,8 +110,6 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Policy<S, W> for ExtLard {
             view.targets.insert(request.key, servers);
             return Some(home);
         }
-        let there = known.nodes.iter();
-        let there = there.filter_map(|n| view.nodes.get_eligible(n, request));
         let best = self.best(
             core::iter::once(here).chain(there),
             known.nodes,

@@ -365,12 +365,12 @@ impl Model {
         if set & bit(home) != 0 {
             return home;
         }
-        if self.nodes[&home].disk_queue < 5 {
+        let mut candidates = within(&self.eligible(ask), set);
+        if self.nodes[&home].disk_queue < 5 || candidates.is_empty() {
             self.map(ask, set | bit(home));
             return home;
         }
-        let mut candidates = vec![home];
-        candidates.extend(within(&self.eligible(ask), set));
+        candidates.insert(0, home);
         self.cheapest(&candidates, set).unwrap()
     }
 

@@ -16,7 +16,8 @@ use lard_core::policy::PolicyKind;
 const SIZES: [u16; 8] = [2, 3, 4, 5, 6, 8, 12, 16];
 
 pub fn make(lab: &Lab) -> Vec<Figure> {
-    let page = Shape::equal(1, 6 << 10, 1.0);
+    // As many as the scale takes away.
+    let page = Shape::equal(lab.scale, 6 << 10, 1.0);
     let mut figures = Vec::new();
     for (name, title, shape) in [("page", "one page of 6 KB", page), ("ibm", "IBM-like", IBM)] {
         lab.begin(&format!("front-ends, {name}"));
