@@ -6,6 +6,7 @@
 #   make load, unload    the module on this machine
 #   make install         module, tools, man pages and unit on this machine
 #   make check           host tests      make fmt, clippy    format, lints (CLIPPY=1: kernel side too)
+#   make figures         simulations (figures/)   make bench   what decisions cost
 #   make demo            a cluster in virtual machines, one table
 #   make test            host tests, tests across machines, tests in namespaces; with AGAIN=1 those
 #                        that failed once more, for a host that misses an emulated guest's limits
@@ -27,7 +28,7 @@ pytest = $(PYTEST) qemu/tests $(1) $(TESTS) $(if $(AGAIN),|| { echo "== what fai
 KERNEL_ROOTS := rust/kernel_net/lib.rs net/lard/lard_main.rs
 
 .DEFAULT_GOAL := all
-.PHONY: all module tools load unload install check fmt fmt-check clippy demo test test-host \
+.PHONY: all module tools load unload install check fmt fmt-check clippy figures bench demo test test-host \
 	test-ns test-across test-vms test-debug setup clean
 
 all: module tools
@@ -59,7 +60,8 @@ install:
 	install -D -m 755 target/release/cluster_startup $(DESTDIR)$(PREFIX)/sbin/cluster_startup
 	install -D -m 755 target/release/lard_run $(DESTDIR)$(PREFIX)/sbin/lard_run
 	install -D -m 644 target/release/liblard_preload.so $(DESTDIR)$(PREFIX)/lib/lard/liblard_preload.so
-	for page in Documentation/man/*.[78]; do install -D -m 644 $$page \
+	install -D -m 755 target/release/lard_sim $(DESTDIR)$(PREFIX)/bin/lard_sim
+	for page in Documentation/man/*.[178]; do install -D -m 644 $$page \
 		$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$(basename $$page); done
 	install -D -m 644 tools/cluster_startup/systemd/lard.service \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/lard.service
@@ -86,6 +88,12 @@ ifeq ($(CLIPPY),1)
 	CLIPPY=1 scripts/build-module 2>&1 | tee $(BUILD)/clippy.log
 	@! grep -E '^(warning|error)' $(BUILD)/clippy.log
 endif
+
+figures:
+	$(CARGO) run --release --package lard_sim -- figures --out figures
+
+bench:
+	$(CARGO) bench --manifest-path rust/lard_core/bench/Cargo.toml
 
 setup:
 	scripts/setup --tests

@@ -16,6 +16,7 @@
 //!   of the front-end's own replies, SYN cookies, and what is kept of a connection while its packets
 //!   are forwarded;
 //! * [`http`] – the request-head parser and the target key;
+//! * [`content`] – which back-ends may serve a request;
 //! * [`policy`] – which node serves a target;
 //! * [`wire`] – the frames the nodes exchange;
 //! * [`icmp`] – which connection an ICMP error is about;
@@ -34,6 +35,7 @@
 
 pub mod addr;
 pub mod classify;
+pub mod content;
 pub mod http;
 pub mod icmp;
 pub mod policy;

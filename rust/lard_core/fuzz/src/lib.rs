@@ -6,7 +6,8 @@
 
 use lard_core::addr::{Addr, Endpoint, Tuple};
 use lard_core::classify::{self, Packet, Rule};
-use lard_core::http::{target, BadHead, BodyScanner, HeadParser, Scanned, Status};
+use lard_core::content::{self, Asked};
+use lard_core::http::{target, BadHead, BodyScanner, HeadParser, KeyParts, Scanned, Status};
 use lard_core::icmp;
 use lard_core::tcp::{cookie, reset_for, Config, Responder, Secret, Segment, SegmentOut};
 use lard_core::time::Instant;
@@ -56,7 +57,18 @@ pub fn head_parser(data: &[u8]) {
         Ok(key) => {
             let text = key.to_string();
             assert!(text.is_ascii());
-            assert_eq!(key.hash([1, 2]), key.hash([1, 2]));
+            assert_eq!(key.hash([1, 2]), KeyParts::DEFAULT.hash(&key, head, [1, 2]));
+            let parts = KeyParts::parse("path+header:X-User+cookie:session").expect("parts");
+            let hash = parts.hash(&key, head, [1, 2]);
+            assert_eq!(
+                hash,
+                parts.hash(&key, stream, [1, 2]),
+                "what is behind the head counts"
+            );
+            let rule =
+                content::Rule::parse("host *.com prefix /a suffix b header X cookie c=d tag 1");
+            let asked = Asked::new(head, &whole).expect("its target was read above");
+            let _ = rule.expect("a rule").matches(&asked);
         }
         Err(bad) => assert!(matches!(
             bad,

@@ -31,6 +31,8 @@
 //! * `parser` – [`HeadParser`]: bytes in, in any pieces; offsets and facts out
 //! * `field` – the few fields whose values mean something here
 //! * `target` – [`TargetKey`]: what the request asks for, and its keyed hash
+//! * `key_parts` – [`KeyParts`]: what of a request makes its target
+//! * `fields` – the other fields, and cookies
 //! * `normal` – one spelling for equivalent ones
 //! * `body` – [`Body`], [`BodyScanner`]: where the request ends
 //! * `words` – [`Status`], [`Method`], [`Version`] and the like
@@ -41,13 +43,16 @@ mod body;
 mod chars;
 mod error;
 mod field;
-mod normal;
+pub mod fields;
+mod key_parts;
+pub(crate) mod normal;
 mod parser;
 pub mod target;
 mod words;
 
 pub use body::{BadBody, Body, BodyScanner, Scanned};
 pub use error::BadHead;
+pub use key_parts::{BadKeyParts, KeyParts};
 pub use parser::HeadParser;
 pub use target::TargetKey;
 pub use words::{Form, Method, Span, Status, Version};

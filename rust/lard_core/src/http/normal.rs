@@ -34,6 +34,18 @@ pub(super) fn normal(spelt: &[u8]) -> impl Iterator<Item = u8> + '_ {
     })
 }
 
+/// Does `spelt` begin like this, in whatever spelling?
+pub(crate) fn starts_with(spelt: &[u8], prefix: &[u8]) -> bool {
+    let mut bytes = normal(spelt);
+    normal(prefix).all(|b| bytes.next() == Some(b))
+}
+
+/// Does `spelt` end like this, in whatever spelling?
+pub(crate) fn ends_with(spelt: &[u8], suffix: &[u8]) -> bool {
+    let behind = normal(spelt).count().checked_sub(normal(suffix).count());
+    behind.is_some_and(|n| normal(spelt).skip(n).eq(normal(suffix)))
+}
+
 /// ```text
 /// unreserved = ALPHA / DIGIT / "-" / "." / "_" / "~"              ; RFC 3986, 2.3
 /// ```

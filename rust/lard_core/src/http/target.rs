@@ -10,9 +10,8 @@
 
 use super::chars::{self, IP_LITERAL, REG_NAME};
 use super::normal::normal;
-use super::{BadHead, Form, HeadParser};
+use super::{BadHead, Form, HeadParser, KeyParts};
 use core::fmt;
-use core::hash::Hasher;
 
 /// What a request asks for, as parts of its head.
 #[derive(Clone, Copy, Debug)]
@@ -80,33 +79,26 @@ pub fn key<'h>(head: &'h [u8], parser: &HeadParser) -> Result<TargetKey<'h>, Bad
 
 impl TargetKey<'_> {
     /// The host in the spelling that is compared.
-    fn host(&self) -> impl Iterator<Item = u8> + '_ {
+    pub(super) fn spelt_host(&self) -> impl Iterator<Item = u8> + '_ {
         normal(self.host).map(|b| b.to_ascii_lowercase())
     }
 
-    /// The 64 bits by which the dispatcher knows the target: SipHash-2-4 with the cluster's key, so
-    /// that a client cannot choose targets that fall together.
+    /// The path without the query, and the query with its question mark.
+    pub(crate) fn split(&self) -> (&[u8], &[u8]) {
+        let end = self.path.iter().position(|b| *b == b'?');
+        let parts = self.path.split_at_checked(end.unwrap_or(self.path.len()));
+        parts.unwrap_or_default()
+    }
+
+    /// The 64 bits by which the dispatcher knows the target: [`KeyParts::DEFAULT`].
     pub fn hash(&self, key: [u64; 2]) -> u64 {
-        let [k0, k1] = key;
-        // The standard library wants its successor to be used, which does not let one choose the
-        // key; the algorithm is what is asked for, and is part of the protocol.
-        #[allow(
-            deprecated,
-            reason = "the only SipHash in core with a key of one's own"
-        )]
-        let mut hasher = core::hash::SipHasher::new_with_keys(k0, k1);
-        write(&mut hasher, self.host());
-        // A byte that no host has keeps host and path apart.
-        hasher.write(&[0xff]);
-        hasher.write(&self.port.unwrap_or(0).to_be_bytes());
-        write(&mut hasher, normal(self.path));
-        hasher.finish()
+        KeyParts::DEFAULT.hash(self, b"", key)
     }
 }
 
 impl PartialEq for TargetKey<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.host().eq(other.host())
+        self.spelt_host().eq(other.spelt_host())
             && self.port == other.port
             && normal(self.path).eq(normal(other.path))
     }
@@ -117,29 +109,13 @@ impl Eq for TargetKey<'_> {}
 impl fmt::Display for TargetKey<'_> {
     /// `host:port/path` in the spelling that is compared.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.host().try_for_each(|b| b.escape_ascii().fmt(f))?;
+        self.spelt_host()
+            .try_for_each(|b| b.escape_ascii().fmt(f))?;
         if let Some(port) = self.port {
             write!(f, ":{port}")?;
         }
         normal(self.path).try_for_each(|b| b.escape_ascii().fmt(f))
     }
-}
-
-/// Feeds a hasher in pieces that are worth a call.
-fn write(hasher: &mut impl Hasher, bytes: impl Iterator<Item = u8>) {
-    let mut piece = [0; 64];
-    let mut len = 0usize;
-    for b in bytes {
-        if len == piece.len() {
-            hasher.write(&piece);
-            len = 0;
-        }
-        if let Some(place) = piece.get_mut(len) {
-            *place = b;
-            len = len.saturating_add(1);
-        }
-    }
-    hasher.write(piece.get(..len).unwrap_or_default());
 }
 
 const HTTP_PORT: u16 = 80;

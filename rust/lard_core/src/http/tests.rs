@@ -376,7 +376,7 @@ fn the_hash_depends_on_every_part_and_on_the_key() {
 fn the_hash_is_siphash_2_4_and_never_changes() {
     // The test vector of the SipHash paper: key 00..0f, message 00..0e. Nodes built by different
     // compilers must agree.
-    #[allow(deprecated, reason = "as in TargetKey::hash")]
+    #[allow(deprecated, reason = "as in KeyParts::hash")]
     let mut reference =
         core::hash::SipHasher::new_with_keys(0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
     core::hash::Hasher::write(
@@ -392,7 +392,7 @@ fn the_hash_is_siphash_2_4_and_never_changes() {
     let head = format!("GET /path?query HTTP/1.1\r\nHost: {long}:8080\r\n\r\n");
     let parser = complete(&head);
     let ours = key(head.as_bytes(), &parser).unwrap().hash([5, 6]);
-    #[allow(deprecated, reason = "as in TargetKey::hash")]
+    #[allow(deprecated, reason = "as in KeyParts::hash")]
     let mut whole = core::hash::SipHasher::new_with_keys(5, 6);
     let mut bytes = long.to_ascii_lowercase().into_bytes();
     bytes.extend_from_slice(b"\xff\x1f\x90/path?query");
