@@ -82,6 +82,14 @@ impl Dest {
         (u64::from(self.load) * u64::from(UNIT)).saturating_add(u64::from(self.shares))
     }
 
+    /// Its weight and its work, as far as they count for the cluster.
+    fn share(&self) -> (u64, u64) {
+        match self.is_available() {
+            true => (u64::from(self.weight), self.work()),
+            false => (0, 0),
+        }
+    }
+
     /// What `connections` for each unit of weight are for this node, in [`UNIT`]s: 58 bits.
     pub(super) fn scaled(&self, connections: u32) -> u64 {
         u64::from(connections.min(super::Params::MAX)) * u64::from(UNIT) * u64::from(self.weight)
@@ -140,6 +148,8 @@ pub struct Nodes<const W: usize = 1> {
     present: NodeSet<W>,
     /// Those that are up and have a weight.
     available: NodeSet<W>,
+    /// Their weights together, and what they have to do together, in [`UNIT`]s.
+    totals: (u64, u64),
 }
 
 impl<const W: usize> Default for Nodes<W> {
@@ -165,6 +175,7 @@ impl<const W: usize> Nodes<W> {
             dests: [[NOBODY; 64]; W],
             present: NodeSet::EMPTY,
             available: NodeSet::EMPTY,
+            totals: (0, 0),
         }
     }
 
@@ -179,12 +190,33 @@ impl<const W: usize> Nodes<W> {
         self.present.contains(node).then_some(dest)
     }
 
-    fn get_mut(&mut self, node: NodeId) -> Result<&mut Dest, NodeError> {
+    /// Changes a node that is there, and all that depends on it.
+    fn change<R>(&mut self, node: NodeId, f: impl FnOnce(&mut Dest) -> R) -> Result<R, NodeError> {
         if !self.present.contains(node) {
             return Err(NodeError::Unknown);
         }
         let dest = self.dests.as_flattened_mut().get_mut(Self::index(node));
-        dest.ok_or(NodeError::Number)
+        let dest = dest.ok_or(NodeError::Number)?;
+        let (weights, work) = self.totals;
+        let (old_weight, old_work) = dest.share();
+        let result = f(dest);
+        let (new_weight, new_work) = dest.share();
+        // No overflow: 10 and 49 bits for each node. What is taken away was added before.
+        self.totals = (
+            weights.wrapping_sub(old_weight).wrapping_add(new_weight),
+            work.wrapping_sub(old_work).wrapping_add(new_work),
+        );
+        if dest.is_available() {
+            self.available.insert(node);
+        } else {
+            self.available.remove(node);
+        }
+        Ok(result)
+    }
+
+    /// The weights of all that are up together, and what they have to do together, in [`UNIT`]s.
+    pub(super) const fn totals(&self) -> (u64, u64) {
+        self.totals
     }
 
     /// All nodes in ascending order.
@@ -238,21 +270,23 @@ impl<const W: usize> Nodes<W> {
         if self.present.contains(node) {
             return Err(NodeError::Exists);
         }
-        let place = self.dests.as_flattened_mut().get_mut(Self::index(node));
-        *place.ok_or(NodeError::Number)? = Dest {
-            node,
-            weight,
-            ..Dest::default()
-        };
+        if self.dests.as_flattened().get(Self::index(node)).is_none() {
+            return Err(NodeError::Number);
+        }
         self.present.insert(node);
-        self.settle(node);
-        Ok(())
+        self.change(node, |dest| {
+            *dest = Dest {
+                node,
+                weight,
+                ..Dest::default()
+            }
+        })
     }
 
     pub(super) fn remove(&mut self, node: NodeId) -> Result<Dest, NodeError> {
-        let dest = core::mem::take(self.get_mut(node)?);
+        // An empty place has no weight.
+        let dest = self.change(node, core::mem::take)?;
         self.present.remove(node);
-        self.available.remove(node);
         Ok(dest)
     }
 
@@ -265,80 +299,61 @@ impl<const W: usize> Nodes<W> {
         if weight.is_some_and(|w| w > MAX_WEIGHT) {
             return Err(NodeError::Weight);
         }
-        let dest = self.get_mut(node)?;
-        dest.weight = weight.unwrap_or(dest.weight);
-        dest.state = state.unwrap_or(dest.state);
-        if state == Some(NodeState::Down) {
-            // Whatever it was serving is lost.
-            dest.load = 0;
-            dest.shares = 0;
-            dest.disk_queue = 0;
-        }
-        self.settle(node);
-        Ok(())
+        self.change(node, |dest| {
+            dest.weight = weight.unwrap_or(dest.weight);
+            dest.state = state.unwrap_or(dest.state);
+            if state == Some(NodeState::Down) {
+                // Whatever it was serving is lost.
+                dest.load = 0;
+                dest.shares = 0;
+                dest.disk_queue = 0;
+            }
+        })
     }
 
     pub(super) fn set_tags(&mut self, node: NodeId, tags: Tags) -> Result<(), NodeError> {
-        self.get_mut(node)?.tags = tags;
-        Ok(())
+        self.change(node, |dest| dest.tags = tags)
     }
 
     pub(super) fn set_load(&mut self, node: NodeId, load: u32) -> Result<(), NodeError> {
-        self.get_mut(node)?.load = load;
-        Ok(())
+        self.change(node, |dest| dest.load = load)
     }
 
     pub(super) fn set_disk_queue(&mut self, node: NodeId, length: u32) -> Result<(), NodeError> {
-        self.get_mut(node)?.disk_queue = length;
-        Ok(())
+        self.change(node, |dest| dest.disk_queue = length)
     }
 
-    /// One connection more.
+    /// One connection more. Nothing happens, here and below, if the node is not there any more.
     pub(super) fn assign(&mut self, node: NodeId) {
-        if let Ok(dest) = self.get_mut(node) {
+        let _ = self.change(node, |dest| {
             dest.load = dest.load.saturating_add(1);
             dest.assigned = dest.assigned.wrapping_add(1);
-        }
+        });
     }
 
     /// One connection less; `false` if none was left, as after a node came back with connections
     /// that were written off.
     pub(super) fn finish(&mut self, node: NodeId) -> bool {
-        let left = self.get_mut(node).map(|d| (d.load.checked_sub(1), d));
-        if let Ok((Some(load), dest)) = left {
-            dest.load = load;
-            return true;
-        }
-        false
+        let finished = self.change(node, |dest| {
+            let left = dest.load.checked_sub(1);
+            dest.load = left.unwrap_or(0);
+            left.is_some()
+        });
+        finished.unwrap_or(false)
     }
 
     /// A connection that was quiet has something to do again; it is no new one.
     pub(super) fn resume(&mut self, node: NodeId) {
-        if let Ok(dest) = self.get_mut(node) {
-            dest.load = dest.load.saturating_add(1);
-        }
+        let _ = self.change(node, |dest| dest.load = dest.load.saturating_add(1));
     }
 
     /// A part of a connection more.
     pub(super) fn add_share(&mut self, node: NodeId, share: u32) {
-        if let Ok(dest) = self.get_mut(node) {
-            dest.shares = dest.shares.saturating_add(share);
-        }
+        let _ = self.change(node, |dest| dest.shares = dest.shares.saturating_add(share));
     }
 
     /// The same part less.
     pub(super) fn take_share(&mut self, node: NodeId, share: u32) {
-        if let Ok(dest) = self.get_mut(node) {
-            dest.shares = dest.shares.saturating_sub(share);
-        }
-    }
-
-    /// Brings `available` in line with what `node` is now.
-    fn settle(&mut self, node: NodeId) {
-        if self.get(node).is_some_and(Dest::is_available) {
-            self.available.insert(node);
-        } else {
-            self.available.remove(node);
-        }
+        let _ = self.change(node, |dest| dest.shares = dest.shares.saturating_sub(share));
     }
 }

@@ -145,11 +145,7 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Scheduler<S, W> {
     /// Beyond `(n-1) * T_high + T_low - 1` connections on n nodes (\[3\], section 2.4) all nodes can
     /// reach T_high at once, and moving targets helps nobody. A node of weight w counts as w nodes.
     pub fn is_full(&self) -> bool {
-        let (mut weights, mut work) = (0u64, 0u64);
-        for dest in self.nodes.iter().filter(|d| d.is_available()) {
-            weights = weights.saturating_add(u64::from(dest.weight));
-            work = work.saturating_add(dest.work());
-        }
+        let (weights, work) = self.nodes.totals();
         let (low, high) = (u64::from(self.params.t_low), u64::from(self.params.t_high));
         // No overflow: 20 bits times 10 for each of the nodes, and 16.
         let limit = weights.saturating_sub(1) * high + low.saturating_sub(1);
