@@ -10,6 +10,7 @@
 #   make test            host tests, tests across machines, tests in namespaces; with AGAIN=1 those
 #                        that failed once more, for a host that misses an emulated guest's limits
 #   make test-debug      the namespace tests on a debug kernel; make test-vms: all across machines
+#   make bench           what a request costs the front-end: LARD, IPVS, nginx, HAProxy; make bench-quick
 #   make clean
 #
 #   KDIR=DIR             a kernel tree with Rust metadata; without it, that of the running kernel
@@ -28,7 +29,7 @@ KERNEL_ROOTS := rust/kernel_net/lib.rs net/lard/lard_main.rs
 
 .DEFAULT_GOAL := all
 .PHONY: all module tools load unload install check fmt fmt-check clippy demo test test-host \
-	test-ns test-across test-vms test-debug setup clean
+	test-ns test-across test-vms test-debug bench bench-quick setup clean
 
 all: module tools
 
@@ -111,6 +112,12 @@ test-debug: setup
 	scripts/debug-kernel
 	DEBUG=1 scripts/build-module
 	$(call pytest,--debug-kernel)
+
+bench: setup
+	/usr/bin/python3 qemu/bench
+
+bench-quick: setup
+	/usr/bin/python3 qemu/bench --quick
 
 clean:
 	rm -rf $(BUILD)

@@ -63,9 +63,9 @@ class Report:
             what = "front_end_instructions"
             return f"{median(runs, what) / 1000:.1f} ±{100 * spread(runs, what):.1f}%"
 
-        def shares(runs, _):
-            ticks = [median(runs, name) for name in ("user", "system", "softirq")]
-            return "/".join(f"{100 * part / (sum(ticks) or 1):.0f}" for part in ticks)
+        def in_user_space(runs, _):
+            part = median(runs, "front_end_user") / median(runs, "front_end_instructions")
+            return f"{100 * part:.0f}%"
 
         def apart(runs, _):
             if runs[0].get("dispatcher_instructions", "") == "":
@@ -93,8 +93,9 @@ class Report:
             ("back-end's instructions a request, IPVS-DR = 1", ratio("back_end_instructions")),
             ("front-end: thousand instructions a request, median and spread", thousands),
             ("dispatcher apart: thousand instructions (of the front-end's)", apart),
-            ("front-end: % of time in user/system/softirq", shares),
+            ("front-end: part of it in user space", in_user_space),
             ("front-end: packets and KB a request, in and out", through),
+            ("segments sent again in a run, by anybody", lambda runs, _: median(runs, "sent_again")),
             ("requests a second at 10^9 instructions a second", rate),
             ("client: ms to the first byte, median and 99th percentile", times("first")),
             ("client: ms to the end, median and 99th percentile", times("total")),

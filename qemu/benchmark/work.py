@@ -12,8 +12,8 @@ class Work:
 
     name: str
     size: int = 6 * KB
-    connections: int = 2000
-    concurrency: int = 64
+    connections: int = 1000
+    concurrency: int = 32
     requests: int = 0
     head: int = 0
     body: int = 0
@@ -32,30 +32,34 @@ class Work:
         """Requests in all."""
         return self.connections * max(1, self.requests)
 
-    def words(self, part=1):
-        """Arguments of load.py; of a smaller run with `part`."""
-        connections = max(self.concurrency, self.connections // part)
-        words = f"--target {self.target} --size {self.answer} --connections {connections}"
+    def smaller(self, part):
+        """The same with that part of the connections, but one for each client at least."""
+        connections = max(min(self.concurrency, self.connections), self.connections // part)
+        return dataclasses.replace(self, connections=connections)
+
+    def words(self):
+        """Arguments of load.py."""
+        words = f"--target {self.target} --size {self.answer} --connections {self.connections}"
         words += f" --concurrency {self.concurrency} --requests {self.requests}"
         return f"{words} --head {self.head} --body {self.body}"
 
 
 SIX = Work("6 KB")
-ONE = Work("1 MB", size=MB, connections=128, concurrency=16)
+ONE = Work("1 MB", size=MB, connections=64, concurrency=16)
 
 QUICK = [SIX, ONE]
 ALL = [
     Work("1 B", size=1),
     SIX,
     Work("13 KB", size=13 * KB),
-    Work("100 KB", size=100 * KB, connections=640, concurrency=32),
+    Work("100 KB", size=100 * KB, connections=320),
     ONE,
     Work("16 MB", size=16 * MB, connections=8, concurrency=4),
     Work("keep-alive, 1 request", requests=1),
-    Work("keep-alive, 10 requests", requests=10, connections=320),
-    Work("keep-alive, 100 requests", requests=100, connections=64),
+    Work("keep-alive, 10 requests", requests=10, connections=192),
+    Work("keep-alive, 100 requests", requests=100, connections=32),
     Work("head of 200 B", head=200),
     Work("head of 1 KB", head=KB),
-    Work("head of 8 KB", head=8 * KB, connections=1000),
-    Work("POST of 1 MB", size=0, body=MB, connections=128, concurrency=16),
+    Work("head of 8 KB", head=8 * KB),
+    Work("POST of 1 MB", size=0, body=MB, connections=64, concurrency=16),
 ]

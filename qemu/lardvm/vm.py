@@ -43,7 +43,7 @@ class Spec:
     cpus: int = 1
     nics: tuple = ()
     debug: bool = False
-    # Emulated, each instruction a fixed time of the guest's clock: its CPU time is a count of them.
+    # Its instructions are counted, and each takes the same time of its clock.
     counted: bool = False
 
 
@@ -87,6 +87,11 @@ def uml_command(spec, image, directory):
     return command
 
 
+def counter_path(directory):
+    """The socket that tells what instructions a counted guest has executed."""
+    return f"{directory}/counter"
+
+
 def qemu_command(spec, image, directory, accelerator):
     boot = os.path.join(image, "vmlinuz")
     arguments = f"console=ttyS0 lard.name={spec.name} mitigations=off nokaslr {BOOT_WORDS} quiet"
@@ -96,6 +101,7 @@ def qemu_command(spec, image, directory, accelerator):
         command += ["-accel", "tcg,thread=single,tb-size=1024", "-cpu", "max,la57=off"]
         # While it has nothing to do its clock goes with the world's, so others need not wait.
         command += ["-icount", f"shift={COUNTED_SHIFT},sleep=on"]
+        command += ["-plugin", f"{build.counter()},at={counter_path(directory)}"]
     elif accelerator == "kvm":
         command += ["-accel", "kvm", "-cpu", "host"]
     else:
