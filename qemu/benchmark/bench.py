@@ -64,6 +64,7 @@ class Bench:
         row = {"work": kind.name, "front_end": front_end.name, "run": run, "requests": kind.asked}
         for name, counts in zip(NODES, done):
             row[f"{name}_instructions"] = round(counts["instructions"] / kind.asked)
+        row["front_end_seconds"] = round(done[0]["seconds"], 2)
         row["front_end_user"] = round(done[0]["user"] / kind.asked)
         for name in ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes"):
             row[name] = round(done[0][name] / kind.asked, 2)
@@ -78,13 +79,13 @@ class Bench:
             say(f"{front_end.name} starts")
             front_end.start()
             self.ready()
+            symbols = profile.Symbols(self.lab.nodes[0]) if self.profiles else None
             for kind in (kind.smaller(self.part) for kind in kinds):
                 self.clients(kind.smaller(8))
                 for run in range(1, self.runs + 1):
                     row, places = self.measure(front_end, kind, run)
                     say(f"{front_end.name}, {kind.name}: {row['front_end_instructions']} instructions")
                 if self.profiles:
-                    symbols = profile.Symbols(self.lab.nodes[0])
                     title = f"{front_end.name}, {kind.name}"
                     print(profile.text(title, places, symbols, kind.asked), flush=True)
             front_end.stop()

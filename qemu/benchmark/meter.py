@@ -8,7 +8,9 @@ before the instructions at the begin and after them at the end.
 
 import collections
 import socket
+import statistics
 import struct
+import time
 
 from lardvm.vm import counter_path
 
@@ -44,10 +46,32 @@ def sent_again(snmp):
 
 
 class Meter:
-    """One guest."""
+    """One guest. What it does by itself in a second of its clock, and to tell its counters, is
+    measured at first and taken off; from the user's part as well, but not from the places."""
 
     def __init__(self, machine):
         self.machine = machine
+        self.fixed = self.rate = (0, 0)
+        self.fixed, _ = self._calm(0)
+        above, seconds = self._calm(2)
+        self.rate = tuple(cost / seconds for cost in above)
+
+    def _calm(self, seconds):
+        """Instructions, and those of user space, in a time without work; and that time."""
+        costs = []
+        for _ in range(3):
+            self.begin()
+            time.sleep(seconds)
+            counts, _ = self.end()
+            costs.append((counts["instructions"], counts["user"], counts["seconds"]))
+        total, user, passed = (statistics.median(cost) for cost in zip(*costs))
+        return (total, user), passed
+
+    def _own(self, seconds):
+        return [fixed + seconds * rate for fixed, rate in zip(self.fixed, self.rate)]
+
+    def _clock(self):
+        return float(self.machine.get("/proc/uptime").split()[0])
 
     def _counters(self):
         counters = net(self.machine.get("/proc/net/dev").decode())
@@ -56,13 +80,17 @@ class Meter:
 
     def begin(self):
         self.counters = self._counters()
+        self.begun = self._clock()
         self.places = instructions(self.machine.vm.directory)
 
     def end(self):
         """Counts since `begin`, and those of instructions by their place."""
         places = instructions(self.machine.vm.directory)
+        seconds = self._clock() - self.begun
+        own, own_user = self._own(seconds)
         places.subtract(self.places)
         counters = {name: now - self.counters[name] for name, now in self._counters().items()}
         user = sum(count for place, count in places.items() if place < KERNEL)
         total = sum(places.values())
-        return {"instructions": total, "user": user, **counters}, places
+        counters |= {"instructions": total - own, "user": user - own_user, "seconds": seconds}
+        return counters, places
