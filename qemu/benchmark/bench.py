@@ -10,12 +10,12 @@ from lardvm import log_gate
 from lardvm.cluster import FRONT_END_PORT
 from lardvm.machine import quoted
 
-from . import profile, work
+from . import front_ends, profile, work
 from .meter import Meter
 
 LOAD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "load.py")
-# Seconds: for the clients of one run, and for what still happens when they have gone.
-LIMIT, AFTERMATH = 300, 0.5
+# Seconds: for the clients of one run, and until their connections are forgotten.
+LIMIT, AFTERMATH = 300, 2 * front_ends.MEMORY + 0.5
 NODES = ("front_end", "back_end", "dispatcher")
 START = time.monotonic()
 

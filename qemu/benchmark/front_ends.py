@@ -5,12 +5,17 @@ Node 1 is the front-end, node 2 the back-end, node 3 the dispatcher where that i
 All have the same back-end: nginx, on the regular stack at the front-end's port, or under `lard_run` at
 LARD's. Each front-end listens at node 1's address in the clients' network and reaches node 2 by the
 internal one.
+
+Those that remember connections which have ended, IPVS and LARD, do so for `MEMORY` seconds only, so that
+to forget them is part of the run that made them.
 """
 
 import abc
 
 from lardvm.cluster import BACK_END_PORT, FRONT_END_PORT, Cluster, Layout
 
+# Seconds.
+MEMORY = 1
 # Where content.py has its files.
 CONTENT = "/var/tmp/lard-www"
 
@@ -116,7 +121,7 @@ class Ipvs(FrontEnd):
         self.back.sh(f"ip addr add {self.front.ext}/32 dev lo")
         service = f"{self.front.ext}:{FRONT_END_PORT}"
         self.front.sh(
-            f"modprobe ip_vs_rr && ipvsadm -A -t {service} -s rr &&"
+            f"modprobe ip_vs_rr && ipvsadm --set 900 {MEMORY} 300 && ipvsadm -A -t {service} -s rr &&"
             f" ipvsadm -a -t {service} -r {self.back.int}:{FRONT_END_PORT} -g"
         )
 
@@ -162,6 +167,7 @@ class Lard(FrontEnd):
         self.cluster.load()
         self.serve("", BACK_END_PORT)
         self.cluster.start()
+        self.front.sh(f"cluster_startup set time-wait-ms={1000 * MEMORY}")
 
     def stop(self):
         super().stop()

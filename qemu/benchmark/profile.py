@@ -25,7 +25,7 @@ class Symbols:
 
     def name(self, place):
         if place < KERNEL:
-            return "(user space)"
+            return "all [user space]"
         # A place is 16 octets; a function may begin at any of them.
         return self.names[max(0, bisect.bisect_right(self.addresses, place + 15) - 1)]
 
@@ -43,8 +43,14 @@ def text(title, places, symbols, requests):
         if count:
             counts[symbols.name(place)] += count
     total = sum(counts.values())
+    modules = collections.Counter()
+    for name, count in counts.items():
+        modules[name.partition(" [")[2].rstrip("]") or "the kernel itself"] += count
     ordered = counts.most_common(TOP)
     lines = [f"\n{title}: {total / requests:.0f} instructions a request, of these in"]
+    for name, count in modules.most_common():
+        lines.append(f"{count / requests:10.0f} {100 * count / total:6.2f}%  all of {name}")
+    lines.append("and by function")
     for (_, count), name in zip(ordered, demangled([name for name, _ in ordered])):
         lines.append(f"{count / requests:10.0f} {100 * count / total:6.2f}%  {name}")
     return "\n".join(lines)
