@@ -6,11 +6,13 @@
 #   make load, unload    the module on this machine
 #   make install         module, tools, man pages and unit on this machine
 #   make check           host tests      make fmt, clippy    format, lints (CLIPPY=1: kernel side too)
-#   make figures         simulations (figures/)   make bench   what decisions cost
+#   make figures         simulations (figures/)   make bench-policy   what decisions cost
 #   make demo            a cluster in virtual machines, one table
 #   make test            host tests, tests across machines, tests in namespaces; with AGAIN=1 those
 #                        that failed once more, for a host that misses an emulated guest's limits
 #   make test-debug      the namespace tests on a debug kernel; make test-vms: all across machines
+#   make bench           what a request costs the front-end: LARD, IPVS, nginx, HAProxy;
+#                        make bench-quick: 6 KB and 1 MB
 #   make clean
 #
 #   KDIR=DIR             a kernel tree with Rust metadata; without it, that of the running kernel
@@ -28,8 +30,8 @@ pytest = $(PYTEST) qemu/tests $(1) $(TESTS) $(if $(AGAIN),|| { echo "== what fai
 KERNEL_ROOTS := rust/kernel_net/lib.rs net/lard/lard_main.rs
 
 .DEFAULT_GOAL := all
-.PHONY: all module tools load unload install check fmt fmt-check clippy figures bench demo test test-host \
-	test-ns test-across test-vms test-debug setup clean
+.PHONY: all module tools load unload install check fmt fmt-check clippy figures bench-policy demo test \
+	test-host test-ns test-across test-vms test-debug bench bench-quick setup clean
 
 all: module tools
 
@@ -92,7 +94,7 @@ endif
 figures:
 	$(CARGO) run --release --package lard_sim -- figures --out figures
 
-bench:
+bench-policy:
 	$(CARGO) bench --manifest-path rust/lard_core/bench/Cargo.toml
 
 setup:
@@ -119,6 +121,12 @@ test-debug: setup
 	scripts/debug-kernel
 	DEBUG=1 scripts/build-module
 	$(call pytest,--debug-kernel -n 2)
+
+bench: setup
+	/usr/bin/python3 qemu/bench
+
+bench-quick: setup
+	/usr/bin/python3 qemu/bench --quick
 
 clean:
 	rm -rf $(BUILD)

@@ -11,9 +11,10 @@
 //! # Timers
 //!
 //! Every entry has a deadline, and every group of [`GROUP`] buckets remembers a time before which
-//! none of its entries is due. Packets push an entry's deadline later without touching the group,
-//! so a busy connection costs nothing; the tick visits only groups whose time has come and
-//! computes it anew. There is no timer object an entry.
+//! none of its entries is due; every range of [`RANGE`] groups does, too. Packets push an entry's
+//! deadline later without touching the group, so a busy connection costs nothing; the tick visits
+//! only ranges, and in them groups, whose time has come and computes it anew. There is no timer
+//! object an entry.
 //!
 //! # Locking
 //!
@@ -24,7 +25,7 @@
 
 use kernel::alloc::flags::{GFP_ATOMIC, GFP_KERNEL};
 use kernel::prelude::*;
-use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::atomic::{Atomic, Full, Relaxed};
 use kernel_net::hash::HashKey;
 use kernel_net::sync::{BhGuard, BhLock, ModuleRef};
 use lard_core::addr::{ConnId, NodeId, Tuple};
@@ -33,8 +34,12 @@ use lard_core::time::Instant;
 use crate::front_end::{now, State};
 use crate::open::{quiet, Open};
 
-/// Buckets that share one "nothing is due before" time.
-const GROUP: usize = 256;
+/// Buckets that share one "nothing is due before" time. Few, since each is locked when it has come,
+/// and with short connections it comes for nearly every one.
+const GROUP: usize = 16;
+
+/// Groups that share another one, so that the tick finds out with few looks that nothing is due.
+const RANGE: usize = 64;
 
 /// log2 of the number of buckets: 65,536 of 16 bytes. A hundred thousand connections make chains
 /// of one or two entries. At most 20 bits fit a connection id.
@@ -91,7 +96,11 @@ impl Entry {
 /// The table of one namespace.
 pub(crate) struct ConnTable {
     buckets: KVVec<BhLock<Chain>>,
+    /// A time a group.
     due: KVVec<Atomic<u64>>,
+    /// A time a range. Whoever lowers a group's lowers its range's after it, and the tick takes a
+    /// range's before it reads its groups', all fully ordered: no time is lost in between.
+    range_due: KVVec<Atomic<u64>>,
     key: HashKey,
     node: Atomic<u32>,
     generation: Atomic<u32>,
@@ -116,9 +125,14 @@ impl ConnTable {
         for _ in 0..BUCKETS / GROUP {
             due.push(Atomic::new(u64::MAX), GFP_KERNEL)?;
         }
+        let mut range_due = KVVec::with_capacity(BUCKETS / GROUP / RANGE, GFP_KERNEL)?;
+        for _ in 0..BUCKETS / GROUP / RANGE {
+            range_due.push(Atomic::new(u64::MAX), GFP_KERNEL)?;
+        }
         Ok(Self {
             buckets,
             due,
+            range_due,
             key: HashKey::random(),
             node: Atomic::new(0),
             // A restarted front-end must not re-use the ids its peers still hold.
@@ -179,34 +193,59 @@ impl ConnTable {
     /// more. Takes bucket locks one after the other.
     pub(crate) fn due(&self, now: Instant, ids: &mut KVec<ConnId>) -> bool {
         ids.clear();
-        for (group, due) in self.due.iter().enumerate() {
-            if due.load(Relaxed) > now.as_micros() {
+        let ranges = self.range_due.iter().zip(self.due.chunks(RANGE));
+        for (range, (range_due, groups)) in ranges.enumerate() {
+            if range_due.load(Relaxed) > now.as_micros() {
                 continue;
             }
             // Whoever inserts meanwhile lowers the time again.
-            due.store(u64::MAX, Relaxed);
+            range_due.xchg(u64::MAX, Full);
             let mut earliest = u64::MAX;
-            for index in group * GROUP..(group + 1) * GROUP {
-                let Some(bucket) = self.lock(index) else {
-                    continue;
-                };
-                let mut chain = bucket.chain.as_ref();
-                while let Some(entry) = chain {
-                    if entry.deadline <= now {
-                        if ids.len() == ids.capacity() {
-                            lower(due, 0);
-                            return true;
-                        }
-                        // Within the capacity, so it allocates nothing and cannot fail.
-                        let _ = ids.push(entry.id, GFP_ATOMIC);
-                    }
-                    earliest = earliest.min(entry.deadline.as_micros());
-                    chain = entry.next.as_ref();
+            for (group, due) in groups.iter().enumerate() {
+                if due.load(Relaxed) <= now.as_micros()
+                    && !self.due_in_group(range * RANGE + group, due, now, ids)
+                {
+                    lower(range_due, 0);
+                    return true;
                 }
+                earliest = earliest.min(due.load(Relaxed));
             }
-            lower(due, earliest);
+            lower(range_due, earliest);
         }
         false
+    }
+
+    /// The same in one group, whose time is `due`; `false` when `ids` is full before its end.
+    fn due_in_group(
+        &self,
+        group: usize,
+        due: &Atomic<u64>,
+        now: Instant,
+        ids: &mut KVec<ConnId>,
+    ) -> bool {
+        // As above; the lock of the entry's bucket orders it.
+        due.store(u64::MAX, Relaxed);
+        let mut earliest = u64::MAX;
+        for index in group * GROUP..(group + 1) * GROUP {
+            let Some(bucket) = self.lock(index) else {
+                continue;
+            };
+            let mut chain = bucket.chain.as_ref();
+            while let Some(entry) = chain {
+                if entry.deadline <= now {
+                    if ids.len() == ids.capacity() {
+                        lower(due, 0);
+                        return false;
+                    }
+                    // Within the capacity, so it allocates nothing and cannot fail.
+                    let _ = ids.push(entry.id, GFP_ATOMIC);
+                }
+                earliest = earliest.min(entry.deadline.as_micros());
+                chain = entry.next.as_ref();
+            }
+        }
+        lower(due, earliest);
+        true
     }
 
     /// Calls `f` for each entry, a bucket at a time, starting at bucket `from`, until it returns
@@ -299,7 +338,12 @@ impl<'a> Bucket<'a> {
     }
 
     fn lower_group(&self, deadline: Instant) {
-        if let Some(due) = self.table.due.get(self.index / GROUP) {
+        let group = self.index / GROUP;
+        let times = [
+            self.table.due.get(group),
+            self.table.range_due.get(group / RANGE),
+        ];
+        for due in times.into_iter().flatten() {
             lower(due, deadline.as_micros());
         }
     }
@@ -323,7 +367,7 @@ fn words(tuple: &Tuple) -> [u64; 4] {
 fn lower(due: &Atomic<u64>, to: u64) {
     let mut seen = due.load(Relaxed);
     while to < seen {
-        match due.cmpxchg(seen, to, Relaxed) {
+        match due.cmpxchg(seen, to, Full) {
             Ok(_) => return,
             Err(now) => seen = now,
         }

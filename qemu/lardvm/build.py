@@ -45,6 +45,12 @@ def emulator():
 
 
 @functools.cache
+def counter():
+    """The emulator's plugin that counts instructions."""
+    return script("counter")
+
+
+@functools.cache
 def debug_kernel():
     return os.path.join(script("debug-kernel"), "linux")
 

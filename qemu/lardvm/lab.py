@@ -205,9 +205,10 @@ class NsLab(Lab):
 class VmLab(Lab):
     mode = "vms"
 
-    def __init__(self, directory, count, debug=False, memory=512):
+    def __init__(self, directory, count, debug=False, memory=512, counted=False):
         super().__init__(directory, count, debug)
         self.memory = memory
+        self.counted = counted
         # Short, for the 15 octets of interface names and the 107 of socket paths.
         self.switch = "lard-" + os.path.basename(self.directory)
         self.client_ns = self.switch + "-c"
@@ -220,7 +221,13 @@ class VmLab(Lab):
                 vm.Nic(f"{net}0", f"52:54:00:00:{number:02x}:{i:02x}", f"{net}{i}")
                 for number, net in enumerate(("ext", "int"))
             )
-            spec = vm.Spec(f"node{i}", memory=self.memory, nics=nics, debug=self.debug)
+            spec = vm.Spec(
+                f"node{i}",
+                memory=self.memory,
+                nics=nics,
+                debug=self.debug,
+                counted=self.counted,
+            )
             directory = f"{self.directory}/node{i}"
             self.guests.append(vm.Vm.start(spec, directory, files, netns=self.switch, keep=keep))
         for guest in self.guests:

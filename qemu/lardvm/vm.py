@@ -16,8 +16,11 @@ import time
 from . import build
 from .channel import PORTS, Channel, GuestGone
 
-BOOT_LIMIT = {"kvm": 30, "tcg": 90, "uml": 90}
+# Seconds. Who counts instructions may do so on a machine that has much else to do.
+BOOT_LIMIT = {"kvm": 30, "tcg": 90, "uml": 90, "counted": 600}
 BOOT_ATTEMPTS = 3
+# An instruction of a counted guest takes two to this power nanoseconds of its clock.
+COUNTED_SHIFT = 1
 BOOT_WORDS = (
     "random.trust_cpu=on norandmaps panic=-1 net.ifnames=0 loglevel=5 printk.devkmsg=on"
     " log_buf_len=4M"
@@ -40,6 +43,8 @@ class Spec:
     cpus: int = 1
     nics: tuple = ()
     debug: bool = False
+    # Its instructions are counted, and each takes the same time of its clock.
+    counted: bool = False
 
 
 def cpio(entries):
@@ -82,12 +87,22 @@ def uml_command(spec, image, directory):
     return command
 
 
+def counter_path(directory):
+    """The socket that tells what instructions a counted guest has executed."""
+    return f"{directory}/counter"
+
+
 def qemu_command(spec, image, directory, accelerator):
     boot = os.path.join(image, "vmlinuz")
     arguments = f"console=ttyS0 lard.name={spec.name} mitigations=off nokaslr {BOOT_WORDS} quiet"
     command = [build.emulator(), "-name", f"lard-{spec.name}", "-nodefaults", "-no-user-config"]
     command += ["-display", "none", "-no-reboot", "-m", str(spec.memory), "-smp", str(spec.cpus)]
-    if accelerator == "kvm":
+    if spec.counted:
+        command += ["-accel", "tcg,thread=single,tb-size=1024", "-cpu", "max,la57=off"]
+        # While it has nothing to do its clock goes with the world's, so others need not wait.
+        command += ["-icount", f"shift={COUNTED_SHIFT},sleep=on"]
+        command += ["-plugin", f"{build.counter()},at={counter_path(directory)}"]
+    elif accelerator == "kvm":
         command += ["-accel", "kvm", "-cpu", "host"]
     else:
         # Fewer levels of page tables to walk, and room for all translated code.
@@ -125,7 +140,7 @@ class Vm:
         """Starts QEMU; `ready` waits for the guest. With `keep` it outlives this process."""
         os.makedirs(directory, exist_ok=True)
         image = build.guest_image()
-        accelerator = "uml" if spec.debug else build.accelerator()
+        accelerator = "uml" if spec.debug else "tcg" if spec.counted else build.accelerator()
         with open(f"{image}/initrd.cpio", "rb") as base:
             first = base.read()
         with open(f"{directory}/initrd.cpio", "wb") as initrd:
@@ -215,7 +230,7 @@ class Vm:
             self.launch()
 
     def _answers(self):
-        limit = BOOT_LIMIT[self.accelerator]
+        limit = BOOT_LIMIT["counted" if self.spec.counted else self.accelerator]
         end = time.monotonic() + limit
         while time.monotonic() < end:
             if not self.alive():

@@ -7,7 +7,8 @@
 
 nginx and Apache are the distribution's, unmodified, started through `lard_run` (`--plain`: on the
 regular stack). The python server answers requests that show what really arrived; see `Handler`.
-All serve `/who` and `/size/N` of content.py and mark answers with `X-Node`.
+All serve `/who` and `/size/N` of content.py and mark answers with `X-Node`; nginx answers a POST to
+`/take` once it has the whole body.
 
 The program stays in the foreground; SIGTERM ends it and the server.
 """
@@ -17,6 +18,7 @@ import ctypes
 import hashlib
 import json
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -51,6 +53,17 @@ http {{
         root {content};
         add_header X-Node {name} always;
         location = /who {{ return 200 "{name}\\n"; }}
+        location = /take {{
+            client_max_body_size 0;
+            client_body_buffer_size 2m;
+            proxy_set_body "";
+            proxy_pass http://unix:{state}/taken:/;
+        }}
+    }}
+    # Asked when the body of a request for /take is complete.
+    server {{
+        listen unix:{state}/taken;
+        return 200 "taken\\n";
     }}
 }}
 """
@@ -281,6 +294,8 @@ def command(options):
     content.prepare()
     run = [] if options.plain else ["lard_run"]
     if options.kind == "nginx":
+        # One that was killed leaves it, and then the next cannot listen there.
+        pathlib.Path(state, "taken").unlink(missing_ok=True)
         with open(f"{state}/nginx.conf", "w") as file:
             file.write(NGINX.format(**names))
         return run + ["nginx", "-p", state, "-c", f"{state}/nginx.conf"]

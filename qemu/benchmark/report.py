@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Tables of what was measured: ratios first, then what they are ratios of."""
+
+import csv
+import statistics
+
+from .front_ends import FLOOR
+
+WIDTH = 26
+
+
+def median(rows, what):
+    return statistics.median(row[what] for row in rows)
+
+
+def spread(rows, what):
+    """Half of what lies between the lowest and the highest run, as a part of the median."""
+    values = [row[what] for row in rows]
+    return (max(values) - min(values)) / 2 / statistics.median(values)
+
+
+class Report:
+    def __init__(self):
+        self.rows = []
+
+    def add(self, **row):
+        self.rows.append(row)
+
+    def save(self, path):
+        with open(path, "w", newline="") as file:
+            names = list(dict.fromkeys(name for row in self.rows for name in row))
+            writer = csv.DictWriter(file, names, restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def _names(self, what):
+        return list(dict.fromkeys(row[what] for row in self.rows))
+
+    def _runs(self, work, front_end):
+        return [r for r in self.rows if r["work"] == work and r["front_end"] == front_end]
+
+    def _table(self, title, cell):
+        """A line for each kind of work, a column for each front-end; `cell` gets their runs."""
+        columns = self._names("front_end")
+        head = "".join(f"{name:>16}" for name in columns)
+        lines = ["", f"{title:<{WIDTH}}{head}" if len(title) < WIDTH else f"{title}\n{'':<{WIDTH}}{head}"]
+        for work in self._names("work"):
+            cells = []
+            for name in columns:
+                runs = self._runs(work, name)
+                cells.append(cell(runs, self._runs(work, FLOOR)) if runs else "")
+            lines.append(f"{work:<{WIDTH}}" + "".join(f"{text:>16}" for text in cells))
+        return lines
+
+    def text(self):
+        def ratio(what):
+            def cell(runs, floor):
+                return f"{median(runs, what) / median(floor, what):.2f}" if floor else "-"
+
+            return cell
+
+        def thousands(runs, _):
+            what = "front_end_instructions"
+            return f"{median(runs, what) / 1000:.1f} ±{100 * spread(runs, what):.1f}%"
+
+        def in_user_space(runs, _):
+            part = median(runs, "front_end_user") / median(runs, "front_end_instructions")
+            return f"{100 * part:.0f}%"
+
+        def apart(runs, _):
+            if runs[0].get("dispatcher_instructions", "") == "":
+                return "-"
+            cost, of = median(runs, "dispatcher_instructions"), median(runs, "front_end_instructions")
+            return f"{cost / 1000:.1f} ({100 * cost / of:.0f}%)"
+
+        def through(runs, _):
+            packets = median(runs, "rx_packets") + median(runs, "tx_packets")
+            size = median(runs, "rx_bytes") + median(runs, "tx_bytes")
+            return f"{packets:.1f} {size / 1024:.1f}"
+
+        def rate(runs, _):
+            return f"{1e9 / median(runs, 'front_end_instructions'):.0f}"
+
+        def times(name):
+            def cell(runs, _):
+                ends = [median(runs, f"{name}_{part}_ms") for part in ("median", "p99")]
+                return " ".join(f"{value:.1f}" for value in ends)
+
+            return cell
+
+        parts = [
+            ("front-end's instructions a request, IPVS-DR = 1", ratio("front_end_instructions")),
+            ("back-end's instructions a request, IPVS-DR = 1", ratio("back_end_instructions")),
+            ("front-end: thousand instructions a request, median and spread", thousands),
+            ("dispatcher apart: thousand instructions (of the front-end's)", apart),
+            ("front-end: part of it in user space", in_user_space),
+            ("front-end: packets and KB a request, in and out", through),
+            ("segments sent again in a run, by anybody", lambda runs, _: median(runs, "sent_again")),
+            ("requests a second at 10^9 instructions a second", rate),
+            ("client: ms to the first byte, median and 99th percentile", times("first")),
+            ("client: ms to the end, median and 99th percentile", times("total")),
+        ]
+        return "\n".join(line for title, cell in parts for line in self._table(title, cell))

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The work that front-ends are measured at."""
+
+import dataclasses
+
+KB, MB = 1 << 10, 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Connections of one kind. `requests` on each: 0 is one of HTTP/1.0."""
+
+    name: str
+    size: int = 6 * KB
+    connections: int = 1000
+    concurrency: int = 32
+    requests: int = 0
+    head: int = 0
+    body: int = 0
+
+    @property
+    def target(self):
+        return "/take" if self.body else f"/size/{self.size}"
+
+    @property
+    def answer(self):
+        """Octets of the answer's body."""
+        return len("taken\n") if self.body else self.size
+
+    @property
+    def asked(self):
+        """Requests in all."""
+        return self.connections * max(1, self.requests)
+
+    def smaller(self, part):
+        """The same with that part of the connections, but one for each client at least."""
+        connections = max(min(self.concurrency, self.connections), self.connections // part)
+        return dataclasses.replace(self, connections=connections)
+
+    def words(self):
+        """Arguments of load.py."""
+        words = f"--target {self.target} --size {self.answer} --connections {self.connections}"
+        words += f" --concurrency {self.concurrency} --requests {self.requests}"
+        return f"{words} --head {self.head} --body {self.body}"
+
+
+SIX = Work("6 KB")
+ONE = Work("1 MB", size=MB, connections=64, concurrency=16)
+
+QUICK = [SIX, ONE]
+ALL = [
+    Work("1 B", size=1),
+    SIX,
+    Work("13 KB", size=13 * KB),
+    Work("100 KB", size=100 * KB, connections=320),
+    ONE,
+    Work("16 MB", size=16 * MB, connections=8, concurrency=4),
+    Work("keep-alive, 1 request", requests=1),
+    Work("keep-alive, 10 requests", requests=10, connections=192),
+    Work("keep-alive, 100 requests", requests=100, connections=32),
+    Work("head of 200 B", head=200),
+    Work("head of 1 KB", head=KB),
+    Work("head of 8 KB", head=8 * KB),
+    Work("POST of 1 MB", size=0, body=MB, connections=64, concurrency=16),
+]
