@@ -76,6 +76,10 @@ class Pool:
         current, self.current = self.current, None
         if current is None or self.lab is None:
             return
+        if not all(guest.alive() for guest in self.lab.guests):
+            # A test has killed one, and what it had begun there cannot be ended any more.
+            self.stop()
+            return
         try:
             current.tear_down()
             self._no_leaks()

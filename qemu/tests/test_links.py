@@ -64,7 +64,9 @@ def test_contents_survive_a_bad_link(cluster, link, fault):
 @pytest.mark.vms
 @pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
 def test_contents_survive_faults_on_all_links_at_once(cluster):
-    for machine in [cluster.client, *cluster.nodes]:
+    # Across machines the client is a namespace of this one, whose kernel may have no netem.
+    clients = [cluster.client] if cluster.mode == "ns" else []
+    for machine in [*clients, *cluster.nodes]:
         machine.netem("ext0", "delay 5ms 2ms loss 2% duplicate 1%")
     for machine in cluster.nodes:
         machine.netem("int0", "delay 2ms 1ms loss 1% duplicate 1%")
