@@ -39,13 +39,4 @@ impl<S, const W: usize> Policy<S, W> for Chbl {
         let with_room = view.nodes.eligible(request).filter(has_room);
         rendezvous(with_room.map(|d| (d.node, d.weight)), request.key)
     }
-
-    fn schedule_next(
-        &mut self,
-        view: View<'_, S, W>,
-        request: &Request<W>,
-        _: NodeId,
-    ) -> Option<NodeId> {
-        self.schedule(view, request)
-    }
 }

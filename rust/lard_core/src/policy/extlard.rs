@@ -34,7 +34,7 @@
 //!   should not be somebody else each time.
 
 use super::super::addr::NodeId;
-use super::{Dest, NodeSet, NodeState, Params, Policy, Request, Servers, Slot, View, UNIT};
+use super::{Dest, NodeSet, Params, Policy, Request, Servers, Slot, View, UNIT};
 use core::cmp::Ordering;
 use core::ops::DerefMut;
 
@@ -91,8 +91,7 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Policy<S, W> for ExtLard {
         home: NodeId,
     ) -> Option<NodeId> {
         let known = view.targets.lookup(request.key).unwrap_or_default();
-        let handles = |d: &&Dest| d.state != NodeState::Down && !request.exclude.contains(d.node);
-        let Some(here) = view.nodes.get(home).filter(handles) else {
+        let Some(here) = view.nodes.get_home(home, request) else {
             return self.schedule(view, request);
         };
         if known.nodes.contains(home) {

@@ -61,15 +61,6 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Policy<S, W> for Lard {
         self.last = node;
         Some(node)
     }
-
-    fn schedule_next(
-        &mut self,
-        view: View<'_, S, W>,
-        request: &Request<W>,
-        _: NodeId,
-    ) -> Option<NodeId> {
-        self.schedule(view, request)
-    }
 }
 
 /// Must a target leave `dest`?

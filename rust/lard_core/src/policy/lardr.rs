@@ -76,15 +76,6 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Policy<S, W> for Lardr {
         }
         Some(node)
     }
-
-    fn schedule_next(
-        &mut self,
-        view: View<'_, S, W>,
-        request: &Request<W>,
-        _: NodeId,
-    ) -> Option<NodeId> {
-        self.schedule(view, request)
-    }
 }
 
 /// Has nobody joined or left for longer than K?

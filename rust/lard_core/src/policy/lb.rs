@@ -22,13 +22,4 @@ impl<S, const W: usize> Policy<S, W> for Lb {
         let eligible = view.nodes.eligible(request);
         rendezvous(eligible.map(|d| (d.node, d.weight)), request.key)
     }
-
-    fn schedule_next(
-        &mut self,
-        view: View<'_, S, W>,
-        request: &Request<W>,
-        _: NodeId,
-    ) -> Option<NodeId> {
-        self.schedule(view, request)
-    }
 }

@@ -20,6 +20,10 @@ pub(super) struct Lc {
 }
 
 impl<S, const W: usize> Policy<S, W> for Lc {
+    fn looks_at_targets(&self) -> bool {
+        false
+    }
+
     fn schedule(&mut self, view: View<'_, S, W>, request: &Request<W>) -> Option<NodeId> {
         self.last = view.nodes.least_loaded(request, self.last)?.node;
         Some(self.last)

@@ -116,18 +116,22 @@ trait Policy<S, const W: usize> {
     /// Chooses among the nodes that [`Nodes::eligible`] yields; `None` if there are none.
     fn schedule(&mut self, view: View<'_, S, W>, request: &Request<W>) -> Option<NodeId>;
 
-    /// The node that should serve a later request of a connection that `home` handles. Who does not
-    /// look at targets has no reason to name another one.
+    /// Does it matter to this policy what is asked for? To who does not look, a later request is no
+    /// reason to name another node.
+    fn looks_at_targets(&self) -> bool {
+        true
+    }
+
+    /// The node that should serve a later request of a connection that `home` handles.
     fn schedule_next(
         &mut self,
         view: View<'_, S, W>,
         request: &Request<W>,
         home: NodeId,
     ) -> Option<NodeId> {
-        let stays = |d: &Dest| d.state != NodeState::Down && !request.exclude.contains(home);
-        match view.nodes.get(home).filter(|d| stays(d)) {
-            Some(_) => Some(home),
-            None => self.schedule(view, request),
+        match view.nodes.get_home(home, request) {
+            Some(_) if !self.looks_at_targets() => Some(home),
+            _ => self.schedule(view, request),
         }
     }
 }

@@ -233,6 +233,13 @@ impl<const W: usize> Nodes<W> {
         dests.filter(move |d| d.tags.contain(tags))
     }
 
+    /// The node that handles a connection, if it may serve a further request of it: draining does not
+    /// keep it from that.
+    pub(super) fn get_home(&self, home: NodeId, request: &Request<W>) -> Option<&Dest> {
+        let may_serve = |d: &&Dest| d.state != NodeState::Down && !request.exclude.contains(home);
+        self.get(home).filter(may_serve)
+    }
+
     /// `node`, if `request` may be assigned to it now.
     pub fn get_eligible(&self, node: NodeId, request: &Request<W>) -> Option<&Dest> {
         if !self.available.contains(node) || request.exclude.contains(node) {

@@ -32,6 +32,10 @@ impl<const W: usize> Wrr<W> {
 }
 
 impl<S, const W: usize> Policy<S, W> for Wrr<W> {
+    fn looks_at_targets(&self) -> bool {
+        false
+    }
+
     fn add_dest(&mut self, _: NodeId) {
         // Currents that were earned among others would pull the next choices to one side.
         *self = Self::new();

@@ -7,7 +7,15 @@ use super::super::lab::Lab;
 use super::super::plot::Figure;
 use super::super::setup::{Change, Report, Setup};
 use super::super::synthetic::{Shape, RICE};
-use lard_core::policy::PolicyKind::{Chbl, Lard, Lardr, Lb, Wrr};
+use lard_core::policy::PolicyKind::{self, Chbl, Lard, Lardr, Lb, Wrr};
+
+const COMPARED: [(&str, PolicyKind); 5] = [
+    ("WRR", Wrr),
+    ("LB", Lb),
+    ("CHBL", Chbl),
+    ("LARD", Lard),
+    ("LARD/R", Lardr),
+];
 
 /// LARD, and consistent hashing with several bounds.
 pub fn bounded(lab: &Lab) -> Vec<Figure> {
@@ -60,13 +68,7 @@ pub fn failure(lab: &Lab) -> Vec<Figure> {
         "The same: cache misses",
         "part of all requests",
     );
-    for (name, policy) in [
-        ("WRR", Wrr),
-        ("LB", Lb),
-        ("CHBL", Chbl),
-        ("LARD", Lard),
-        ("LARD/R", Lardr),
-    ] {
+    for (name, policy) in COMPARED {
         let mut setup = Setup::new(9, policy);
         let change = |after, node, comes| Change { after, node, comes };
         setup.changes = vec![
@@ -104,13 +106,7 @@ pub fn flash_crowd(lab: &Lab) -> Vec<Figure> {
         "The same: cache misses",
         "part of all requests",
     );
-    for (name, policy) in [
-        ("WRR", Wrr),
-        ("LB", Lb),
-        ("CHBL", Chbl),
-        ("LARD", Lard),
-        ("LARD/R", Lardr),
-    ] {
+    for (name, policy) in COMPARED {
         let setup = Setup::new(16, policy);
         let report = lab.run(&setup, &trace);
         add_bins(name, &report, setup.bin, &mut throughput, &mut misses);
@@ -176,13 +172,7 @@ pub fn today(lab: &Lab) -> Vec<Figure> {
             })
             .http10();
         let mut at = Vec::new();
-        for (name, policy) in [
-            ("WRR", Wrr),
-            ("LB", Lb),
-            ("CHBL", Chbl),
-            ("LARD", Lard),
-            ("LARD/R", Lardr),
-        ] {
+        for (name, policy) in COMPARED {
             let mut setup = Setup::new(8, policy);
             setup.hardware = TODAY;
             setup.hardware.cache = (bytes / 30.0) as u64;
