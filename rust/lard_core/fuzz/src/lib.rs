@@ -13,6 +13,9 @@ use lard_core::tcp::{cookie, reset_for, Config, Responder, Secret, Segment, Segm
 use lard_core::time::Instant;
 use lard_core::wire::{DecodeError, Framer, Header, Message, HEADER_LEN};
 
+#[path = "../../tests/http/oracle.rs"]
+mod oracle;
+
 /// A request head with what follows it. The first byte decides where the stream is cut.
 pub fn head_parser(data: &[u8]) {
     let Some((cut, stream)) = data.split_first() else {
@@ -95,6 +98,21 @@ pub fn head_parser(data: &[u8]) {
     }
     // With nothing fed at all not even an empty body was seen to end.
     assert!(scanned == Scanned::Partial || behind.is_empty());
+}
+
+/// The stream of a persistent connection. The first two bytes decide where it is cut.
+pub fn framing(data: &[u8]) {
+    let [first, second, stream @ ..] = data else {
+        return;
+    };
+    let limit = 512;
+    let said = oracle::check(stream, limit);
+    for size in [1, usize::from(*first).max(2)] {
+        assert_eq!(oracle::framed(stream.chunks(size), limit), said);
+    }
+    let end = stream.len() * usize::from(*second) / 255;
+    let (one, two) = stream.split_at(end);
+    assert_eq!(oracle::framed([one, &[], two], limit), said);
 }
 
 /// A TCP header with options, or an ICMP error; what is made of it must be readable again.
