@@ -7,7 +7,11 @@
 use lard_core::addr::{Addr, Endpoint, Tuple};
 use lard_core::classify::{self, Packet, Rule};
 use lard_core::content::{self, Asked};
-use lard_core::http::{target, BadHead, BodyScanner, HeadParser, KeyParts, Scanned, Status};
+use lard_core::http::rewrite::is_reserved;
+use lard_core::http::{
+    target, BadHead, BadRewrite, BodyScanner, Form, HeadParser, KeyParts, Rewritten, Scanned,
+    Status,
+};
 use lard_core::icmp;
 use lard_core::tcp::{cookie, reset_for, Config, Responder, Secret, Segment, SegmentOut};
 use lard_core::time::Instant;
@@ -15,6 +19,9 @@ use lard_core::wire::{DecodeError, Framer, Header, Message, HEADER_LEN};
 
 #[path = "../../tests/http/oracle.rs"]
 mod oracle;
+
+#[path = "../../tests/http/paths.rs"]
+mod paths;
 
 /// A request head with what follows it. The first byte decides where the stream is cut.
 pub fn head_parser(data: &[u8]) {
@@ -113,6 +120,43 @@ pub fn framing(data: &[u8]) {
     let end = stream.len() * usize::from(*second) / 255;
     let (one, two) = stream.split_at(end);
     assert_eq!(oracle::framed([one, &[], two], limit), said);
+}
+
+/// The target of a request in the mode `forward`.
+pub fn rewrite(data: &[u8]) {
+    let head = [b"GET ", data, b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
+    let mut parser = HeadParser::new(HeadParser::MAX_LIMIT);
+    if parser.feed(&head) != Status::Complete(head.len()) {
+        return;
+    }
+    let Ok(key) = target::key(&head, &parser) else {
+        return;
+    };
+    let path = key.path.split(|b| *b == b'?').next().unwrap_or_default();
+    let reserved = is_reserved(&key);
+    let finds = |path: &[u8], habit| paths::is_node(&paths::first_segment(path, habit));
+    for habit in paths::habits().filter(|_| path.starts_with(b"/")) {
+        assert!(reserved || !finds(path, habit), "{habit:?}");
+    }
+    let rewritten = Rewritten::new(&head, &parser, [10, 255, 0, 3]);
+    assert_eq!(
+        matches!(rewritten, Err(BadRewrite::Reserved)),
+        reserved && parser.form() != Form::Asterisk
+    );
+    if let Ok(rewritten) = rewritten {
+        let new = rewritten.parts().concat();
+        assert_eq!(new.len(), rewritten.head_len());
+        assert!(new.len() <= head.len() + Rewritten::MAX_GROWTH);
+        let mut parser = HeadParser::new(HeadParser::MAX_LIMIT);
+        assert_eq!(parser.feed(&new), Status::Complete(new.len()));
+        let new = target::key(&new, &parser).expect("a target");
+        assert!(new.path.ends_with(key.path) && is_reserved(&new));
+        let path = new.path.split(|b| *b == b'?').next().unwrap_or_default();
+        assert!(
+            paths::habits().all(|habit| finds(path, habit)),
+            "the mount is left"
+        );
+    }
 }
 
 /// A TCP header with options, or an ICMP error; what is made of it must be readable again.
