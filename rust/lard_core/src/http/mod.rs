@@ -52,7 +52,7 @@ mod words;
 
 pub use body::{BadBody, Body, BodyScanner, Scanned};
 pub use error::BadHead;
-pub use key_parts::{BadKeyParts, KeyParts};
+pub use key_parts::{BadKeyParts, KeyParts, KeyPlaces};
 pub use parser::HeadParser;
 pub use target::TargetKey;
 pub use words::{Form, Method, Span, Status, Version};
