@@ -93,9 +93,16 @@ pub(crate) struct NodeRow {
     /// Netlink's `link-state`.
     pub(crate) link: u32,
     /// What only the dispatcher knows.
-    pub(crate) load: Option<(u32, u64)>,
+    pub(crate) work: Option<Work>,
     /// What there is to say about the control connection.
     pub(crate) traffic: Option<Traffic>,
+}
+
+/// What a back-end has to do, as the dispatcher counts it.
+pub(crate) struct Work {
+    pub(crate) load: u32,
+    pub(crate) assigned: u64,
+    pub(crate) disk_queue: u32,
 }
 
 /// Numbers of a control connection.
@@ -125,7 +132,11 @@ pub(crate) fn next_node(node: &Node, from: u64) -> Option<(u64, NodeRow)> {
 fn node_row(node: &Node, config: &Config, id: NodeId) -> Option<NodeRow> {
     let dest = node.dispatcher.node(id);
     let member = node.control.state_of(id);
-    let load = dest.map(|d| (d.load, d.assigned));
+    let work = dest.map(|d| Work {
+        load: d.load,
+        assigned: d.assigned,
+        disk_queue: d.disk_queue,
+    });
     let state = dest.map(|d| d.state).or(member.map(|(state, _)| state));
     let weight = dest.map(|d| d.weight).or(member.map(|(_, weight)| weight));
     if id == config.node {
@@ -137,7 +148,7 @@ fn node_row(node: &Node, config: &Config, id: NodeId) -> Option<NodeRow> {
             state: state.or(Some(NodeState::Up)),
             weight: weight.unwrap_or(config.weight),
             link: LINK_LOCAL,
-            load,
+            work,
             traffic: None,
         });
     }
@@ -157,7 +168,7 @@ fn node_row(node: &Node, config: &Config, id: NodeId) -> Option<NodeRow> {
         state,
         weight: weight.or(peer.as_ref().map(|p| p.weight())).unwrap_or(1),
         link: info.as_ref().map_or(0, |i| i.link as u32),
-        load,
+        work,
         traffic: peer.map(|peer| traffic(&peer)),
     })
 }
@@ -265,7 +276,7 @@ impl Table for Nodes {
     fn head(_: &Node, out: &mut Out<'_>) -> fmt::Result {
         writeln!(
             out,
-            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>8} {:>8} {:>8}",
+            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8}",
             "NODE",
             "ROLES",
             "NAME",
@@ -275,6 +286,7 @@ impl Table for Nodes {
             "WEIGHT",
             "LOAD",
             "ASSIGNED",
+            "DISK",
             "QUEUED",
             "RTT_US",
             "HEARD_MS"
@@ -297,10 +309,10 @@ impl Table for Nodes {
             l if l == Link::Closing as u32 => "closing",
             _ => "none",
         };
-        let t = row.traffic.as_ref();
+        let (work, t) = (row.work.as_ref(), row.traffic.as_ref());
         writeln!(
             out,
-            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>8} {:>8} {:>8}",
+            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8}",
             row.id,
             Cell::new(row.roles).as_str(),
             row.name.as_ref().map_or("-", |n| n.as_str()),
@@ -308,8 +320,9 @@ impl Table for Nodes {
             link,
             row.state.map_or("unknown", |s| s.name()),
             row.weight,
-            or_dash(row.load.map(|(load, _)| load)).as_str(),
-            or_dash(row.load.map(|(_, assigned)| assigned)).as_str(),
+            or_dash(work.map(|w| w.load)).as_str(),
+            or_dash(work.map(|w| w.assigned)).as_str(),
+            or_dash(work.map(|w| w.disk_queue)).as_str(),
             or_dash(t.map(|t| t.queued)).as_str(),
             or_dash(t.map(|t| t.rtt_us)).as_str(),
             or_dash(t.map(|t| t.heard_ms)).as_str(),

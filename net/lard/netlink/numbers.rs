@@ -39,6 +39,7 @@ pub(super) mod cmd {
     pub(crate) const PEER_READY: u8 = 14;
     pub(crate) const PEER_LOST: u8 = 15;
     pub(crate) const NODE_CHANGE: u8 = 16;
+    pub(crate) const DISK_SET: u8 = 17;
 }
 
 pub(super) mod node {
@@ -79,6 +80,7 @@ pub(super) mod node {
     pub(crate) const CHILDREN: u16 = 35;
     pub(crate) const OWNER: u16 = 36;
     pub(crate) const STOPPING: u16 = 37;
+    pub(crate) const DISK_QUEUE: u16 = 38;
 }
 
 pub(super) mod conn {

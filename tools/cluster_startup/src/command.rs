@@ -146,11 +146,12 @@ fn status_text(node: Option<&SelfView>, nodes: &[NodeView]) -> String {
             show(node.weight),
             show(node.load),
             show(node.assigned),
+            show(node.disk_queue),
             show(node.rtt_us),
         ]
     });
     let heads = [
-        "ID", "NAME", "ROLES", "ADDRESS", "STATE", "LINK", "WEIGHT", "LOAD", "ASSIGNED", "RTT-US",
+        "ID", "NAME", "ROLES", "ADDRESS", "STATE", "LINK", "WEIGHT", "LOAD", "ASSIGNED", "DISK", "RTT-US",
     ];
     text + &table(&heads, rows)
 }
@@ -309,6 +310,7 @@ mod tests {
             weight: Some(1),
             load: None,
             assigned: Some(7),
+            disk_queue: Some(2),
             frames_in: 0,
             frames_out: 0,
             bytes_in: 0,
