@@ -118,7 +118,7 @@ const NODE_SET: &[Policy] = &{
 };
 
 const DISK_SET: &[Policy] = &{
-    let mut p = [const { Policy::REFUSED }; 39];
+    let mut p = [const { Policy::REFUSED }; 42];
     p[node::DISK_QUEUE as usize] = Policy::U32;
     p
 };
