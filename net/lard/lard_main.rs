@@ -44,6 +44,7 @@ mod packet;
 mod params;
 mod peer;
 mod proc;
+mod service;
 mod stats;
 mod sysfs;
 mod untold;

@@ -87,6 +87,8 @@ counters! {
     AssignFallback = "fe_assign_fallback",
     /// Requests answered with 503: no node may be chosen.
     NoBackEnd = "fe_no_back_end",
+    /// Requests answered with 503: no node that has the tags of their content rule may be chosen.
+    NoTaggedBackEnd = "fe_no_tagged_back_end",
     /// Connections offered to a back-end on another node.
     HandoffSent = "fe_handoff_sent",
     /// Connections taken by the back-end on the same node.

@@ -108,4 +108,12 @@ macro_rules! replay {
     };
 }
 
-replay!(head_parser, framing, rewrite, segment_parser, frames, rules);
+replay!(
+    head_parser,
+    framing,
+    rewrite,
+    segment_parser,
+    frames,
+    rules,
+    content
+);
