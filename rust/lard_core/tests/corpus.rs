@@ -112,6 +112,7 @@ replay!(
     head_parser,
     framing,
     rewrite,
+    http2,
     segment_parser,
     frames,
     rules,

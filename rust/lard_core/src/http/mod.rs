@@ -37,6 +37,7 @@
 //! * `body` – [`Body`], [`BodyScanner`]: where the request ends
 //! * `framing` – [`Framer`]: the requests of a persistent connection
 //! * `rewrite` – [`Rewritten`]: a head that names the node to read from
+//! * `http2` – what the first request of an HTTP/2 connection asks for
 //! * `words` – [`Status`], [`Method`], [`Version`] and the like
 //! * `chars` – the character classes of the grammar
 //! * `error` – [`BadHead`]: everything that can be wrong, with its status
@@ -47,6 +48,7 @@ mod error;
 mod field;
 pub mod fields;
 mod framing;
+pub mod http2;
 mod key_parts;
 pub(crate) mod normal;
 mod parser;
