@@ -117,6 +117,12 @@ const NODE_SET: &[Policy] = &{
     p
 };
 
+const DISK_SET: &[Policy] = &{
+    let mut p = [const { Policy::REFUSED }; 42];
+    p[node::DISK_QUEUE as usize] = Policy::U32;
+    p
+};
+
 const RULE_SET: &[Policy] = &[
     Policy::REFUSED,
     Policy::REFUSED,
@@ -163,6 +169,7 @@ impl Commands for Lard {
         Command::dump(cmd::PARAM_GET),
         Command::change(cmd::SERVICE_SET, SERVICE_SET),
         Command::dump(cmd::SERVICE_GET),
+        Command::change(cmd::DISK_SET, DISK_SET),
     ];
 
     fn run(command: u8, request: &Request<'_>) -> Result {
@@ -177,6 +184,7 @@ impl Commands for Lard {
             cmd::RULE_SET => change::rule_set(&node, request),
             cmd::PARAM_SET => change::param_set(&node, request),
             cmd::SERVICE_SET => change::service_set(&node, request),
+            cmd::DISK_SET => change::disk_set(&node, request),
             _ => Err(EOPNOTSUPP),
         }
     }

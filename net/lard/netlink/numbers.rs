@@ -41,6 +41,7 @@ pub(super) mod cmd {
     pub(crate) const NODE_CHANGE: u8 = 16;
     pub(crate) const SERVICE_SET: u8 = 17;
     pub(crate) const SERVICE_GET: u8 = 18;
+    pub(crate) const DISK_SET: u8 = 19;
 }
 
 pub(super) mod node {
@@ -84,6 +85,7 @@ pub(super) mod node {
     pub(crate) const KEY: u16 = 38;
     pub(crate) const CONTENT: u16 = 39;
     pub(crate) const TAGS: u16 = 40;
+    pub(crate) const DISK_QUEUE: u16 = 41;
 }
 
 pub(super) mod conn {

@@ -95,9 +95,10 @@ pub(super) fn dump_nodes(node: &Node, dump: &mut Dump<'_>) -> Result {
             m.put_u32(node::STATE, state_number(row.state))?;
             m.put_u32(node::LINK, row.link)?;
             m.put_u32(node::WEIGHT, row.weight.into())?;
-            if let Some((load, assigned)) = row.load {
-                m.put_u32(node::LOAD, load)?;
-                m.put_uint(node::ASSIGNED, assigned)?;
+            if let Some(work) = &row.work {
+                m.put_u32(node::LOAD, work.load)?;
+                m.put_uint(node::ASSIGNED, work.assigned)?;
+                m.put_u32(node::DISK_QUEUE, work.disk_queue)?;
             }
             if !row.tags.is_empty() {
                 m.put_text(node::TAGS, row.tags.as_str())?;

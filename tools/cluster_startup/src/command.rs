@@ -181,6 +181,7 @@ fn status_text(node: Option<&SelfView>, nodes: &[NodeView], content: &[String]) 
             show(node.weight),
             show(node.load),
             show(node.assigned),
+            show(node.disk_queue),
             show(node.rtt_us),
             match node.tags.is_empty() {
                 true => "-".into(),
@@ -189,8 +190,8 @@ fn status_text(node: Option<&SelfView>, nodes: &[NodeView], content: &[String]) 
         ]
     });
     let heads = [
-        "ID", "NAME", "ROLES", "ADDRESS", "STATE", "LINK", "WEIGHT", "LOAD", "ASSIGNED", "RTT-US",
-        "TAGS",
+        "ID", "NAME", "ROLES", "ADDRESS", "STATE", "LINK", "WEIGHT", "LOAD", "ASSIGNED", "DISK",
+        "RTT-US", "TAGS",
     ];
     text + &table(&heads, rows)
 }
@@ -350,6 +351,7 @@ mod tests {
             tags: vec!["static".into()],
             load: None,
             assigned: Some(7),
+            disk_queue: Some(2),
             frames_in: 0,
             frames_out: 0,
             bytes_in: 0,

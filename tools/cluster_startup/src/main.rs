@@ -5,10 +5,11 @@
 //!
 //! `cli` reads the command line; `resident` is the process that stays, around `membership`, which
 //! knows the module only as the trait in `kernel`; `service` reads what the front-ends have in common;
-//! `genl` is the module; `command` does the rest.
+//! `genl` is the module; `disk` is what it is told of the web server's disk; `command` does the rest.
 
 mod cli;
 mod command;
+mod disk;
 mod error;
 mod genl;
 mod interface;

@@ -49,6 +49,7 @@ pub struct NodeView {
     pub tags: Vec<String>,
     pub load: Option<u64>,
     pub assigned: Option<u64>,
+    pub disk_queue: Option<u64>,
     pub frames_in: u64,
     pub frames_out: u64,
     pub bytes_in: u64,
@@ -171,6 +172,7 @@ fn node_view(all: Attributes<'_>) -> Option<NodeView> {
             .unwrap_or_default(),
         load: number(all, node::LOAD),
         assigned: number(all, node::ASSIGNED),
+        disk_queue: number(all, node::DISK_QUEUE),
         frames_in: count(node::FRAMES_IN),
         frames_out: count(node::FRAMES_OUT),
         bytes_in: count(node::BYTES_IN),
@@ -297,6 +299,13 @@ impl Lard {
                         .put_str(param_entry::VALUE, value);
                 });
             }
+        })
+    }
+
+    /// Says how many requests wait for the disk of this node, which is a back-end.
+    pub fn set_disk_queue(&self, length: u32) -> Result<()> {
+        self.run("tell the disk's queue", command::DISK_SET, |request| {
+            request.put_u32(node::DISK_QUEUE, length);
         })
     }
 
