@@ -36,6 +36,8 @@
 //! * `normal` – one spelling for equivalent ones
 //! * `body` – [`Body`], [`BodyScanner`]: where the request ends
 //! * `framing` – [`Framer`]: the requests of a persistent connection
+//! * `rewrite` – [`Rewritten`]: a head that names the node to read from
+//! * `http2` – what the first request of an HTTP/2 connection asks for
 //! * `words` – [`Status`], [`Method`], [`Version`] and the like
 //! * `chars` – the character classes of the grammar
 //! * `error` – [`BadHead`]: everything that can be wrong, with its status
@@ -46,9 +48,11 @@ mod error;
 mod field;
 pub mod fields;
 mod framing;
+pub mod http2;
 mod key_parts;
 pub(crate) mod normal;
 mod parser;
+pub mod rewrite;
 pub mod target;
 mod words;
 
@@ -57,6 +61,7 @@ pub use error::BadHead;
 pub use framing::{Event, Framer, Pinned};
 pub use key_parts::{BadKeyParts, KeyParts, KeyPlaces};
 pub use parser::HeadParser;
+pub use rewrite::{BadRewrite, Rewritten};
 pub use target::TargetKey;
 pub use words::{Form, Method, Span, Status, Version};
 
