@@ -80,8 +80,9 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
     }
     if config.is(Roles::DISPATCHER) {
         let (key, lines) = service;
-        let set = node.services.set(Some(key), Some(lines));
-        set.map_err(|why| unusable(request, why))?;
+        let service = node.services.changed(Some(key), Some(lines));
+        node.services
+            .put(service.map_err(|why| unusable(request, why))?);
     }
     let started = start(node, request.net(), &config, &rules, policy);
     if started.is_err() {
@@ -437,9 +438,10 @@ pub(super) fn service_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let key = request.attrs().get(service::KEY).and_then(|k| k.text());
     let lines = read_lines(request, service::CONTENT)?;
     let lines = core::str::from_utf8(&lines).unwrap_or_default();
-    let set = node.services.set(key, Some(lines));
-    set.map_err(|why| unusable(request, why))?;
-    node.control.service_changed(node, &config, &mut admin);
+    let service = node.services.changed(key, Some(lines));
+    let service = service.map_err(|why| unusable(request, why))?;
+    node.control
+        .change_service(node, &config, &mut admin, service);
     Ok(())
 }
 
@@ -447,7 +449,7 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let mut admin = node.control.admin();
     let mut own: Few<(usize, u64), MAX_CHANGES> = Few::new();
     let mut of_policies: Few<(&str, u32), MAX_CHANGES> = Few::new();
-    let (mut policy, mut key) = (None, None);
+    let (mut policy, mut service) = (None, None);
     for entry in request.attrs().all(param::SET).map(Attr::nested) {
         let (name, value) = read_change(request, entry)?;
         let room = match Params::check(name, value) {
@@ -457,9 +459,8 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
                 true
             }
             Err(ParamError::Unknown) if name == KEY_NAME => {
-                let checked = node.services.check(Some(value), None);
-                checked.map_err(|why| unusable(request, why))?;
-                key = Some(value);
+                let changed = node.services.changed(Some(value), None);
+                service = Some(changed.map_err(|why| unusable(request, why))?);
                 true
             }
             Err(ParamError::Unknown) if policy::Params::ALL.iter().any(|p| p.name == name) => {
@@ -484,7 +485,7 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     if policy.is_some() && node.dispatcher.policy().is_none() {
         return Err(request.fail(EOPNOTSUPP, format_args!("the policy is the dispatcher's")));
     }
-    if key.is_some() && node.dispatcher.policy().is_none() {
+    if service.is_some() && node.dispatcher.policy().is_none() {
         return Err(request.fail(EOPNOTSUPP, format_args!("the key is the dispatcher's")));
     }
     if !of_policies.is_empty() {
@@ -507,10 +508,9 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
         node.params.set(*change);
     }
     if let Some(config) = node.config() {
-        if let Some(key) = key {
-            let set = node.services.set(Some(key), None);
-            set.map_err(|why| unusable(request, why))?;
-            node.control.service_changed(node, &config, &mut admin);
+        if let Some(service) = service {
+            node.control
+                .change_service(node, &config, &mut admin, service);
         }
         node.control.refresh(node, &config, request.net());
     }
