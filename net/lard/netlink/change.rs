@@ -407,7 +407,10 @@ pub(super) fn node_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
 pub(super) fn disk_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let _admin = node.control.admin();
     if !attached(node, request)?.is(Roles::BACK_END) {
-        return Err(request.fail(EOPNOTSUPP, format_args!("only back-ends report their disks")));
+        return Err(request.fail(
+            EOPNOTSUPP,
+            format_args!("only back-ends report their disks"),
+        ));
     }
     let length = request.require(node::DISK_QUEUE, "disk-queue")?.u32();
     node.back_end.set_disk_queue(length.ok_or(EINVAL)?);
