@@ -81,6 +81,8 @@ pub(super) mod node {
     pub(crate) const OWNER: u16 = 36;
     pub(crate) const STOPPING: u16 = 37;
     pub(crate) const DISK_QUEUE: u16 = 38;
+    pub(crate) const LIMIT: u16 = 39;
+    pub(crate) const WAITING: u16 = 40;
 }
 
 pub(super) mod conn {

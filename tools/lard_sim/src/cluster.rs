@@ -206,7 +206,7 @@ impl<'a, const W: usize> Cluster<'a, W> {
         };
         while self.next < self.trace.requests.len()
             && self.at_front_end < AT_FRONT_END * front_ends
-            && !self.scheduler.is_full()
+            && !self.scheduler.is_saturated()
         {
             let at = self.next;
             let rest = self.trace.requests[at + 1..].iter();

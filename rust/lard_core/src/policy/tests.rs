@@ -211,7 +211,8 @@ fn parameters_change_together_or_not_at_all() {
     let mut s = scheduler(PolicyKind::Lard, &[1]);
     for (i, spec) in Params::ALL.iter().enumerate() {
         assert_eq!(s.params().value(i), spec.default, "{}", spec.name);
-        assert!((spec.min..=spec.max).contains(&spec.default));
+        let is_named = spec.word(spec.default).is_some();
+        assert!(is_named || (spec.min..=spec.max).contains(&spec.default));
     }
     let set =
         |s: &mut Sched, changes: &[(&'static str, u32)]| s.set_params(changes.iter().copied());
@@ -493,15 +494,51 @@ fn tags_narrow_the_choice_for_every_policy() {
 #[test]
 fn the_admission_limit_is_the_papers() {
     let mut s = scheduler(PolicyKind::Lard, &[1, 1, 1, 1]);
-    // 3 * 65 + 25 - 1
+    assert_eq!(s.limit(), Some(3 * 65 + 25 - 1));
     s.set_load(NodeId(1), 218).unwrap();
     assert!(!s.is_full());
     s.set_load(NodeId(2), 1).unwrap();
-    assert!(s.is_full());
+    assert!(s.is_full() && s.is_saturated());
     s.upd_dest(NodeId(1), None, Some(NodeState::Draining))
         .unwrap();
     assert!(
         !s.is_full(),
         "what a draining node has is no load of the others"
     );
+}
+
+#[test]
+fn the_admission_limit_is_for_policies_with_thresholds_unless_it_is_a_number() {
+    let mut s = scheduler(PolicyKind::Lardr, &[3]);
+    assert_eq!(s.limit(), Some(2 * 65 + 25 - 1));
+    for kind in PolicyKind::ALL {
+        s.set_policy(kind);
+        let has_limit = matches!(kind, PolicyKind::Lard | PolicyKind::Lardr);
+        assert_eq!(s.limit().is_some(), has_limit, "{kind}");
+    }
+    s.set_params([("max-connections", 7)]).unwrap();
+    assert_eq!(s.limit(), Some(7));
+    s.set_policy(PolicyKind::Lard);
+    s.set_params([("max-connections", Params::OFF)]).unwrap();
+    assert_eq!(s.limit(), None);
+    // With the smallest thresholds one connection can still be served.
+    s.set_params([("max-connections", Params::AUTO), ("t-low", 1)])
+        .unwrap();
+    s.upd_dest(NodeId(1), Some(1), None).unwrap();
+    assert_eq!(s.limit(), Some(1));
+}
+
+#[test]
+fn values_of_parameters_can_have_names() {
+    let spec = |name| Params::ALL.into_iter().find(|s| s.name == name).unwrap();
+    let limit = spec("max-connections");
+    assert_eq!(limit.parse("auto"), Some(Params::AUTO));
+    assert_eq!(limit.parse("off"), Some(Params::OFF));
+    assert_eq!(limit.parse("250"), Some(250));
+    assert_eq!(limit.parse("many"), None);
+    assert_eq!(limit.word(Params::AUTO), Some("auto"));
+    assert_eq!(limit.word(250), None);
+    assert_eq!(spec("t-low").parse("auto"), None);
+    let beyond = Params::DEFAULT.with([("max-connections", Params::MAX + 1)]);
+    assert_eq!(beyond, Err(ParamError::Range("max-connections", 0, Params::MAX)));
 }

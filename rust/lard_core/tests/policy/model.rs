@@ -213,14 +213,14 @@ impl Model {
     }
 
     /// `(n-1) * T_high + T_low - 1` connections, where a node of weight w is w nodes.
-    pub(crate) fn is_full(&self) -> bool {
+    pub(crate) fn is_saturated(&self) -> bool {
         let up = || {
             self.nodes
                 .values()
                 .filter(|n| n.state == NodeState::Up && n.weight > 0)
         };
         let n: u64 = up().map(|n| n.weight).sum();
-        let limit = n.saturating_sub(1) * self.high + self.low - 1;
+        let limit = (n.saturating_sub(1) * self.high + self.low - 1).max(1);
         up().map(Node::work).sum::<u64>() >= limit * UNIT
     }
 
