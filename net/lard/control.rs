@@ -425,7 +425,8 @@ impl Control {
             let interval = Duration::from_millis(node.params.get(Param::PingInterval));
             let next = now.saturating_add(interval);
             self.next_load.store(next.as_micros(), Relaxed);
-            node.dispatcher.load(node, config.node, &node.back_end.load());
+            node.dispatcher
+                .load(node, config.node, &node.back_end.load());
         }
     }
 

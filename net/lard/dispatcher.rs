@@ -16,8 +16,8 @@ use kernel::prelude::*;
 use kernel_net::sync::BhLock;
 use lard_core::addr::NodeId;
 use lard_core::policy::{
-    Admission, Dest, NodeError, NodeState, ParamError, Params, PolicyKind, Request, Scheduler, Slot,
-    Tags, Waiter, WaitingList, MAX_NODES,
+    Admission, Dest, NodeError, NodeState, ParamError, Params, PolicyKind, Request, Scheduler,
+    Slot, Tags, Waiter, WaitingList, MAX_NODES,
 };
 use lard_core::wire::{Assign, Load};
 

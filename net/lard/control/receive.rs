@@ -10,8 +10,8 @@
 use lard_core::addr::{Endpoint, NodeId};
 use lard_core::policy::{Admission, NodeState, MAX_NODES};
 use lard_core::wire::{
-    Adopted, Assign, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Refusal, Refused, Roles,
-    Wait,
+    Adopted, Assign, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Refusal, Refused,
+    Roles, Wait,
 };
 
 use super::Control;
@@ -180,7 +180,9 @@ impl Control {
     /// The dispatcher tells a new node of the others, and the others of the new node.
     fn welcome(&self, node: &Node, config: &Config, peer: &Peer, roles: Roles) {
         let id = peer.id();
-        if roles.contains(Roles::BACK_END) && node.dispatcher.node_up(node, id, peer.weight()).is_ok() {
+        if roles.contains(Roles::BACK_END)
+            && node.dispatcher.node_up(node, id, peer.weight()).is_ok()
+        {
             self.note(node, id, NodeState::Up, Some(peer.weight()));
             self.announce(node, id);
         }

@@ -354,7 +354,10 @@ pub(super) fn node_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
 pub(super) fn disk_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let _admin = node.control.admin();
     if !attached(node, request)?.is(Roles::BACK_END) {
-        return Err(request.fail(EOPNOTSUPP, format_args!("only back-ends report their disks")));
+        return Err(request.fail(
+            EOPNOTSUPP,
+            format_args!("only back-ends report their disks"),
+        ));
     }
     let length = request.require(node::DISK_QUEUE, "disk-queue")?.u32();
     node.back_end.set_disk_queue(length.ok_or(EINVAL)?);
@@ -408,7 +411,10 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
         return Err(request.fail(EOPNOTSUPP, format_args!("the policy is the dispatcher's")));
     }
     if !of_policies.is_empty() {
-        match node.dispatcher.set_params(node, of_policies.iter().copied()) {
+        match node
+            .dispatcher
+            .set_params(node, of_policies.iter().copied())
+        {
             Some(Ok(())) => {}
             Some(Err(e @ policy::ParamError::Range(..))) => {
                 return Err(request.fail(ERANGE, format_args!("{e}")));

@@ -74,9 +74,7 @@ impl Model {
         match self.limit {
             0 => u64::MAX,
             Params::AUTO if s.policy() == PolicyKind::Wrr => u64::MAX,
-            Params::AUTO => {
-                (n.saturating_sub(1) * u64::from(HIGH) + u64::from(LOW)).max(2) - 1
-            }
+            Params::AUTO => (n.saturating_sub(1) * u64::from(HIGH) + u64::from(LOW)).max(2) - 1,
             limit => limit.into(),
         }
     }

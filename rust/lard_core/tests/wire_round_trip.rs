@@ -120,8 +120,7 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
         (conn(), prop::option::of(node()), prop::option::of(node()))
             .prop_map(|(conn, node, tag)| Assigned { conn, node, tag }.into()),
         (conn(), any32()).prop_map(|(conn, at_most_ms)| Wait { conn, at_most_ms }.into()),
-        (conn(), prop::option::of(node()))
-            .prop_map(|(conn, node)| Admitted { conn, node }.into()),
+        (conn(), prop::option::of(node())).prop_map(|(conn, node)| Admitted { conn, node }.into()),
         (any32(), any32()).prop_map(|(active, disk_queue)| Load { active, disk_queue }.into()),
         (node(), roles(), any::<u16>(), addr()).prop_map(|(node, roles, weight, internal)| {
             NodeUp {

@@ -157,7 +157,8 @@ fn status_text(node: Option<&SelfView>, nodes: &[NodeView]) -> String {
         ]
     });
     let heads = [
-        "ID", "NAME", "ROLES", "ADDRESS", "STATE", "LINK", "WEIGHT", "LOAD", "ASSIGNED", "DISK", "RTT-US",
+        "ID", "NAME", "ROLES", "ADDRESS", "STATE", "LINK", "WEIGHT", "LOAD", "ASSIGNED", "DISK",
+        "RTT-US",
     ];
     text + &table(&heads, rows)
 }

@@ -540,5 +540,8 @@ fn values_of_parameters_can_have_names() {
     assert_eq!(limit.word(250), None);
     assert_eq!(spec("t-low").parse("auto"), None);
     let beyond = Params::DEFAULT.with([("max-connections", Params::MAX + 1)]);
-    assert_eq!(beyond, Err(ParamError::Range("max-connections", 0, Params::MAX)));
+    assert_eq!(
+        beyond,
+        Err(ParamError::Range("max-connections", 0, Params::MAX))
+    );
 }
