@@ -25,8 +25,8 @@ use crate::front_end::now;
 use crate::netns::Node;
 use crate::stats::Counter;
 
-/// Targets that are remembered: 2^16 of 40 bytes.
-const TARGETS: usize = 1 << 16;
+/// Room for targets: 65,536 of them with certainty, half as many again as a rule. 3.6 MB.
+const SLOTS: usize = Slot::<1>::needed(1 << 16);
 
 /// Connections that can wait for room in the cluster, of 40 bytes: the largest `queue-max`.
 const WAITERS: usize = 65_536;
@@ -254,8 +254,8 @@ impl Inner {
     /// A dispatcher without nodes. Not inlined: it is three kilobytes, which pass over the stack.
     #[inline(never)]
     fn new(policy: PolicyKind) -> Result<KBox<Self>> {
-        let mut slots = KVVec::with_capacity(TARGETS, GFP_KERNEL)?;
-        slots.resize(TARGETS, Slot::EMPTY, GFP_KERNEL)?;
+        let mut slots = KVVec::with_capacity(SLOTS, GFP_KERNEL)?;
+        slots.resize(SLOTS, Slot::EMPTY, GFP_KERNEL)?;
         let mut places = KVVec::with_capacity(WAITERS, GFP_KERNEL)?;
         places.resize(WAITERS, Waiter::NOBODY, GFP_KERNEL)?;
         let inner = Self {

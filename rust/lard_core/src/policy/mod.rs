@@ -18,7 +18,7 @@
 //! use lard_core::policy::{NodeSet, PolicyKind, Request, Scheduler, Slot, Tags};
 //! use lard_core::time::Instant;
 //!
-//! let mut slots = [Slot::EMPTY; 1_024];
+//! let mut slots = [Slot::EMPTY; Slot::<1>::needed(1_000)];
 //! let mut scheduler: Scheduler<_> = Scheduler::new(PolicyKind::Lard, &mut slots[..]);
 //! scheduler.add_dest(NodeId(1), 1)?;
 //! scheduler.add_dest(NodeId(2), 1)?;
@@ -76,7 +76,7 @@ pub use params::{ParamError, ParamSpec, Params, PARAMS};
 pub use rendezvous::rendezvous;
 pub use scheduler::Scheduler;
 pub use set::{NodeSet, Tags};
-pub use table::{Servers, Slot, TargetTable};
+pub use table::{Servers, Slot, TargetTable, WAYS};
 pub use waiting::{Admission, Outcome, Waiter, WaitingList};
 
 use super::addr::NodeId;

@@ -253,19 +253,22 @@ fn policies_can_be_changed_while_running() {
 
 #[test]
 fn the_table_forgets_what_was_not_used_for_longest() {
-    let mut t = TargetTable::new(vec![Slot::EMPTY; 3]);
-    for key in [1, 2, 3] {
+    let mut t = TargetTable::new(vec![Slot::EMPTY; 1]);
+    for key in 1..=7 {
         assert_eq!(t.insert(key, on(1)), None);
     }
     assert_eq!(t.lookup(1), Some(on(1)));
     assert_eq!(t.insert(2, on(2)), None);
-    assert_eq!(t.insert(4, on(1)), Some(3));
+    assert_eq!(t.changes(), 1);
+    assert_eq!(t.insert(8, on(1)), Some(3));
     assert_eq!(t.peek(3), None);
-    assert_eq!(t.iter().map(|(k, _)| k).collect::<Vec<_>>(), [4, 2, 1]);
-    assert_eq!((t.len(), t.capacity(), t.evictions()), (3, 3, 1));
+    let keys = |t: &TargetTable<Vec<Slot>>| t.iter().map(|(k, _)| k).collect::<Vec<_>>();
+    assert_eq!(keys(&t), [8, 2, 1, 7, 6, 5, 4]);
+    assert_eq!((t.len(), t.capacity(), t.evictions()), (7, 7, 1));
     assert_eq!(t.remove(2), Some(on(2)));
     assert_eq!(t.remove(2), None);
-    assert_eq!(t.insert(5, on(1)), None);
+    assert_eq!(t.insert(0, on(1)), None);
+    assert_eq!(keys(&t), [0, 8, 1, 7, 6, 5, 4]);
     t.clear();
     assert!(t.is_empty());
     assert_eq!(t.iter().count(), 0);
@@ -274,17 +277,29 @@ fn the_table_forgets_what_was_not_used_for_longest() {
 #[test]
 fn a_table_moves_to_other_storage_with_its_newest_entries() {
     let mut t = TargetTable::new(vec![Slot::EMPTY; 4]);
-    for key in 1..=4 {
+    for key in 1..=12 {
         t.insert(key << 60 | key, on(key as u16));
     }
-    let keys = |t: &TargetTable<Vec<Slot>>| t.iter().map(|(k, _)| k >> 60).collect::<Vec<_>>();
+    let keys = |t: &TargetTable<Vec<Slot>>| {
+        let mut keys: Vec<_> = t.iter().map(|(k, _)| k >> 60).collect();
+        keys.sort();
+        keys
+    };
     assert_eq!(t.replace_storage(vec![Slot::EMPTY; 100]).len(), 4);
-    assert_eq!(keys(&t), [4, 3, 2, 1]);
-    assert_eq!(t.capacity(), 100);
-    t.replace_storage(vec![Slot::EMPTY; 2]);
-    assert_eq!(keys(&t), [4, 3]);
+    assert_eq!(keys(&t), (1..=12).collect::<Vec<_>>());
+    assert_eq!((t.len(), t.capacity()), (12, 700));
+    t.lookup(1 << 60 | 1);
+    t.replace_storage(vec![Slot::EMPTY; 1]);
+    assert_eq!((t.len(), t.evictions()), (7, 0));
     t.replace_storage(Vec::new());
     assert!(t.is_empty());
+}
+
+#[test]
+fn a_slot_is_whole_cache_lines() {
+    assert_eq!((size_of::<Slot>(), align_of::<Slot>()), (192, 64));
+    let t = TargetTable::new(vec![Slot::<1>::EMPTY; Slot::<1>::needed(65_536)]);
+    assert!(t.capacity() >= 2 * 65_536 && t.capacity() < 2 * 65_536 + WAYS);
 }
 
 #[test]
@@ -321,11 +336,6 @@ fn sets_hold_the_nodes_they_can() {
         wide.difference(&wide.without(NodeId(65))).iter().next(),
         Some(NodeId(65))
     );
-}
-
-#[test]
-fn a_slot_is_no_larger_than_it_must_be() {
-    assert_eq!(size_of::<Slot>(), 40);
 }
 
 #[test]
