@@ -100,7 +100,6 @@ impl FrontEnd {
                 .send_assign(node.dispatcher_id(), &question)
                 .is_ok()
             {
-                node.stats.inc(Counter::Asked);
                 return;
             } else {
                 node.stats.inc(Counter::AssignFallback);

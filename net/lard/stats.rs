@@ -83,8 +83,10 @@ counters! {
     CookieSent = "fe_cookie_sent",
     /// Connections that a genuine SYN cookie opened.
     CookieAccepted = "fe_cookie_accepted",
-    /// Questions to a dispatcher on another node.
+    /// Questions sent to a dispatcher on another node.
     Asked = "fe_asked",
+    /// Writes that sent them; the rest is batching.
+    AskWrites = "fe_ask_writes",
     /// Requests the front-end placed itself, because the dispatcher was out of reach.
     AssignFallback = "fe_assign_fallback",
     /// Requests answered with 503: no node may be chosen, or none had room in time.
