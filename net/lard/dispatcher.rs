@@ -101,11 +101,13 @@ impl Dispatcher {
     /// it wait, and [`Dispatcher::admit`] tells the front-end later. Any context but hard irq.
     pub(crate) fn assign(&self, here: &Node, question: &Assign) -> Admission {
         let admission = self.with(|inner| {
-            let Assign { key, exclude, .. } = *question;
+            let Assign {
+                key, exclude, tags, ..
+            } = *question;
             let request = Request {
                 key,
                 exclude,
-                tags: Tags::NONE,
+                tags,
                 now: now(),
             };
             let Inner {
@@ -145,6 +147,12 @@ impl Dispatcher {
             }
         })
         .unwrap_or(Err(NodeError::Unknown))
+    }
+
+    /// Changes what a node has that rules can demand.
+    pub(crate) fn set_tags(&self, node: NodeId, tags: Tags) {
+        // A node that is not there has nothing.
+        self.with(|inner| inner.scheduler.set_tags(node, tags));
     }
 
     /// A node is lost: with it what it was serving as a back-end, and those of its front-end that

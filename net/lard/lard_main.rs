@@ -45,6 +45,7 @@ mod packet;
 mod params;
 mod peer;
 mod proc;
+mod service;
 mod stats;
 mod sysfs;
 mod untold;

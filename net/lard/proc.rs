@@ -18,7 +18,7 @@ use lard_core::addr::{Addr, ConnId, NodeId, Tuple};
 use lard_core::policy::{NodeState, MAX_NODES};
 use lard_core::wire::Roles;
 
-use crate::config::{Config, NodeName};
+use crate::config::{Config, NodeName, TagText};
 use crate::control::{ms, offset_us};
 use crate::front_end::now;
 use crate::netns::Node;
@@ -90,6 +90,8 @@ pub(crate) struct NodeRow {
     /// What the dispatcher says.
     pub(crate) state: Option<NodeState>,
     pub(crate) weight: u16,
+    /// What it has, as far as this node knows.
+    pub(crate) tags: TagText,
     /// Netlink's `link-state`.
     pub(crate) link: u32,
     /// What only the dispatcher knows.
@@ -147,6 +149,7 @@ fn node_row(node: &Node, config: &Config, id: NodeId) -> Option<NodeRow> {
             internal: config.internal,
             state: state.or(Some(NodeState::Up)),
             weight: weight.unwrap_or(config.weight),
+            tags: tags(node, id, config.tags),
             link: LINK_LOCAL,
             work,
             traffic: None,
@@ -167,10 +170,29 @@ fn node_row(node: &Node, config: &Config, id: NodeId) -> Option<NodeRow> {
         internal: info.as_ref().map_or(Addr::UNSPECIFIED, |i| i.internal),
         state,
         weight: weight.or(peer.as_ref().map(|p| p.weight())).unwrap_or(1),
+        tags: tags(node, id, info.as_ref().map_or(TagText::new(), |i| i.tags)),
         link: info.as_ref().map_or(0, |i| i.link as u32),
         work,
         traffic: peer.map(|peer| traffic(&peer)),
     })
+}
+
+/// What a node says it has, and what else the dispatcher says.
+fn tags(node: &Node, id: NodeId, itself: TagText) -> TagText {
+    let mut all = itself;
+    let Some(service) = node.services.get() else {
+        return all;
+    };
+    for name in service.names().names(node.control.tags_of(id)) {
+        if !itself.as_str().split(',').any(|known| known == name) {
+            let comma = if all.is_empty() { "" } else { "," };
+            for text in [comma, name] {
+                // What does not fit is left out.
+                text.bytes().all(|b| all.push(b));
+            }
+        }
+    }
+    all
 }
 
 fn traffic(peer: &Arc<Peer>) -> Traffic {

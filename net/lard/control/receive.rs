@@ -11,16 +11,17 @@ use lard_core::addr::{Endpoint, NodeId};
 use lard_core::policy::{Admission, NodeState, MAX_NODES};
 use lard_core::wire::{
     Adopted, Assign, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Refusal, Refused,
-    Roles, Wait,
+    Roles, Service, Wait,
 };
 
 use super::Control;
-use crate::config::{Config, Few, NodeName};
+use crate::config::{Config, Few, NodeName, TagText};
 use crate::front_end::now;
 use crate::netlink;
 use crate::netns::Node;
 use crate::outbox::SendError;
 use crate::peer::{Link, Lost, Peer};
+use crate::service::Unusable;
 use crate::stats::Counter;
 
 impl Control {
@@ -45,7 +46,7 @@ impl Control {
             Message::Wait(m) => from == config.dispatcher && m.conn.node() == config.node,
             Message::Admitted(m) => from == config.dispatcher && m.conn.node() == config.node,
             Message::Load(_) => own(Roles::DISPATCHER) && is(Roles::BACK_END),
-            Message::NodeUp(_) | Message::NodeDown(_) | Message::Drain(_) => {
+            Message::NodeUp(_) | Message::NodeDown(_) | Message::Drain(_) | Message::Service(_) => {
                 from == config.dispatcher
             }
             Message::Handoff(m) => {
@@ -88,9 +89,13 @@ impl Control {
                     .with(|net| node.front_end.assigned(node, net, m.conn, m.node));
             }
             Message::Load(load) => node.dispatcher.load(node, from, load),
-            Message::NodeUp(m) => self.note(node, m.node, NodeState::Up, Some(m.weight)),
+            Message::NodeUp(m) => {
+                self.note(node, m.node, NodeState::Up, Some(m.weight));
+                self.note_tags(m.node, m.tags);
+            }
             Message::NodeDown(m) => self.note(node, m.node, NodeState::Down, None),
             Message::Drain(m) => self.note(node, m.node, NodeState::Draining, None),
+            Message::Service(service) => self.on_service(node, service)?,
             Message::Handoff(handoff) => self.on_handoff(node, peer, handoff),
             // Connections are not moved in this version: they always have something to do.
             Message::Release(m) => {
@@ -134,6 +139,7 @@ impl Control {
             info.name = Some(NodeName::new(hello.name));
             info.listeners = Few::collect(hello.listeners.iter());
             info.vips = Few::collect(hello.vips.iter());
+            info.tags = TagText::of(hello.tags);
             info.link == Link::Ready
         });
         let vips: Few<Endpoint, { Hello::MAX_VIPS }> =
@@ -145,6 +151,18 @@ impl Control {
             node.cell.with(|net| self.refresh(node, config, net));
         }
         Ok(())
+    }
+
+    /// The dispatcher says what the service is. One that says what this node cannot read is no
+    /// dispatcher of this node's making; without memory the connection ends, so that it is said again.
+    fn on_service(&self, node: &Node, service: &Service<'_>) -> Result<(), Lost> {
+        node.services.learn(service).map_err(|why| match why {
+            Unusable::Memory(_) => Lost::Error,
+            Unusable::Key | Unusable::Line(_) | Unusable::Tags => {
+                node.stats.inc(Counter::CtBadValue);
+                Lost::Malformed
+            }
+        })
     }
 
     /// PING: the peer wants to know our clock. Once it does, messages can be sent to it: a back-end
@@ -184,6 +202,7 @@ impl Control {
             && node.dispatcher.node_up(node, id, peer.weight()).is_ok()
         {
             self.note(node, id, NodeState::Up, Some(peer.weight()));
+            self.note_own_tags(node, config, id);
             self.announce(node, id);
         }
         for other in (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok()) {

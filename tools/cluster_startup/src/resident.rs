@@ -296,6 +296,8 @@ fn settings(options: &NodeOptions, internal: &Internal) -> Result<Settings> {
         weight: options.weight,
         policy: options.roles.dispatcher.then_some(policy),
         rules,
+        service: options.service.clone(),
+        tags: options.tags.clone(),
         vips,
     })
 }

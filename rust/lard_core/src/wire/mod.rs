@@ -22,6 +22,7 @@
 //! | 16, 17 | [`Assign`], [`Assigned`] | FE → D → FE | which node serves this target? |
 //! | 18 | [`Load`] | BE → D | connections and disk queue of a node |
 //! | 19, 20, 21 | [`NodeUp`], [`NodeDown`], [`Drain`] | D → all | membership |
+//! | 22 | [`Service`] | D → all | target key and content rules |
 //! | 24, 25 | [`Wait`], [`Admitted`] | D → FE | the cluster is full; there is room |
 //! | 32 | [`Handoff`] | FE → BE | a connection with the bytes received on it |
 //! | 33, 34 | [`Adopted`], [`Refused`] | BE → FE | what became of it |
@@ -65,6 +66,7 @@ mod link;
 mod list;
 mod outbox;
 mod release;
+mod service;
 mod wait;
 
 pub use clock::ClockOffset;
@@ -78,6 +80,7 @@ pub use link::{Bye, ByeReason, Ping, Pong};
 pub use list::{Item, List};
 pub use outbox::{Frames, Outbox};
 pub use release::{Busy, Closed, HowClosed, Release, Released};
+pub use service::Service;
 pub use wait::{Admitted, Wait};
 
 /// The version this code speaks. A node that speaks another one is told so by BYE and left out.
@@ -117,6 +120,8 @@ pub enum MsgType {
     NodeDown = 20,
     /// [`Drain`]
     Drain = 21,
+    /// [`Service`]
+    Service = 22,
     /// [`Wait`]
     Wait = 24,
     /// [`Admitted`]
@@ -139,7 +144,7 @@ pub enum MsgType {
 
 impl MsgType {
     /// All types, for tables of counters.
-    pub const ALL: [MsgType; 19] = [
+    pub const ALL: [MsgType; 20] = [
         MsgType::Hello,
         MsgType::Ping,
         MsgType::Pong,
@@ -150,6 +155,7 @@ impl MsgType {
         MsgType::NodeUp,
         MsgType::NodeDown,
         MsgType::Drain,
+        MsgType::Service,
         MsgType::Wait,
         MsgType::Admitted,
         MsgType::Handoff,
@@ -179,6 +185,7 @@ impl MsgType {
             MsgType::NodeUp => "node-up",
             MsgType::NodeDown => "node-down",
             MsgType::Drain => "drain",
+            MsgType::Service => "service",
             MsgType::Wait => "wait",
             MsgType::Admitted => "admitted",
             MsgType::Handoff => "handoff",
@@ -205,6 +212,7 @@ impl MsgType {
             MsgType::NodeUp => (dispatch::NODE_UP_LEN, dispatch::NODE_UP_LEN),
             MsgType::NodeDown => (dispatch::NODE_DOWN_LEN, dispatch::NODE_DOWN_LEN),
             MsgType::Drain => (dispatch::DRAIN_LEN, dispatch::DRAIN_LEN),
+            MsgType::Service => (service::FIXED_LEN, service::MAX_LEN),
             MsgType::Wait => (wait::WAIT_LEN, wait::WAIT_LEN),
             MsgType::Admitted => (wait::ADMITTED_LEN, wait::ADMITTED_LEN),
             MsgType::Handoff => (handoff::FIXED_LEN, handoff::FIXED_LEN + Handoff::MAX_DATA),
@@ -388,6 +396,7 @@ messages! {
     NodeUp: NodeUp,
     NodeDown: NodeDown,
     Drain: Drain,
+    Service: Service<'a>,
     Wait: Wait,
     Admitted: Admitted,
     Handoff: Handoff<'a>,
