@@ -415,7 +415,7 @@ impl BackEnd {
             node.stats.inc(Counter::BeUnreported);
         }
         if config.is(Roles::DISPATCHER) {
-            node.dispatcher.finished(config.node);
+            node.dispatcher.finished(node, config.node);
         } else if config.dispatcher != front_end || front_end == config.node {
             tell(node, config.dispatcher, &closed);
         }

@@ -510,7 +510,8 @@ impl Control {
             let interval = Duration::from_millis(node.params.get(Param::PingInterval));
             let next = now.saturating_add(interval);
             self.next_load.store(next.as_micros(), Relaxed);
-            node.dispatcher.load(config.node, &node.back_end.load());
+            node.dispatcher
+                .load(node, config.node, &node.back_end.load());
         }
     }
 
@@ -594,8 +595,10 @@ impl Control {
         let config = node.config();
         if let Some(config) = &config {
             let was = peer.with_info(|info| info.roles);
+            if config.is(Roles::DISPATCHER) {
+                node.dispatcher.node_down(node, id);
+            }
             if config.is(Roles::DISPATCHER) && was.contains(Roles::BACK_END) {
-                node.dispatcher.node_down(id);
                 self.note(node, id, NodeState::Down, None);
                 let reason = match lost {
                     Lost::Bye => DownReason::Left,

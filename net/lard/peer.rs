@@ -463,6 +463,10 @@ impl Peer {
             let result = self.socket.send_all(thread, spare.bytes());
             bump(&self.traffic.writes, 1);
             node.stats.inc(Counter::CtWrites);
+            if spare.questions() != 0 {
+                node.stats.add(Counter::Asked, spare.questions());
+                node.stats.inc(Counter::AskWrites);
+            }
             if let Err((sent, failure)) = result {
                 self.fail(match failure {
                     Failure::Timeout => Lost::Silent,
