@@ -73,12 +73,12 @@ fn handoff() -> impl Strategy<Value = Handoff<'static>> {
             1u16..,
             any::<u16>(),
             any::<bool>(),
-            any::<bool>(),
+            (any::<bool>(), any::<bool>()),
         ),
         prop::option::of((0u8..=14, 0u8..=14)),
         prop::option::of((any::<u32>(), any::<u32>(), unit())),
     )
-        .prop_map(|(ids, (expires, mss, window, sack, fin), wscale, ts)| {
+        .prop_map(|(ids, (expires, mss, window, sack, (fin, movable)), wscale, ts)| {
             let (conn, client, vip, irs, iss) = ids;
             Handoff {
                 conn,
@@ -92,6 +92,7 @@ fn handoff() -> impl Strategy<Value = Handoff<'static>> {
                 sack,
                 timestamps: ts.map(|(recent, sent, unit)| Timestamps { recent, sent, unit }),
                 fin,
+                movable,
                 data: &[],
             }
         })
@@ -104,14 +105,14 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
         instant().prop_map(|sent| Ping { sent }.into()),
         (instant(), instant()).prop_map(|(sent, clock)| Pong { sent, clock }.into()),
         prop::sample::select(&ByeReason::ALL).prop_map(|reason| Bye { reason }.into()),
-        (conn(), any::<u64>(), any::<u64>(), any::<bool>(), 1u16..).prop_map(
-            |(conn, key, exclude, subsequent, batch)| {
+        (conn(), any::<u64>(), any::<u64>(), prop::option::of(node()), 1u16..).prop_map(
+            |(conn, key, exclude, home, batch)| {
                 let exclude = NodeSet::from_bits(exclude);
                 Assign {
                     conn,
                     key,
                     exclude,
-                    subsequent,
+                    home,
                     batch,
                 }
                 .into()
@@ -162,8 +163,18 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
                 }
                 .into()
             }),
-        (conn(), any32(), any32())
-            .prop_map(|(conn, next, acked)| Release { conn, next, acked }.into()),
+        (
+            (conn(), endpoint(), endpoint()),
+            (any32(), any32(), any32())
+        )
+            .prop_map(|((conn, client, vip), (next, acked, requests))| Release {
+                conn,
+                tuple: Tuple::new(client, vip),
+                next,
+                acked,
+                requests
+            }
+            .into()),
         (
             conn(),
             any32(),
@@ -179,7 +190,7 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
                 }
                 .into()
             }),
-        conn().prop_map(|conn| Busy { conn }.into()),
+        (conn(), prop::sample::select(&WhyBusy::ALL)).prop_map(|(conn, why)| Busy { conn, why }.into()),
     ]
 }
 

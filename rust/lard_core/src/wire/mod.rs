@@ -75,7 +75,7 @@ pub use hello::{Hello, ListenerCaps, Name, Roles};
 pub use link::{Bye, ByeReason, Ping, Pong};
 pub use list::{Item, List};
 pub use outbox::{Frames, Outbox};
-pub use release::{Busy, Closed, HowClosed, Release, Released};
+pub use release::{Busy, Closed, HowClosed, Release, Released, WhyBusy};
 
 /// The version this code speaks. A node that speaks another one is told so by BYE and left out.
 pub const VERSION: u8 = 1;

@@ -89,7 +89,7 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
         true
     }
 
-    /// The connections of those ASSIGN and HANDOFF frames that end behind the first `sent` bytes. A
+    /// The connections of those ASSIGN, HANDOFF and RELEASE frames that end behind the first `sent` bytes. A
     /// peer cannot have received the whole of them, so it has not acted on them.
     pub fn unsent(&self, sent: usize) -> impl Iterator<Item = ConnId> + '_ {
         let mut rest = self.bytes();
@@ -107,6 +107,7 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
             .filter_map(|(_, header, body)| match Message::decode(header, body) {
                 Ok(Message::Assign(assign)) => Some(assign.conn),
                 Ok(Message::Handoff(handoff)) => Some(handoff.conn),
+                Ok(Message::Release(release)) => Some(release.conn),
                 _ => None,
             })
     }
@@ -229,7 +230,7 @@ mod tests {
             conn: conn(n),
             key: 7,
             exclude: NodeSet::EMPTY,
-            subsequent: false,
+            home: None,
             batch: 1,
         }
     }
@@ -248,6 +249,7 @@ mod tests {
             sack: false,
             timestamps: None,
             fin: false,
+            movable: false,
             data,
         }
     }

@@ -70,6 +70,7 @@ fn handoff() -> Handoff<'static> {
             unit: TsUnit::Micros,
         }),
         fin: true,
+        movable: true,
         data: b"GET / HTTP/1.0\r\n\r\n",
     }
 }
@@ -96,7 +97,7 @@ fn all() -> [Message<'static>; 17] {
             conn: CONN,
             key: 0xfeed,
             exclude: NodeSet::EMPTY.with(node),
-            subsequent: true,
+            home: Some(NodeId(4)),
             batch: 2,
         }
         .into(),
@@ -142,8 +143,10 @@ fn all() -> [Message<'static>; 17] {
         .into(),
         Release {
             conn: CONN,
+            tuple: Tuple::new(v4(9, 40_000), v4(1, 8080)),
             next: 1,
             acked: 2,
+            requests: 3,
         }
         .into(),
         Released {
@@ -153,7 +156,11 @@ fn all() -> [Message<'static>; 17] {
             tsval: Some((3, TsUnit::Millis)),
         }
         .into(),
-        Busy { conn: CONN }.into(),
+        Busy {
+            conn: CONN,
+            why: WhyBusy::Answering,
+        }
+        .into(),
     ]
 }
 
@@ -295,7 +302,7 @@ fn damaged(message: impl Into<Message<'static>>, at: usize, to: u8) -> Result<()
 #[test]
 fn values_that_nobody_sends_are_refused() {
     use DecodeError::{Reserved, Value};
-    let [_, _, _, bye, assign, assigned, _, up, down, drain, _, _, refused, closed, _, released, _] =
+    let [_, _, _, bye, assign, assigned, _, up, down, drain, _, _, refused, closed, _, released, busy] =
         all();
     let plain = Handoff {
         wscale: None,
@@ -318,8 +325,7 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(hello(), 36 + 66, b'/'), Value(MsgType::Hello, "name")),
         (damaged(bye, 0, 0), Value(MsgType::Bye, "reason")),
         (damaged(bye, 0, 7), Value(MsgType::Bye, "reason")),
-        (damaged(assign, 24, 2), Reserved(MsgType::Assign)),
-        (damaged(assign, 25, 1), Reserved(MsgType::Assign)),
+        (damaged(assign, 24, 0x10), Value(MsgType::Assign, "home")),
         (damaged(assign, 27, 0), Value(MsgType::Assign, "batch")),
         (damaged(assigned, 8, 0x10), Value(MsgType::Assigned, "node")),
         (damaged(assigned, 10, 0x10), Value(MsgType::Assigned, "node")),
@@ -331,7 +337,7 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(down, 2, 0), Value(MsgType::NodeDown, "reason")),
         (damaged(down, 3, 1), Reserved(MsgType::NodeDown)),
         (damaged(drain, 1, 0), Value(MsgType::Drain, "node")),
-        (damaged(handoff(), 74, 0x3f), Reserved(MsgType::Handoff)),
+        (damaged(handoff(), 74, 0x7f), Reserved(MsgType::Handoff)),
         (damaged(handoff(), 75, 1), Reserved(MsgType::Handoff)),
         (damaged(handoff(), 72, 15), Value(MsgType::Handoff, "window scale")),
         (damaged(handoff(), 73, 15), Value(MsgType::Handoff, "window scale")),
@@ -344,12 +350,15 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(refused, 9, 2), Reserved(MsgType::Refused)),
         (damaged(refused, 11, 1), Reserved(MsgType::Refused)),
         (damaged(closed, 25, 0), Value(MsgType::Closed, "node")),
-        (damaged(closed, 26, 5), Value(MsgType::Closed, "end")),
+        (damaged(closed, 26, 6), Value(MsgType::Closed, "end")),
         (damaged(closed, 27, 1), Reserved(MsgType::Closed)),
         (damaged(released, 20, 0), Value(MsgType::Released, "timestamps")),
         (damaged(released, 20, 2), Value(MsgType::Released, "timestamps")),
         (damaged(released, 20, 4), Reserved(MsgType::Released)),
         (damaged(released, 23, 1), Reserved(MsgType::Released)),
+        (damaged(busy, 8, 0), Value(MsgType::Busy, "reason")),
+        (damaged(busy, 8, 6), Value(MsgType::Busy, "reason")),
+        (damaged(busy, 11, 1), Reserved(MsgType::Busy)),
     ];
     for (i, (got, expected)) in cases.into_iter().enumerate() {
         assert_eq!(got, Err(expected), "case {i}");
