@@ -35,6 +35,7 @@
 //! * `fields` – the other fields, and cookies
 //! * `normal` – one spelling for equivalent ones
 //! * `body` – [`Body`], [`BodyScanner`]: where the request ends
+//! * `framing` – [`Framer`]: the requests of a persistent connection
 //! * `words` – [`Status`], [`Method`], [`Version`] and the like
 //! * `chars` – the character classes of the grammar
 //! * `error` – [`BadHead`]: everything that can be wrong, with its status
@@ -44,6 +45,7 @@ mod chars;
 mod error;
 mod field;
 pub mod fields;
+mod framing;
 mod key_parts;
 pub(crate) mod normal;
 mod parser;
@@ -52,6 +54,7 @@ mod words;
 
 pub use body::{BadBody, Body, BodyScanner, Scanned};
 pub use error::BadHead;
+pub use framing::{Event, Framer, Pinned};
 pub use key_parts::{BadKeyParts, KeyParts};
 pub use parser::HeadParser;
 pub use target::TargetKey;

@@ -64,6 +64,12 @@ pub enum Method {
     Connect,
     /// `OPTIONS`, the only one that may ask for `*`.
     Options,
+    /// `DELETE`
+    Delete,
+    /// `TRACE`
+    Trace,
+    /// `PRI`, which no request has: HTTP/2 begins with it.
+    Pri,
     /// Any other.
     #[default]
     Other,
@@ -89,6 +95,15 @@ pub enum Form {
 }
 
 impl Method {
+    /// Does a body mean nothing in such a request (RFC 9110, 9.3)? Then there are servers that read
+    /// it, that refuse it, and that take it for the next request.
+    pub const fn ignores_content(self) -> bool {
+        match self {
+            Method::Get | Method::Head | Method::Delete | Method::Trace | Method::Connect => true,
+            Method::Options | Method::Pri | Method::Other => false,
+        }
+    }
+
     /// The name, empty for all the others.
     pub(super) const fn name(self) -> &'static [u8] {
         match self {
@@ -96,6 +111,9 @@ impl Method {
             Method::Head => b"HEAD",
             Method::Connect => b"CONNECT",
             Method::Options => b"OPTIONS",
+            Method::Delete => b"DELETE",
+            Method::Trace => b"TRACE",
+            Method::Pri => b"PRI",
             Method::Other => b"",
         }
     }
@@ -107,6 +125,9 @@ impl Method {
             b'H' => Method::Head,
             b'C' => Method::Connect,
             b'O' => Method::Options,
+            b'D' => Method::Delete,
+            b'T' => Method::Trace,
+            b'P' => Method::Pri,
             _ => Method::Other,
         }
     }
