@@ -35,8 +35,7 @@
 
 use core::time::Duration;
 
-use super::http::framing::{Event, Framer, Pinned};
-use super::http::{BadHead, HeadParser, Method};
+use super::http::{BadHead, Event, Framer, HeadParser, Method, Pinned};
 use super::tcp::{Segment, Seq};
 use super::time::Instant;
 
@@ -115,8 +114,9 @@ pub struct Follow {
     base: Seq,
     stage: Stage,
     deadline: Instant,
-    /// Where what is held begins.
+    /// Where what is held begins, and where it ends.
     start: Seq,
+    end: Seq,
     /// Requests before what is held.
     requests: u32,
     /// Requests before the first one that was handed to the back-end which has the connection.
@@ -137,6 +137,7 @@ impl Follow {
             stage: Stage::Passing,
             deadline: Instant::FAR_FUTURE,
             start: base,
+            end: base,
             requests: 0,
             handed: 0,
             must_hand_over: false,
@@ -167,9 +168,9 @@ impl Follow {
             // The back-end has to learn what the client acknowledges.
             _ if !has_text => Take::Pass,
             Stage::Gathering if seg.is_fin() => Take::Stay,
-            Stage::Gathering if seg.seq.after(self.next()) || !end.after(self.next()) => Take::Drop,
-            Stage::Gathering => Take::Gather(self.next().since(seg.seq)),
-            Stage::Asking | Stage::Releasing if !seg.seq_end().after(self.next()) => Take::Drop,
+            Stage::Gathering if seg.seq.after(self.end) || !end.after(self.end) => Take::Drop,
+            Stage::Gathering => Take::Gather(self.end.since(seg.seq)),
+            Stage::Asking | Stage::Releasing if !seg.seq_end().after(self.end) => Take::Drop,
             Stage::Asking | Stage::Releasing => Take::Park,
         }
     }
@@ -182,7 +183,7 @@ impl Follow {
         if seg.seq.after(self.next()) {
             let gap = u64::from(seg.seq.since(self.next()));
             if gap > self.framer.skippable() {
-                if self.framer.boundary() || self.head.is_some() {
+                if self.framer.at_boundary() || self.head.is_some() {
                     return Take::Drop;
                 }
                 self.pin(Pinned::Lost);
@@ -191,9 +192,9 @@ impl Follow {
             self.skip(gap);
         }
         let offset = self.next().since(seg.seq);
-        if offset == 0 && self.framer.boundary() && !seg.is_fin() {
+        if offset == 0 && self.framer.at_boundary() && !seg.is_fin() {
             self.stage = Stage::Gathering;
-            self.start = seg.seq;
+            (self.start, self.end) = (seg.seq, seg.seq);
             self.requests = self.framer.requests();
             self.must_hand_over = false;
             self.question = None;
@@ -255,6 +256,8 @@ impl Follow {
             self.deadline = now.saturating_add(GATHER);
         }
         let mut left = held.get(from..).unwrap_or_default();
+        // CAST: what is held is bounded far below 2^31.
+        self.end = self.end.add(left.len() as u32);
         loop {
             let (used, event) = self.framer.next(self.head.as_mut(), left);
             left = left.get(used..).unwrap_or_default();
@@ -272,8 +275,8 @@ impl Follow {
                     let head = held.get(..usize::from(head_len)).unwrap_or_default();
                     match key(head, &parser) {
                         Ok(key) => self.question = Some(Question { key, batch: 1 }),
-                        Err(_) => {
-                            self.pin(Pinned::Head);
+                        Err(bad) => {
+                            self.pin(Pinned::Head(bad));
                             return Gathered::Stays;
                         }
                     }
@@ -345,13 +348,13 @@ impl Follow {
         self.deadline = Instant::FAR_FUTURE;
     }
 
-    /// Where what is held begins.
-    pub fn start(&self) -> Seq {
-        self.start
+    /// Where what is held begins, and where it ends.
+    pub fn held(&self) -> (Seq, Seq) {
+        (self.start, self.end)
     }
 
-    /// The first byte that was not read: what is held ends before it.
-    pub fn next(&self) -> Seq {
+    /// The first byte that was not read.
+    fn next(&self) -> Seq {
         // CAST: sequence numbers count modulo 2^32.
         self.base.add(self.framer.position() as u32)
     }

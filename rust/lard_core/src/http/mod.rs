@@ -36,6 +36,7 @@
 //! * `normal` – one spelling for equivalent ones
 //! * `body` – [`Body`], [`BodyScanner`]: where the request ends
 //! * `framing` – [`Framer`]: the requests of a persistent connection
+//! * `response` – [`ResponseFramer`]: the answers to them, counted
 //! * `words` – [`Status`], [`Method`], [`Version`] and the like
 //! * `chars` – the character classes of the grammar
 //! * `error` – [`BadHead`]: everything that can be wrong, with its status
@@ -49,6 +50,7 @@ mod framing;
 mod key_parts;
 pub(crate) mod normal;
 mod parser;
+mod response;
 pub mod target;
 mod words;
 
@@ -57,6 +59,7 @@ pub use error::BadHead;
 pub use framing::{Event, Framer, Pinned};
 pub use key_parts::{BadKeyParts, KeyParts};
 pub use parser::HeadParser;
+pub use response::ResponseFramer;
 pub use target::TargetKey;
 pub use words::{Form, Method, Span, Status, Version};
 

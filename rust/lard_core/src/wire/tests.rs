@@ -70,7 +70,7 @@ fn handoff() -> Handoff<'static> {
             unit: TsUnit::Micros,
         }),
         fin: true,
-        movable: true,
+        movable: false,
         data: b"GET / HTTP/1.0\r\n\r\n",
     }
 }
@@ -208,9 +208,9 @@ fn lengths_are_what_the_diagrams_say() {
         8,
         12,
         28,
-        16,
+        56,
         24,
-        8,
+        12,
     ];
     assert_eq!(all().map(|m| m.frame_len() - HEADER_LEN), expect);
     let longest = MsgType::ALL.map(|t| t.body_range().1).into_iter().max();
