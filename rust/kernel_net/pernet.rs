@@ -383,18 +383,20 @@ unsafe extern "C" fn on_local_out(
 ) -> core::ffi::c_uint {
     // SAFETY: The packet is the hook's to look at and to mark; it holds its socket.
     unsafe {
+        let sk = bindings::lard_skb_full_sk(skb);
+        let child = (!sk.is_null() && child::is_child(sk)).then_some(sk);
         let is_childs = match inject::answers_injection(skb) {
             // The front-end still has the connection.
             Some(flags) if flags & inject::RST != 0 => return NF_DROP,
             Some(_) => true,
-            None => {
-                let sk = bindings::lard_skb_full_sk(skb);
-                !sk.is_null() && child::is_child(sk)
-            }
+            None => child.is_some(),
         };
         // Connection tracking has not seen the handshake, and does not see what the client sends.
         if is_childs {
             bindings::lard_skb_untrack(skb);
+        }
+        if let Some(sk) = child {
+            child::sent(sk, skb);
         }
     }
     NF_ACCEPT
