@@ -87,17 +87,22 @@ impl Dispatcher {
         drop(old);
     }
 
-    /// Chooses a node and counts the connection as its load, until [`Dispatcher::finished`]. `None` if
-    /// nobody may be chosen. Any context but hard irq.
+    /// Chooses a node and counts the connection as its load, until [`Dispatcher::finished`]; for a further
+    /// request only if it is not the node that has the connection. `None` if nobody may be chosen. Any
+    /// context but hard irq.
     pub(crate) fn assign(&self, question: &Assign) -> Option<NodeId> {
         self.with(|inner| {
             let Assign { key, exclude, .. } = *question;
-            inner.scheduler.schedule(&Request {
+            let request = Request {
                 key,
                 exclude,
                 tags: Tags::NONE,
                 now: now(),
-            })
+            };
+            match question.home {
+                None => inner.scheduler.schedule(&request),
+                Some(home) => inner.scheduler.schedule_next(&request, home),
+            }
         })?
     }
 

@@ -11,7 +11,8 @@
 //!
 //! This file decides about packets of connections that are known, and about time; [`crate::newcomer`]
 //! about those that are not. [`crate::open`] is the connection before its hand-off, [`crate::hand_off`]
-//! finds it a back-end.
+//! finds it a back-end. [`crate::persist`] follows one whose further requests may be served elsewhere, and
+//! [`crate::moving`] takes it there.
 //!
 //! # Locking
 //!
@@ -29,6 +30,7 @@ use kernel_net::segment;
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId, Tuple};
+use lard_core::follow::Mode;
 use lard_core::tcp::{Config, Forwarding, OnSyn, Reason, Secret, Segment, SegmentOut};
 use lard_core::time::Instant;
 
@@ -38,6 +40,7 @@ use crate::gauge::Gauge;
 use crate::netns::Node;
 use crate::open::{Context, Open, Step, Then};
 use crate::packet::Flow;
+use crate::persist::{From, Persist};
 use crate::proc::{ConnRow, ConnState};
 use crate::stats::Counter;
 
@@ -59,6 +62,18 @@ pub(crate) enum State {
 pub(crate) struct Forward {
     pub(crate) state: Forwarding,
     pub(crate) to: Arc<BackEnd>,
+    /// What follows its requests, if it may move for one.
+    pub(crate) persist: Option<KBox<Persist>>,
+}
+
+impl Forward {
+    /// Does it wait for an answer of `peer`?
+    pub(crate) fn waits_for(&self, peer: NodeId, is_dispatcher: bool) -> bool {
+        self.persist.as_ref().is_some_and(|persist| {
+            let releasing = persist.releasing_for().is_some() && self.to.node() == peer;
+            releasing || (is_dispatcher && persist.question().is_some())
+        })
+    }
 }
 
 /// Is a packet the front-end's?
@@ -89,6 +104,7 @@ pub(crate) struct Settings {
     pub(crate) config: Config,
     pub(crate) secret: Secret,
     hash_key: [u64; 2],
+    mode: Mode,
 }
 
 impl FrontEnd {
@@ -100,6 +116,7 @@ impl FrontEnd {
             config: Config::default(),
             secret: Secret::from_bytes(secret),
             hash_key: [0; 2],
+            mode: Mode::Pin,
         };
         Ok(Self {
             table: SetOnce::new(),
@@ -144,6 +161,17 @@ impl FrontEnd {
         change(&mut self.settings.lock().config);
     }
 
+    /// Changes what becomes of further requests on a connection. Connections that were handed over
+    /// under [`Mode::Pin`] stay where they are.
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        self.settings.lock().mode = mode;
+    }
+
+    /// What becomes of further requests on a connection.
+    pub(crate) fn mode(&self) -> Mode {
+        self.settings.lock().mode
+    }
+
     /// Changes the limits on connections before their hand-off, on half-open ones among them, and on
     /// the bytes kept for them.
     pub(crate) fn set_limits(&self, open: u32, half_open: u32, head_bytes: u32) {
@@ -164,13 +192,17 @@ impl FrontEnd {
     /// Runs `f` with what the steps of a connection need.
     pub(crate) fn with_context<R>(&self, node: &Node, f: impl FnOnce(&Context<'_>) -> R) -> R {
         let Settings {
-            config, hash_key, ..
+            config,
+            hash_key,
+            mode,
+            ..
         } = *self.settings.lock();
         f(&Context {
             config: &config,
             stats: &node.stats,
             hash_key,
             now: now(),
+            moves: mode == Mode::Move,
         })
     }
 
@@ -211,11 +243,20 @@ impl FrontEnd {
                     sooner = forward.state.on_segment(&segment, now());
                 }
                 let to = forward.to.clone();
-                if sooner {
+                let follows = forward.persist.is_some() && !segment.is_syn();
+                if sooner && !follows {
                     let deadline = self.forward_deadline(forward);
                     bucket.set_deadline(id, deadline);
                 }
-                drop(bucket);
+                if follows {
+                    let packet = (flow, &segment, skb);
+                    match self.follow(node, net, bucket, id, packet, From::Hook) {
+                        Some(passed) => skb = passed,
+                        None => return Claim::Taken(Verdict::Stolen),
+                    }
+                } else {
+                    drop(bucket);
+                }
                 if segment.is_urgent() && !flow.strip_urgent(&mut skb) {
                     node.stats.inc(Counter::NoMemory);
                     return Claim::Taken(Verdict::Drop(skb));
@@ -339,6 +380,12 @@ impl FrontEnd {
                 self.finish(node, net, bucket, id, deadline, step);
             }
             State::Forward(forward) => {
+                let waits = forward.persist.as_ref().map(|persist| persist.deadline());
+                if waits.is_some_and(|until| until <= now()) {
+                    drop(bucket);
+                    self.waited(node, net, id);
+                    return;
+                }
                 let deadline = self.forward_deadline(forward);
                 if deadline > now() {
                     bucket.set_deadline(id, deadline);
@@ -358,7 +405,14 @@ impl FrontEnd {
     /// When the tick looks at a connection that is passed on.
     pub(crate) fn forward_deadline(&self, forward: &Forward) -> Instant {
         let config = &self.settings.lock().config;
-        forward.state.deadline(config, forward.to.mute(), now())
+        let deadline = forward.state.deadline(config, forward.to.mute(), now());
+        let waits = forward.persist.as_ref().map(|persist| persist.deadline());
+        deadline.min(waits.unwrap_or(deadline))
+    }
+
+    /// Until when a back-end may take to let go of a connection that it is asked for now.
+    pub(crate) fn handoff_deadline(&self) -> Instant {
+        now().saturating_add(self.settings.lock().config.handoff_timeout)
     }
 
     /// Until when a back-end may take a connection that is handed off now. Earlier than this

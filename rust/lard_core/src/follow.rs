@@ -33,6 +33,7 @@
 //! always handed over, if need be to the node that has the connection; where it cannot be, the
 //! connection stays for good.
 
+use core::str::FromStr;
 use core::time::Duration;
 
 use super::http::{BadHead, Event, Framer, HeadParser, Method, Pinned};
@@ -45,6 +46,50 @@ const GATHER: Duration = Duration::from_millis(100);
 
 /// How long the dispatcher may take. The client's own timer has sent the request again by then.
 const ASK: Duration = Duration::from_secs(1);
+
+/// What becomes of further requests on a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// They stay where the first one was assigned.
+    #[default]
+    Pin,
+    /// Each is assigned, and the connection moves to who serves it.
+    Move,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Mode; 2] = [Mode::Pin, Mode::Move];
+
+    /// The name that administrators use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mode::Pin => "pin",
+            Mode::Move => "move",
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(name: &str) -> Result<Self, UnknownMode> {
+        let found = Mode::ALL.into_iter().find(|mode| mode.name() == name);
+        found.ok_or(UnknownMode)
+    }
+}
+
+/// There is no mode of this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownMode;
+
+impl core::fmt::Display for UnknownMode {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the modes are pin and move")
+    }
+}
+
+impl core::error::Error for UnknownMode {}
 
 /// What to do with a segment of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -318,6 +318,11 @@ impl Responder {
         matches!(self.state, State::Closing(_) | State::TimeWait { .. })
     }
 
+    /// The number of the client's first byte.
+    pub const fn first(&self) -> Seq {
+        self.irs.add(1)
+    }
+
     /// How many bytes are stored.
     pub const fn received(&self) -> u32 {
         self.rcv_nxt
