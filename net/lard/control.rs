@@ -25,13 +25,13 @@ use kernel_net::kthread::KThread;
 use kernel_net::net::Net;
 use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId};
-use lard_core::policy::{NodeState, MAX_NODES};
+use lard_core::policy::{NodeSet, NodeState, Tags, MAX_NODES};
 use lard_core::time::Instant;
 use lard_core::wire::{
     Assign, DownReason, Drain, Frame, Hello, List, ListenerCaps, NodeDown, NodeUp, Roles, VERSION,
 };
 
-use crate::config::{Config, Few};
+use crate::config::{Config, Few, NodeName};
 use crate::front_end::now;
 use crate::netlink;
 use crate::netns::Node;
@@ -56,6 +56,7 @@ const GOODBYE_MS: u32 = 300;
 struct Member {
     state: NodeState,
     weight: u16,
+    tags: Tags,
 }
 
 /// A peer and its threads, which are joined in this order.
@@ -187,13 +188,14 @@ impl Control {
 
     // --- what is known of the cluster ---
 
-    /// The back-ends this node could hand a connection to by itself.
-    pub(crate) fn back_ends(&self, config: &Config) -> BackEnds {
+    /// The back-ends this node could hand a connection to by itself, of those that have `tags`.
+    pub(crate) fn back_ends(&self, config: &Config, tags: Tags) -> BackEnds {
         let mut found = BackEnds::new();
         let members = *self.members.lock();
         let weight = |id: NodeId, default| match members.get(place(id)).copied().flatten() {
-            Some(member) if member.state != NodeState::Up => 0,
+            Some(member) if member.state != NodeState::Up || !member.tags.contain(tags) => 0,
             Some(member) => member.weight,
+            None if tags != Tags::NONE => 0,
             None => default,
         };
         if config.is(Roles::BACK_END) {
@@ -225,11 +227,72 @@ impl Control {
             };
             let old = *place;
             let weight = weight.or(old.map(|m| m.weight)).unwrap_or(1);
-            *place = Some(Member { state, weight });
+            let tags = old.map_or(Tags::NONE, |m| m.tags);
+            *place = Some(Member {
+                state,
+                weight,
+                tags,
+            });
             old.is_none_or(|m| m.state != state)
         };
         if changed {
             node.cell.with(|net| netlink::node_changed(net, of, state));
+        }
+    }
+
+    /// What a node has is known.
+    fn note_tags(&self, of: NodeId, tags: Tags) {
+        if let Some(Some(member)) = self.members.lock().get_mut(place(of)) {
+            member.tags = tags;
+        }
+    }
+
+    /// What a node has, in the bits of the service.
+    pub(crate) fn tags_of(&self, node: NodeId) -> Tags {
+        let members = self.members.lock();
+        let member = members.get(place(node)).copied().flatten();
+        member.map_or(Tags::NONE, |member| member.tags)
+    }
+
+    /// The dispatcher, which is this node, looks again at what a back-end has; returns whether that
+    /// has changed.
+    fn weigh_tags(&self, node: &Node, config: &Config, of: NodeId) -> bool {
+        let Some(service) = node.services.get() else {
+            return false;
+        };
+        let tags = if of == config.node {
+            service.tags_of(config.name.as_str(), config.tags.as_str())
+        } else {
+            let Some(peer) = self.peer(of) else {
+                return false;
+            };
+            let (name, itself) = peer.with_info(|info| (info.name, info.tags));
+            let name = name.as_ref().map_or("", NodeName::as_str);
+            service.tags_of(name, itself.as_str())
+        };
+        self.note_tags(of, tags);
+        node.dispatcher.set_tags(of, tags)
+    }
+
+    /// The settings of the service have changed on this node, the dispatcher: all others are told, also
+    /// those that have not said anything yet. May sleep.
+    pub(crate) fn service_changed(&self, node: &Node, config: &Config, _admin: &mut Admin) {
+        let nodes = (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok().map(NodeId));
+        let mut changed: NodeSet = NodeSet::EMPTY;
+        for of in nodes {
+            // Before anybody can ask for it.
+            if self.weigh_tags(node, config, of) {
+                changed.insert(of);
+            }
+        }
+        for peer in self.all() {
+            if self.count(tell_service(node, &peer)).is_err() {
+                // It would go on with settings of its own; when it is back it is told again.
+                peer.fail(Lost::Error);
+            }
+        }
+        for of in changed.iter() {
+            self.announce(node, of);
         }
     }
 
@@ -253,14 +316,14 @@ impl Control {
         match self.state_of(of).map(|(state, _)| state) {
             Some(NodeState::Up) => {
                 if let Some(up) = self.node_up(&config, of) {
-                    self.broadcast(&up, of);
+                    self.broadcast(&up, NodeId::NONE);
                 }
             }
             Some(NodeState::Down) => {
                 let reason = DownReason::Removed;
                 self.broadcast(&NodeDown { node: of, reason }, of);
             }
-            Some(_) => self.broadcast(&Drain { node: of }, of),
+            Some(_) => self.broadcast(&Drain { node: of }, NodeId::NONE),
             None => {}
         }
     }
@@ -271,12 +334,14 @@ impl Control {
         if state != NodeState::Up {
             return None;
         }
+        let tags = self.tags_of(of);
         if of == config.node {
             return Some(NodeUp {
                 node: of,
                 roles: config.roles,
                 weight,
                 internal: config.internal,
+                tags,
             });
         }
         let peer = self.ready(of)?;
@@ -286,6 +351,7 @@ impl Control {
             roles,
             weight,
             internal,
+            tags,
         })
     }
 
@@ -349,6 +415,7 @@ impl Control {
         *self.announced.lock() = own_caps(net, config);
         if config.is(Roles::DISPATCHER) && config.is(Roles::BACK_END) {
             self.note(node, config.node, NodeState::Up, Some(config.weight));
+            self.weigh_tags(node, config, config.node);
         }
     }
 
@@ -371,6 +438,10 @@ impl Control {
         let (peer, spare) = Peer::new(introduction, socket)?;
         peer.prepare(node.params.get_u32(Param::DeadAfter));
         greet(&peer, config, own_caps(net, config)).map_err(|_| ENOBUFS)?;
+        if config.is(Roles::DISPATCHER) {
+            // Behind HELLO and before the PING that lets the peer ask.
+            tell_service(node, &peer).map_err(|_| ENOBUFS)?;
+        }
 
         let mut link = Connection {
             peer: peer.clone(),
@@ -549,7 +620,16 @@ fn greet(peer: &Peer, config: &Config, caps: ListenerCaps) -> Result<(), SendErr
         listeners: List::new(listeners),
         vips: List::new(&config.vips),
         name,
+        tags: config.tags.as_str(),
     })
+}
+
+/// Tells a node the settings of the service.
+fn tell_service(node: &Node, peer: &Peer) -> Result<(), SendError> {
+    match node.services.get() {
+        Some(service) => peer.send(&service.message()),
+        None => Ok(()),
+    }
 }
 
 /// What connections handed to this node's listeners can have.

@@ -92,11 +92,13 @@ impl Dispatcher {
     /// context but hard irq.
     pub(crate) fn assign(&self, question: &Assign) -> Option<NodeId> {
         self.with(|inner| {
-            let Assign { key, exclude, .. } = *question;
+            let Assign {
+                key, exclude, tags, ..
+            } = *question;
             let request = Request {
                 key,
                 exclude,
-                tags: Tags::NONE,
+                tags,
                 now: now(),
             };
             match question.home {
@@ -125,6 +127,17 @@ impl Dispatcher {
             }
         })
         .unwrap_or(Err(NodeError::Unknown))
+    }
+
+    /// Changes what a node has; returns whether that is something else than before.
+    pub(crate) fn set_tags(&self, node: NodeId, tags: Tags) -> bool {
+        self.with(|inner| {
+            let before = inner.scheduler.nodes().get(node).map(|dest| dest.tags);
+            // A node that is not there has nothing.
+            before.is_some_and(|before| before != tags)
+                && inner.scheduler.set_tags(node, tags).is_ok()
+        })
+        .unwrap_or(false)
     }
 
     /// A back-end is lost, with what it was serving.

@@ -30,7 +30,6 @@ use kernel_net::segment;
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId, Tuple};
-use lard_core::follow::Mode;
 use lard_core::tcp::{Config, Forwarding, OnSyn, Reason, Secret, Segment, SegmentOut};
 use lard_core::time::Instant;
 
@@ -104,7 +103,6 @@ pub(crate) struct Settings {
     pub(crate) config: Config,
     pub(crate) secret: Secret,
     hash_key: [u64; 2],
-    mode: Mode,
 }
 
 impl FrontEnd {
@@ -116,7 +114,6 @@ impl FrontEnd {
             config: Config::default(),
             secret: Secret::from_bytes(secret),
             hash_key: [0; 2],
-            mode: Mode::Pin,
         };
         Ok(Self {
             table: SetOnce::new(),
@@ -161,17 +158,6 @@ impl FrontEnd {
         change(&mut self.settings.lock().config);
     }
 
-    /// Changes what becomes of further requests on a connection. Connections that were handed over
-    /// under [`Mode::Pin`] stay where they are.
-    pub(crate) fn set_mode(&self, mode: Mode) {
-        self.settings.lock().mode = mode;
-    }
-
-    /// What becomes of further requests on a connection.
-    pub(crate) fn mode(&self) -> Mode {
-        self.settings.lock().mode
-    }
-
     /// Changes the limits on connections before their hand-off, on half-open ones among them, and on
     /// the bytes kept for them.
     pub(crate) fn set_limits(&self, open: u32, half_open: u32, head_bytes: u32) {
@@ -192,17 +178,15 @@ impl FrontEnd {
     /// Runs `f` with what the steps of a connection need.
     pub(crate) fn with_context<R>(&self, node: &Node, f: impl FnOnce(&Context<'_>) -> R) -> R {
         let Settings {
-            config,
-            hash_key,
-            mode,
-            ..
+            config, hash_key, ..
         } = *self.settings.lock();
         f(&Context {
             config: &config,
             stats: &node.stats,
             hash_key,
+            services: &node.services,
             now: now(),
-            moves: mode == Mode::Move,
+            moves: node.services.moves(),
         })
     }
 

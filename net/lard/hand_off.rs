@@ -26,7 +26,7 @@ use kernel::prelude::*;
 use kernel_net::net::Net;
 use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId, Tuple};
-use lard_core::policy::rendezvous;
+use lard_core::policy::{rendezvous, Tags};
 use lard_core::tcp::{Ended, Forwarding, Reason, Segment, Snapshot, Status};
 use lard_core::time::Instant;
 use lard_core::wire::{self, Assign, Closed, HowClosed, Refusal};
@@ -73,18 +73,24 @@ impl FrontEnd {
         // Each round that comes back has added a node to those that refused, and their number is
         // limited.
         loop {
-            let Some((key, exclude)) = self.with_open(conn, |open| match open.stage {
-                Stage::Asking => Some(open.question()),
+            let Some((wanted, exclude)) = self.with_open(conn, |open| match open.stage {
+                Stage::Asking => {
+                    if node.services.is_outdated(&open.question().0) {
+                        self.with_context(node, |cx| open.want_anew(cx));
+                    }
+                    Some(open.question())
+                }
                 _ => None,
             }) else {
                 return;
             };
             let question = Assign {
                 conn,
-                key,
+                key: wanted.key,
                 exclude,
                 home: None,
                 batch: 1,
+                tags: wanted.tags,
             };
             let (to, chosen) = if node.is_dispatcher() {
                 (node.dispatcher.assign(&question), Chosen::ByDispatcher)
@@ -96,9 +102,9 @@ impl FrontEnd {
                 return;
             } else {
                 node.stats.inc(Counter::AssignFallback);
-                let known = node.back_ends();
+                let known = node.back_ends(wanted.tags);
                 let left = known.iter().filter(|(n, _)| !exclude.contains(*n));
-                (rendezvous(left.copied(), key), Chosen::Here)
+                (rendezvous(left.copied(), wanted.key), Chosen::Here)
             };
             match self.hand_off(node, net, conn, to, chosen) {
                 Attempt::Settled => return,
@@ -133,7 +139,11 @@ impl FrontEnd {
         chosen: Chosen,
     ) -> Attempt {
         let Some(to) = to else {
-            node.stats.inc(Counter::NoBackEnd);
+            let tags = self.with_open(conn, |open| Some(open.question().0.tags));
+            node.stats.inc(match tags {
+                None | Some(Tags::NONE) => Counter::NoBackEnd,
+                Some(_) => Counter::NoTaggedBackEnd,
+            });
             self.fail(node, net, conn);
             return Attempt::Settled;
         };

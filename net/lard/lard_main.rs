@@ -47,6 +47,8 @@ mod parked;
 mod peer;
 mod persist;
 mod proc;
+mod responses;
+mod service;
 mod stats;
 mod sysfs;
 mod untold;

@@ -114,15 +114,16 @@ impl FrontEnd {
             let question = forward.persist.as_ref()?.question()?;
             Some((question, forward.to.node()))
         });
-        let Some((question, home)) = asked else {
+        let Some(((wanted, batch), home)) = asked else {
             return;
         };
         let question = Assign {
             conn,
-            key: question.key,
+            key: wanted.key,
             exclude: Default::default(),
             home: Some(home),
-            batch: question.batch,
+            batch,
+            tags: wanted.tags,
         };
         if node.is_dispatcher() {
             let to = node.dispatcher.assign(&question);

@@ -29,6 +29,7 @@ use crate::packet::Flow;
 use crate::parked::Parked;
 use crate::persist::{Given, Persist};
 use crate::proc::ConnState;
+use crate::service::{Services, Wanted};
 use crate::stats::{Counter, Stats};
 
 /// Hand-offs that are tried for one connection before the client gets a 503.
@@ -71,8 +72,8 @@ pub(crate) struct Open {
     half_open: Option<Held>,
     parked: Parked,
     pub(crate) stage: Stage,
-    /// The target's hash, once the head is complete.
-    key: u64,
+    /// What the dispatcher is asked for, once the head is complete.
+    wanted: Wanted,
     refused: NodeSet,
     tries: u8,
     /// What follows the connection's further requests, once the head is complete and if they may move.
@@ -114,6 +115,7 @@ pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
     pub(crate) stats: &'a Stats,
     pub(crate) hash_key: [u64; 2],
+    pub(crate) services: &'a Services,
     pub(crate) now: Instant,
     /// Connections may move for further requests.
     pub(crate) moves: bool,
@@ -131,7 +133,7 @@ impl Open {
             half_open: holds.half_open,
             parked: Parked::new(),
             stage: Stage::Reading,
-            key: 0,
+            wanted: Wanted::NOTHING,
             refused: NodeSet::EMPTY,
             tries: 0,
             persist: None,
@@ -145,16 +147,19 @@ impl Open {
         given: Given,
         persist: KBox<Persist>,
     ) -> Self {
+        // The settings of the service may change while it waits.
+        let mut parser = HeadParser::new(cx.config.head_limit as usize);
+        let _ = parser.feed(&given.data);
         Self {
             responder,
-            parser: HeadParser::new(cx.config.head_limit as usize),
+            parser,
             head: given.data,
             bytes_held: given.bytes_held,
             _open_held: given.open_held,
             half_open: None,
             parked: given.parked,
             stage: Stage::Asking,
-            key: given.key,
+            wanted: given.wanted,
             refused: NodeSet::EMPTY,
             tries: 0,
             persist: Some(persist),
@@ -198,9 +203,17 @@ impl Open {
         self.responder.deadline()
     }
 
-    /// What to ask the dispatcher: the target's hash, and who must not be chosen.
-    pub(crate) fn question(&self) -> (u64, NodeSet) {
-        (self.key, self.refused)
+    /// What to ask the dispatcher: what is wanted, and who must not be chosen.
+    pub(crate) fn question(&self) -> (Wanted, NodeSet) {
+        (self.wanted, self.refused)
+    }
+
+    /// Looks at the request again: the settings of the service have changed.
+    pub(crate) fn want_anew(&mut self, cx: &Context<'_>) {
+        if let http::Status::Complete(len) = self.parser.status() {
+            // The head was found good before.
+            self.wanted = self.wanted(len, cx).unwrap_or(self.wanted);
+        }
     }
 
     /// The state to hand over; `None` before the head is complete.
@@ -325,9 +338,9 @@ impl Open {
         }
         Some(match self.parser.feed(new) {
             http::Status::Partial => Head::Partial,
-            http::Status::Complete(len) => match self.target(len, cx.hash_key) {
-                Ok(key) => {
-                    self.key = key;
+            http::Status::Complete(len) => match self.wanted(len, cx) {
+                Ok(wanted) => {
+                    self.wanted = wanted;
                     if cx.moves {
                         let behind = self.head.get(len..).unwrap_or_default();
                         let first = self.responder.first();
@@ -341,9 +354,9 @@ impl Open {
         })
     }
 
-    fn target(&self, head_len: usize, hash_key: [u64; 2]) -> Result<u64, BadHead> {
+    fn wanted(&self, head_len: usize, cx: &Context<'_>) -> Result<Wanted, BadHead> {
         let head = self.head.get(..head_len).unwrap_or_default();
-        Ok(http::target::key(head, &self.parser)?.hash(hash_key))
+        cx.services.ask(head, &self.parser, cx.hash_key)
     }
 
     fn bad(&mut self, cx: &Context<'_>, bad: BadHead) -> Head {

@@ -36,7 +36,7 @@ use lard_core::wire::{
     Bye, ByeReason, ClockOffset, Frame, Framer, Hello, ListenerCaps, Ping, Pong, Roles, MAX_FRAME,
 };
 
-use crate::config::{Config, Few, NodeName, Vips};
+use crate::config::{Config, Few, NodeName, TagText, Vips};
 use crate::front_end::now;
 use crate::netns::Node;
 use crate::outbox::{note_unsent, Frames, Outbox, SendError};
@@ -112,6 +112,8 @@ pub(crate) struct Info {
     pub(crate) internal: Addr,
     pub(crate) listeners: Few<ListenerCaps, { Hello::MAX_LISTENERS }>,
     pub(crate) vips: Vips,
+    /// What it says it has.
+    pub(crate) tags: TagText,
     pub(crate) clock: ClockOffset,
     pub(crate) rtt: Duration,
 }
@@ -179,6 +181,7 @@ impl Peer {
             internal,
             listeners: Few::new(),
             vips: Few::new(),
+            tags: Few::new(),
             clock: ClockOffset::new(),
             rtt: Duration::ZERO,
         };

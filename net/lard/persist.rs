@@ -13,8 +13,8 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel_net::skb::Skb;
 use lard_core::addr::NodeId;
-use lard_core::follow::{Expired, Follow, Gathered, Question, Take};
-use lard_core::http::{self, HeadParser, Pinned};
+use lard_core::follow::{Expired, Follow, Gathered, Take};
+use lard_core::http::{HeadParser, Pinned};
 use lard_core::tcp::{Resume, Segment, Seq, Snapshot};
 use lard_core::time::Instant;
 use lard_core::wire::Released;
@@ -23,6 +23,7 @@ use crate::gauge::{Gauge, Held};
 use crate::open::{quiet, Context};
 use crate::packet::Flow;
 use crate::parked::Parked;
+use crate::service::Wanted;
 use crate::stats::Counter;
 
 /// Bytes of a request that are held, at most: they must fit one HANDOFF. What is beyond waits in its
@@ -49,6 +50,8 @@ struct Hold {
     open_held: Held,
     /// The client's newest window field.
     window: u16,
+    /// What the dispatcher is asked for, once the head is complete.
+    wanted: Wanted,
     /// The node it is for, while its present one is asked to let go.
     to: Option<NodeId>,
 }
@@ -59,7 +62,7 @@ pub(crate) struct Given {
     pub(crate) parked: Parked,
     pub(crate) bytes_held: Held,
     pub(crate) open_held: Held,
-    pub(crate) key: u64,
+    pub(crate) wanted: Wanted,
     /// The node that is to have it.
     pub(crate) to: NodeId,
 }
@@ -270,13 +273,14 @@ impl Persist {
             // The client sends it again.
             return Onward::Again(self.stay());
         }
-        let key = |head: &[u8], parser: &HeadParser| {
-            let key = http::target::key(head, parser);
-            key.map(|key| key.hash(cx.hash_key))
+        let wanted = &mut hold.wanted;
+        let ask = |head: &[u8], parser: &HeadParser| {
+            *wanted = cx.services.ask(head, parser, cx.hash_key)?;
+            Ok(())
         };
-        match self.follow.gather(&hold.data, before, cx.now, key) {
+        match self.follow.gather(&hold.data, before, cx.now, ask) {
             Gathered::Partial => Onward::Kept,
-            Gathered::Complete(_) => Onward::Ask,
+            Gathered::Complete => Onward::Ask,
             Gathered::Stays => Onward::Again(self.stay()),
         }
     }
@@ -297,10 +301,10 @@ impl Persist {
         self.follow.pin(why);
     }
 
-    /// The request that waits for the dispatcher.
-    pub(crate) fn question(&self) -> Option<Question> {
-        let question = self.follow.question();
-        question.filter(|_| self.follow.is_asking())
+    /// What to ask the dispatcher, and about how many requests, if it is to be asked.
+    pub(crate) fn question(&self) -> Option<(Wanted, u16)> {
+        let hold = self.hold.as_ref().filter(|_| self.follow.is_asking());
+        hold.map(|hold| (hold.wanted, self.follow.batch()))
     }
 
     /// Must the request be handed over, even to the node that has the connection?
@@ -332,7 +336,6 @@ impl Persist {
         released: &Released,
     ) -> Option<(Given, Resume, Snapshot)> {
         let settled = self.settled?;
-        let question = self.follow.question()?;
         let (start, _) = self.follow.held();
         let hold = self.hold.take()?;
         let to = hold.to?;
@@ -357,7 +360,7 @@ impl Persist {
             parked: hold.parked,
             bytes_held: hold.bytes_held,
             open_held: hold.open_held,
-            key: question.key,
+            wanted: hold.wanted,
             to,
         };
         Some((given, resume, settled))
@@ -383,6 +386,7 @@ impl Hold {
             bytes_held: Held::none(gauges.bytes),
             open_held: Held::one(gauges.open)?,
             window: 0,
+            wanted: Wanted::NOTHING,
             to: None,
         })
     }

@@ -12,16 +12,20 @@ use kernel_net::genl::{Attr, Attrs, Request};
 use kernel_net::net::Net;
 use lard_core::addr::{Addr, Endpoint, NodeId};
 use lard_core::classify::{Rule, MAX_RULES};
+use lard_core::content::{is_tags, TooManyTags, MAX_LINES};
+use lard_core::follow::Mode;
+use lard_core::http::{BadKeyParts, KeyParts};
 use lard_core::policy::{self, NodeState, PolicyKind, MAX_WEIGHT};
 use lard_core::wire::{Name, Roles};
 
-use super::numbers::{endpoint, node, param, rule, STATE_DRAIN, STATE_UP};
-use super::{attached, MAX_CHANGES, POLICY_NAME};
-use crate::config::{Config, Few, NodeName, Vips};
+use super::numbers::{endpoint, node, param, rule, service, STATE_DRAIN, STATE_UP};
+use super::{attached, KEY_NAME, MAX_CHANGES, MODE_NAME, POLICY_NAME};
+use crate::config::{Config, Few, NodeName, TagText, Vips};
 use crate::control::Admin;
 use crate::netns::{Node, NODES};
 use crate::params::{ParamError, Params};
 use crate::peer::Introduction;
+use crate::service::Unusable;
 
 /// Takes nothing new.
 pub(super) fn halt(node: &Node) {
@@ -39,6 +43,14 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
         None => PolicyKind::default(),
         Some(name) => read_policy(request, name.text().unwrap_or_default())?,
     };
+    let key = request.attrs().get(node::KEY).and_then(|k| k.text());
+    let lines = read_lines(request, node::CONTENT)?;
+    if !config.is(Roles::DISPATCHER) && (key.is_some() || !lines.is_empty()) {
+        return Err(request.fail(EINVAL, format_args!("the service is the dispatcher's")));
+    }
+    // From scratch, whatever it was before.
+    let key = key.unwrap_or(KeyParts::DEFAULT_TEXT);
+    let service = (key, core::str::from_utf8(&lines).unwrap_or_default());
 
     let mut admin = node.control.admin();
     if node
@@ -66,6 +78,11 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
                 format_args!("this is node {node} of cluster {cluster:x} already; detach first"),
             ));
         }
+    }
+    if config.is(Roles::DISPATCHER) {
+        let (key, lines) = service;
+        let set = node.services.set(Some(key), Some(lines), None);
+        set.map_err(|why| unusable(request, why))?;
     }
     let started = start(node, request.net(), &config, &rules, policy);
     if started.is_err() {
@@ -179,6 +196,7 @@ fn read_config(request: &Request<'_>) -> Result<Config> {
         internal_ifindex,
         any_listener: attrs.get(node::ANY_LISTENER).is_some(),
         weight: read_weight(request)?.unwrap_or(1),
+        tags: read_tags(request)?,
         hash_key,
         dispatcher,
         vips: read_endpoints(request, node::VIP, "vip")?,
@@ -201,6 +219,40 @@ fn read_weight(request: &Request<'_>) -> Result<Option<u16>> {
     match weight.filter(|w| *w <= MAX_WEIGHT) {
         Some(weight) => Ok(Some(weight)),
         None => Err(request.fail(EINVAL, format_args!("weight is above {MAX_WEIGHT}"))),
+    }
+}
+
+fn read_tags(request: &Request<'_>) -> Result<TagText> {
+    let tags = match request.attrs().get(node::TAGS) {
+        None => "",
+        Some(tags) => tags.text().unwrap_or_default(),
+    };
+    match tags.is_empty() || is_tags(tags) {
+        true => Ok(TagText::of(tags)),
+        false => Err(request.fail(EINVAL, format_args!("tags are names joined by commas"))),
+    }
+}
+
+/// Content rules and what nodes have, as one text.
+fn read_lines(request: &Request<'_>, kind: u16) -> Result<KVec<u8>> {
+    let mut lines = KVec::new();
+    for (i, line) in request.attrs().all(kind).enumerate() {
+        if i >= MAX_LINES {
+            return Err(request.fail(E2BIG, format_args!("more than {MAX_LINES} content rules")));
+        }
+        let line = line.text().unwrap_or_default();
+        lines.extend_from_slice(line.as_bytes(), GFP_KERNEL)?;
+        lines.push(b'\n', GFP_KERNEL)?;
+    }
+    Ok(lines)
+}
+
+fn unusable(request: &Request<'_>, why: Unusable) -> Error {
+    match why {
+        Unusable::Key => request.fail(EINVAL, format_args!("{BadKeyParts}")),
+        Unusable::Line(bad) => request.fail(EINVAL, format_args!("{bad}")),
+        Unusable::Tags => request.fail(E2BIG, format_args!("{TooManyTags}")),
+        Unusable::Memory(error) => error,
     }
 }
 
@@ -263,6 +315,7 @@ fn leave(node: &Arc<Node>, net: &Net, admin: &mut Admin) {
     node.front_end.clear();
     node.back_end.clear();
     node.dispatcher.stop();
+    node.services.forget();
     node.set_config(None);
     node.control.set_owner(admin, None);
 }
@@ -351,6 +404,16 @@ pub(super) fn node_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     Ok(())
 }
 
+pub(super) fn disk_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
+    let _admin = node.control.admin();
+    if !attached(node, request)?.is(Roles::BACK_END) {
+        return Err(request.fail(EOPNOTSUPP, format_args!("only back-ends report their disks")));
+    }
+    let length = request.require(node::DISK_QUEUE, "disk-queue")?.u32();
+    node.back_end.set_disk_queue(length.ok_or(EINVAL)?);
+    Ok(())
+}
+
 pub(super) fn rule_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let _admin = node.control.admin();
     let config = attached(node, request)?;
@@ -361,17 +424,48 @@ pub(super) fn rule_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     node.classify.set(config.fe_port, &rules)
 }
 
+/// Replaces the content rules, and the key if one is given.
+pub(super) fn service_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
+    let mut admin = node.control.admin();
+    let config = attached(node, request)?;
+    if !config.is(Roles::DISPATCHER) {
+        let dispatcher = config.dispatcher;
+        return Err(request.fail(
+            EOPNOTSUPP,
+            format_args!("ask the dispatcher, which is node {dispatcher}"),
+        ));
+    }
+    let key = request.attrs().get(service::KEY).and_then(|k| k.text());
+    let lines = read_lines(request, service::CONTENT)?;
+    let lines = core::str::from_utf8(&lines).unwrap_or_default();
+    let set = node.services.set(key, Some(lines), None);
+    set.map_err(|why| unusable(request, why))?;
+    node.control.service_changed(node, &config, &mut admin);
+    Ok(())
+}
+
 pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
-    let _admin = node.control.admin();
+    let mut admin = node.control.admin();
     let mut own: Few<(usize, u64), MAX_CHANGES> = Few::new();
     let mut of_policies: Few<(&str, u32), MAX_CHANGES> = Few::new();
-    let mut policy = None;
+    let (mut policy, mut key, mut mode) = (None, None, None);
     for entry in request.attrs().all(param::SET).map(Attr::nested) {
         let (name, value) = read_change(request, entry)?;
         let room = match Params::check(name, value) {
             Ok(change) => own.push(change),
             Err(ParamError::Unknown) if name == POLICY_NAME => {
                 policy = Some(read_policy(request, value)?);
+                true
+            }
+            Err(ParamError::Unknown) if name == KEY_NAME => {
+                let checked = node.services.check(Some(value), None);
+                checked.map_err(|why| unusable(request, why))?;
+                key = Some(value);
+                true
+            }
+            Err(ParamError::Unknown) if name == MODE_NAME => {
+                let known = value.parse::<Mode>();
+                mode = Some(known.map_err(|e| request.fail(EINVAL, format_args!("{e}")))?);
                 true
             }
             Err(ParamError::Unknown) if policy::Params::ALL.iter().any(|p| p.name == name) => {
@@ -396,6 +490,12 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     if policy.is_some() && node.dispatcher.policy().is_none() {
         return Err(request.fail(EOPNOTSUPP, format_args!("the policy is the dispatcher's")));
     }
+    if key.is_some() && node.dispatcher.policy().is_none() {
+        return Err(request.fail(EOPNOTSUPP, format_args!("the key is the dispatcher's")));
+    }
+    if mode.is_some() && node.dispatcher.policy().is_none() {
+        return Err(request.fail(EOPNOTSUPP, format_args!("the mode is the dispatcher's")));
+    }
     if !of_policies.is_empty() {
         match node.dispatcher.set_params(of_policies.iter().copied()) {
             Some(Ok(())) => {}
@@ -416,6 +516,11 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
         node.params.set(*change);
     }
     if let Some(config) = node.config() {
+        if key.is_some() || mode.is_some() {
+            let set = node.services.set(key, None, mode);
+            set.map_err(|why| unusable(request, why))?;
+            node.control.service_changed(node, &config, &mut admin);
+        }
         node.control.refresh(node, &config, request.net());
     }
     Ok(())

@@ -49,12 +49,13 @@ const ASK: Duration = Duration::from_secs(1);
 
 /// What becomes of further requests on a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u16)]
 pub enum Mode {
     /// They stay where the first one was assigned.
     #[default]
-    Pin,
+    Pin = 0,
     /// Each is assigned, and the connection moves to who serves it.
-    Move,
+    Move = 1,
 }
 
 impl Mode {
@@ -115,18 +116,9 @@ pub enum Gathered {
     /// There is more to come.
     Partial,
     /// The head of a request is complete: have it assigned.
-    Complete(Question),
+    Complete,
     /// Not the beginning of a request that can move: let go of it ([`Follow::stay`]).
     Stays,
-}
-
-/// A request that waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// What `key` made of it.
-    pub key: u64,
-    /// Requests that came together.
-    pub batch: u16,
 }
 
 /// What the end of a wait means.
@@ -168,7 +160,8 @@ pub struct Follow {
     handed: u32,
     /// What is held has to be handed over, wherever it goes.
     must_hand_over: bool,
-    question: Option<Question>,
+    /// Complete requests among what is held.
+    batch: u16,
 }
 
 impl Follow {
@@ -186,7 +179,7 @@ impl Follow {
             requests: 0,
             handed: 0,
             must_hand_over: false,
-            question: None,
+            batch: 0,
         }
     }
 
@@ -242,7 +235,7 @@ impl Follow {
             (self.start, self.end) = (seg.seq, seg.seq);
             self.requests = self.framer.requests();
             self.must_hand_over = false;
-            self.question = None;
+            self.batch = 0;
             // The caller sets a time once something is held.
             self.deadline = Instant::FAR_FUTURE;
             return Take::Gather(0);
@@ -288,14 +281,14 @@ impl Follow {
         }
     }
 
-    /// What is held has grown: `held` is all of it, of which the bytes from `from` on are new. `key`
-    /// is asked once, with the first head.
+    /// What is held has grown: `held` is all of it, of which the bytes from `from` on are new. `first`
+    /// is shown the first head once it is complete, and says whether it is one.
     pub fn gather(
         &mut self,
         held: &[u8],
         from: usize,
         now: Instant,
-        mut key: impl FnMut(&[u8], &HeadParser) -> Result<u64, BadHead>,
+        mut first: impl FnMut(&[u8], &HeadParser) -> Result<(), BadHead>,
     ) -> Gathered {
         if from == 0 {
             self.deadline = now.saturating_add(GATHER);
@@ -307,44 +300,40 @@ impl Follow {
             let (used, event) = self.framer.next(self.head.as_mut(), left);
             left = left.get(used..).unwrap_or_default();
             match event {
-                Some(Event::Begins) if self.question.is_none() && self.next() != self.start => {
+                Some(Event::Begins) if self.batch == 0 && self.next() != self.start => {
                     // Empty lines, which belong to no request, came first.
                     self.read(left);
                     return Gathered::Stays;
                 }
                 Some(Event::Begins) => self.head = Some(HeadParser::new(self.head_limit)),
-                Some(Event::Request { head_len }) if self.question.is_none() => {
+                Some(Event::Request { head_len }) if self.batch == 0 => {
                     let Some(parser) = self.head.take() else {
                         return Gathered::Stays;
                     };
                     let head = held.get(..usize::from(head_len)).unwrap_or_default();
-                    match key(head, &parser) {
-                        Ok(key) => self.question = Some(Question { key, batch: 1 }),
-                        Err(bad) => {
-                            self.pin(Pinned::Head(bad));
-                            return Gathered::Stays;
-                        }
+                    if let Err(bad) = first(head, &parser) {
+                        self.pin(Pinned::Head(bad));
+                        return Gathered::Stays;
                     }
+                    self.batch = 1;
                     self.must_hand_over = parser.method() == Method::Head;
                 }
                 Some(Event::Request { .. }) => {
                     self.passes();
-                    if let Some(question) = &mut self.question {
-                        question.batch = question.batch.saturating_add(1);
-                    }
+                    self.batch = self.batch.saturating_add(1);
                 }
                 Some(Event::End) => {}
                 Some(Event::Pinned(_)) | None => break,
             }
         }
-        match self.question {
-            Some(question) => {
-                self.stage = Stage::Asking;
-                self.deadline = now.saturating_add(ASK);
-                Gathered::Complete(question)
-            }
-            None if self.pinned().is_some() => Gathered::Stays,
-            None => Gathered::Partial,
+        if self.batch > 0 {
+            self.stage = Stage::Asking;
+            self.deadline = now.saturating_add(ASK);
+            Gathered::Complete
+        } else if self.pinned().is_some() {
+            Gathered::Stays
+        } else {
+            Gathered::Partial
         }
     }
 
@@ -358,9 +347,9 @@ impl Follow {
         self.stage == Stage::Releasing
     }
 
-    /// The request that waits.
-    pub fn question(&self) -> Option<Question> {
-        self.question
+    /// How many requests are held.
+    pub fn batch(&self) -> u16 {
+        self.batch
     }
 
     /// Must what is held be handed over, even to the node that has the connection?

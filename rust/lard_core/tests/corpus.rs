@@ -108,4 +108,4 @@ macro_rules! replay {
     };
 }
 
-replay!(head_parser, segment_parser, frames, rules);
+replay!(head_parser, segment_parser, frames, rules, content);

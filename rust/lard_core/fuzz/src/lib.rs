@@ -6,8 +6,10 @@
 
 use lard_core::addr::{Addr, Endpoint, Tuple};
 use lard_core::classify::{self, Packet, Rule};
-use lard_core::content::{self, Asked};
-use lard_core::http::{target, BadHead, BodyScanner, HeadParser, KeyParts, Scanned, Status};
+use lard_core::content::{self, Asked, Line, Place, Rules, TagNames};
+use lard_core::http::{
+    target, BadHead, BodyScanner, HeadParser, KeyParts, KeyPlaces, Scanned, Status,
+};
 use lard_core::icmp;
 use lard_core::tcp::{cookie, reset_for, Config, Responder, Secret, Segment, SegmentOut};
 use lard_core::time::Instant;
@@ -65,10 +67,12 @@ pub fn head_parser(data: &[u8]) {
                 parts.hash(&key, stream, [1, 2]),
                 "what is behind the head counts"
             );
-            let rule =
-                content::Rule::parse("host *.com prefix /a suffix b header X cookie c=d tag 1");
+            let rule = "host *.com prefix /a suffix b header X cookie c=d tag x";
+            let Ok(Some(Line::Rule(rule))) = Line::parse(rule) else {
+                panic!("{rule} is a rule");
+            };
             let asked = Asked::new(head, &whole).expect("its target was read above");
-            let _ = rule.expect("a rule").matches(&asked);
+            let _ = rule.matches(&asked);
         }
         Err(bad) => assert!(matches!(
             bad,
@@ -175,6 +179,53 @@ pub fn frames(data: &[u8]) {
             }
         }
     }
+}
+
+/// Content rules as an administrator types them, and as the dispatcher sends them on. What is behind
+/// the first empty line serves as a request.
+pub fn content(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let names = match TagNames::new().renewed(&text) {
+        Ok(names) => names,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    let wire: String = names.wire().collect();
+    assert_eq!(
+        TagNames::from_wire(&wire).map(|n| n.wire().collect()),
+        Some(wire)
+    );
+    if let Some(read) = TagNames::from_wire(&text) {
+        assert_eq!(read.wire().collect::<String>(), text);
+    }
+    assert_eq!(names.renewed(&text).as_ref(), Ok(&names), "nothing is new");
+    if let Ok(parts) = KeyPlaces::parse(&text) {
+        assert_eq!(KeyParts::parse(&text), Ok(parts.parts(&text)));
+    }
+    let _ = names.of_node(&text, "web1", &text);
+    let places: Result<Vec<Place>, _> = Rules::compile(&text, &names).collect();
+    let places = match places {
+        Ok(places) => places,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    assert!(places.len() <= content::MAX_LINES);
+
+    let begin = data.windows(2).position(|w| w == b"\n\n");
+    let head = &data[begin.map_or(0, |at| at + 2)..];
+    let mut parser = HeadParser::new(4_096);
+    let Status::Complete(end) = parser.feed(head) else {
+        return;
+    };
+    let Ok(asked) = Asked::new(&head[..end], &parser) else {
+        return;
+    };
+    let chosen = Rules::new(&text, &places).choose(&asked);
+    let rules = content::lines(&text).filter_map(|(_, line)| match line {
+        Ok(Line::Rule(rule)) => Some(rule),
+        _ => None,
+    });
+    let first = rules.into_iter().find(|rule| rule.matches(&asked));
+    let expected = first.map_or(Default::default(), |rule| names.known(rule.tags));
+    assert_eq!(chosen, expected, "places are not what they stand for");
 }
 
 /// A list of rules as an administrator types it. The last bytes serve as a packet.

@@ -4,7 +4,7 @@
 
 use super::BadHead;
 
-/// Where something stands in the head, counted from the first byte ever fed.
+/// Where something stands in the head, counted from the first byte ever fed, or in another text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// Offset of the first byte.
@@ -18,6 +18,17 @@ impl Span {
     pub fn of<'h>(&self, head: &'h [u8]) -> &'h [u8] {
         let range = usize::from(self.start)..usize::from(self.end);
         head.get(range).unwrap_or_default()
+    }
+
+    /// Where `part` stands in `whole`, from which it was taken.
+    pub fn within(whole: &[u8], part: &[u8]) -> Option<Span> {
+        let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+        let end = start.checked_add(part.len())?;
+        whole.get(start..end)?;
+        Some(Span {
+            start: u16::try_from(start).ok()?,
+            end: u16::try_from(end).ok()?,
+        })
     }
 
     /// Number of bytes.

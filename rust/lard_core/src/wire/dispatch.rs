@@ -3,14 +3,14 @@
 //! Messages to and from the dispatcher: assignments, load and membership.
 
 use super::super::addr::{Addr, ConnId, NodeId};
-use super::super::policy::NodeSet;
+use super::super::policy::{NodeSet, Tags};
 use super::cursor::{Reader, Writer};
 use super::{DecodeError, EncodeError, Frame, MsgType, Roles};
 
-pub(super) const ASSIGN_LEN: usize = 28;
+pub(super) const ASSIGN_LEN: usize = 32;
 pub(super) const ASSIGNED_LEN: usize = 12;
 pub(super) const LOAD_LEN: usize = 8;
-pub(super) const NODE_UP_LEN: usize = 24;
+pub(super) const NODE_UP_LEN: usize = 28;
 pub(super) const NODE_DOWN_LEN: usize = 4;
 pub(super) const DRAIN_LEN: usize = 2;
 
@@ -28,14 +28,14 @@ pub(super) const DRAIN_LEN: usize = 2;
 /// +---------------------------------------------------------------+
 /// | nodes that must not be chosen: bit n-1 is node n              |
 /// +-------+-------+---------------+-------------------------------+
-/// | home          | batch         |
-/// +---------------+---------------+
+/// | home          | batch         | tags the node must have       |
+/// +---------------+---------------+-------------------------------+
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assign {
     /// The connection that waits for the answer.
     pub conn: ConnId,
-    /// What [`http::TargetKey::hash`](super::super::http::TargetKey::hash) made of its target.
+    /// What [`http::KeyParts::hash`](super::super::http::KeyParts::hash) made of its target.
     pub key: u64,
     /// Nodes that have refused this connection already.
     pub exclude: NodeSet,
@@ -43,6 +43,9 @@ pub struct Assign {
     pub home: Option<NodeId>,
     /// How many requests arrived together on the connection, at least 1.
     pub batch: u16,
+    /// What its content rule demands of the node, in the bits of the last
+    /// [`Service`](super::Service).
+    pub tags: Tags,
 }
 
 impl<'a> Frame<'a> for Assign {
@@ -58,6 +61,7 @@ impl<'a> Frame<'a> for Assign {
         w.u64(self.exclude.bits());
         w.u16(self.home.unwrap_or_default().0);
         w.u16(self.batch.max(1));
+        w.u32(self.tags.0);
         Ok(())
     }
 
@@ -66,6 +70,7 @@ impl<'a> Frame<'a> for Assign {
         let key = r.u64();
         let exclude = NodeSet::from_bits(r.u64());
         let (home, batch) = (NodeId(r.u16()), r.u16());
+        let tags = Tags(r.u32());
         if home > NodeId::MAX {
             return Err(DecodeError::Value(MsgType::Assign, "home"));
         }
@@ -78,6 +83,7 @@ impl<'a> Frame<'a> for Assign {
             exclude,
             home: home.is_some().then_some(home),
             batch,
+            tags,
         })
     }
 }
@@ -166,7 +172,7 @@ impl<'a> Frame<'a> for Load {
     }
 }
 
-/// A node may be chosen from now on, or its weight has changed. Ends a [`Drain`].
+/// A node may be chosen from now on, or its weight or its tags have changed. Ends a [`Drain`].
 ///
 /// Front-ends keep these to go on without a dispatcher.
 ///
@@ -177,7 +183,9 @@ impl<'a> Frame<'a> for Load {
 /// +---------------+-------+-------+-------------------------------+
 /// | internal address                                              |
 /// |                                                               |
-/// +---------------------------------------------------------------+
+/// +-------------------------------+-------------------------------+
+/// | tags                          |
+/// +-------------------------------+
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeUp {
@@ -189,6 +197,8 @@ pub struct NodeUp {
     pub weight: u16,
     /// The address its peers forward packets to.
     pub internal: Addr,
+    /// What it has, in the bits of the last [`Service`](super::Service).
+    pub tags: Tags,
 }
 
 impl<'a> Frame<'a> for NodeUp {
@@ -205,6 +215,7 @@ impl<'a> Frame<'a> for NodeUp {
         w.u16(self.weight);
         w.u16(0);
         w.bytes(&self.internal.0);
+        w.u32(self.tags.0);
         Ok(())
     }
 
@@ -213,12 +224,14 @@ impl<'a> Frame<'a> for NodeUp {
         let (roles, zero) = (Roles::from_bits(r.u8()), r.u8());
         let (weight, zeros) = (r.u16(), r.u16());
         let internal = Addr(r.array());
+        let tags = Tags(r.u32());
         match roles {
             Some(roles) if zero == 0 && zeros == 0 => Ok(NodeUp {
                 node,
                 roles,
                 weight,
                 internal,
+                tags,
             }),
             _ => Err(DecodeError::Reserved(MsgType::NodeUp)),
         }

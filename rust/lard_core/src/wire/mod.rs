@@ -22,6 +22,7 @@
 //! | 16, 17 | [`Assign`], [`Assigned`] | FE → D → FE | which node serves this target? |
 //! | 18 | [`Load`] | BE → D | connections and disk queue of a node |
 //! | 19, 20, 21 | [`NodeUp`], [`NodeDown`], [`Drain`] | D → all | membership |
+//! | 22 | [`Service`] | D → all | target key and content rules |
 //! | 32 | [`Handoff`] | FE → BE | a connection with the bytes received on it |
 //! | 33, 34 | [`Adopted`], [`Refused`] | BE → FE | what became of it |
 //! | 35 | [`Closed`] | BE → FE, D; FE → D | a connection is over |
@@ -64,6 +65,7 @@ mod link;
 mod list;
 mod outbox;
 mod release;
+mod service;
 
 pub use clock::ClockOffset;
 pub use cursor::{Reader, Writer};
@@ -76,6 +78,7 @@ pub use link::{Bye, ByeReason, Ping, Pong};
 pub use list::{Item, List};
 pub use outbox::{Frames, Outbox};
 pub use release::{Busy, Closed, HowClosed, Release, Released, WhyBusy};
+pub use service::Service;
 
 /// The version this code speaks. A node that speaks another one is told so by BYE and left out.
 pub const VERSION: u8 = 1;
@@ -114,6 +117,8 @@ pub enum MsgType {
     NodeDown = 20,
     /// [`Drain`]
     Drain = 21,
+    /// [`Service`]
+    Service = 22,
     /// [`Handoff`]
     Handoff = 32,
     /// [`Adopted`]
@@ -132,7 +137,7 @@ pub enum MsgType {
 
 impl MsgType {
     /// All types, for tables of counters.
-    pub const ALL: [MsgType; 17] = [
+    pub const ALL: [MsgType; 18] = [
         MsgType::Hello,
         MsgType::Ping,
         MsgType::Pong,
@@ -143,6 +148,7 @@ impl MsgType {
         MsgType::NodeUp,
         MsgType::NodeDown,
         MsgType::Drain,
+        MsgType::Service,
         MsgType::Handoff,
         MsgType::Adopted,
         MsgType::Refused,
@@ -170,6 +176,7 @@ impl MsgType {
             MsgType::NodeUp => "node-up",
             MsgType::NodeDown => "node-down",
             MsgType::Drain => "drain",
+            MsgType::Service => "service",
             MsgType::Handoff => "handoff",
             MsgType::Adopted => "adopted",
             MsgType::Refused => "refused",
@@ -194,6 +201,7 @@ impl MsgType {
             MsgType::NodeUp => (dispatch::NODE_UP_LEN, dispatch::NODE_UP_LEN),
             MsgType::NodeDown => (dispatch::NODE_DOWN_LEN, dispatch::NODE_DOWN_LEN),
             MsgType::Drain => (dispatch::DRAIN_LEN, dispatch::DRAIN_LEN),
+            MsgType::Service => (service::FIXED_LEN, service::MAX_LEN),
             MsgType::Handoff => (handoff::FIXED_LEN, handoff::FIXED_LEN + Handoff::MAX_DATA),
             MsgType::Adopted => (handoff::ADOPTED_LEN, handoff::ADOPTED_LEN),
             MsgType::Refused => (handoff::REFUSED_LEN, handoff::REFUSED_LEN),
@@ -375,6 +383,7 @@ messages! {
     NodeUp: NodeUp,
     NodeDown: NodeDown,
     Drain: Drain,
+    Service: Service<'a>,
     Handoff: Handoff<'a>,
     Adopted: Adopted,
     Refused: Refused,

@@ -214,7 +214,7 @@ impl<B: DerefMut<Target = [u8]>> Outbox<B> {
 #[cfg(test)]
 mod tests {
     use super::super::super::addr::{Addr, Endpoint, Tuple};
-    use super::super::super::policy::NodeSet;
+    use super::super::super::policy::{NodeSet, Tags};
     use super::super::{Handoff, MsgType, Ping};
     use super::*;
 
@@ -232,6 +232,7 @@ mod tests {
             exclude: NodeSet::EMPTY,
             home: None,
             batch: 1,
+            tags: Tags::NONE,
         }
     }
 
