@@ -224,7 +224,6 @@ impl FrontEnd {
         let Some(entry) = bucket.find_id(conn) else {
             return;
         };
-        let tuple = *entry.tuple();
         let State::Open(open) = &mut entry.state else {
             return;
         };
