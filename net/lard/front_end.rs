@@ -69,7 +69,7 @@ impl Forward {
     /// Does it wait for an answer of `peer`?
     pub(crate) fn waits_for(&self, peer: NodeId, is_dispatcher: bool) -> bool {
         self.persist.as_ref().is_some_and(|persist| {
-            let releasing = persist.releasing_for().is_some() && self.to.node() == peer;
+            let releasing = persist.is_in_doubt() && self.to.node() == peer;
             releasing || (is_dispatcher && persist.question().is_some())
         })
     }

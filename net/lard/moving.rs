@@ -22,6 +22,7 @@
 
 use kernel::prelude::*;
 use kernel_net::net::Net;
+use kernel_net::pernet;
 use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId};
 use lard_core::follow::Expired;
@@ -152,12 +153,10 @@ impl FrontEnd {
         let Some(entry) = bucket.find_id(conn) else {
             return false;
         };
-        let tuple = *entry.tuple();
         let State::Forward(forward) = &mut entry.state else {
             return false;
         };
         let home = forward.to.node();
-        let acked = forward.state.acked().0;
         let persist = forward.persist.as_mut();
         let Some(persist) = persist.filter(|persist| persist.question().is_some()) else {
             // It was not waited for any longer.
@@ -179,6 +178,32 @@ impl FrontEnd {
                 return true;
             }
         };
+        let _ = persist.release(to, now());
+        drop(bucket);
+        self.release(node, net, conn);
+        true
+    }
+
+    /// Asks the back-end that has the connection to let go of it. Bottom halves off, no lock held.
+    fn release(&self, node: &Node, net: &Net, conn: ConnId) {
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
+            return;
+        };
+        let Some(entry) = bucket.find_id(conn) else {
+            return;
+        };
+        let tuple = *entry.tuple();
+        let State::Forward(forward) = &mut entry.state else {
+            return;
+        };
+        let home = forward.to.node();
+        let acked = forward.state.acked().0;
+        let Some(persist) = &mut forward.persist else {
+            return;
+        };
+        let Some(to) = persist.releasing_for() else {
+            return;
+        };
         let deadline = self.handoff_deadline();
         let (next, requests) = persist.release(to, deadline);
         let release = Release {
@@ -188,24 +213,21 @@ impl FrontEnd {
             acked,
             requests,
         };
-        if home != node.id() {
-            let sent = node.control.send(home, &release).is_ok();
-            if sent {
-                node.stats.inc(Counter::ReleaseSent);
-            }
-            bucket.set_deadline(conn, deadline);
+        bucket.set_deadline(conn, deadline);
+        if home == node.id() {
             drop(bucket);
-            if !sent {
-                self.not_released(node, net, conn, home, Counter::ReleaseNotSent);
+            match node.back_end.release(node, net, None, &release) {
+                Ok(released) => self.released(node, net, conn, home, &released),
+                Err(why) => self.busy(node, net, conn, home, why),
             }
-            return true;
+            return;
         }
+        let sent = node.control.send(home, &release).is_ok();
         drop(bucket);
-        match node.back_end.release(node, net, None, &release) {
-            Ok(released) => self.released(node, net, conn, home, &released),
-            Err(why) => self.busy(node, net, conn, home, why),
+        match sent {
+            true => node.stats.inc(Counter::ReleaseSent),
+            false => self.not_released(node, net, conn, home, Counter::ReleaseNotSent),
         }
-        true
     }
 
     /// `from` has let go of the connection: it is handed over anew. Bottom halves off, no lock held.
@@ -272,7 +294,31 @@ impl FrontEnd {
                 Some(())
             });
         }
+        if why == WhyBusy::InUse && self.ask_again(conn, from) {
+            node.stats.inc(Counter::ReleaseAgain);
+            pernet::hasten(net);
+            return;
+        }
         self.not_released(node, net, conn, from, why.into());
+    }
+
+    /// Has `from` soon to be asked again to let go?
+    fn ask_again(&self, conn: ConnId, from: NodeId) -> bool {
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
+            return false;
+        };
+        let entry = bucket.find_id(conn);
+        let Some(State::Forward(forward)) = entry.map(|entry| &mut entry.state) else {
+            return false;
+        };
+        let persist = forward.persist.as_mut();
+        let Some(persist) = persist.filter(|p| forward.to.node() == from && p.is_in_doubt()) else {
+            return false;
+        };
+        let again = persist.ask_again(now());
+        let deadline = persist.deadline();
+        bucket.set_deadline(conn, deadline);
+        again
     }
 
     /// The connection stays at `home`, which was asked to let go of it.
@@ -307,6 +353,7 @@ impl FrontEnd {
         });
         match expired {
             Some(Expired::Stay) => self.stay(node, net, conn, Counter::NextExpired),
+            Some(Expired::Again) => self.release(node, net, conn),
             Some(Expired::Reset) => self.abort(node, net, conn),
             Some(Expired::No) | None => {}
         }
@@ -322,8 +369,9 @@ impl FrontEnd {
         unsent: bool,
     ) {
         let releasing = self.with_forward(conn, |forward| {
-            let persist = forward.persist.as_ref()?;
-            Some(persist.releasing_for().is_some())
+            let waits = forward.waits_for(peer, peer == node.dispatcher_id());
+            let persist = forward.persist.as_ref().filter(|_| waits)?;
+            Some(persist.is_in_doubt())
         });
         match releasing {
             None => {}

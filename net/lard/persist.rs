@@ -327,6 +327,16 @@ impl Persist {
         hold.and_then(|hold| hold.to)
     }
 
+    /// The back-end was asked at a bad moment. Returns whether it is to be asked again soon.
+    pub(crate) fn ask_again(&mut self, now: Instant) -> bool {
+        self.follow.ask_again(now)
+    }
+
+    /// Is the back-end's answer awaited?
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.follow.is_in_doubt()
+    }
+
     /// The back-end has let go: gives what was held, where the connection stands, and what was settled
     /// once. `None` if what the back-end says cannot be.
     pub(crate) fn released(

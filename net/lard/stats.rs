@@ -135,6 +135,8 @@ counters! {
     NextDropped = "fe_next_dropped",
     /// Back-ends on other nodes asked to let go of a connection.
     ReleaseSent = "fe_release_sent",
+    /// Back-ends to be asked again, because the server was in a call on the socket.
+    ReleaseAgain = "fe_release_again",
     /// Further requests that stay: RELEASE did not leave the node.
     ReleaseNotSent = "fe_release_not_sent",
     /// Connections that a back-end has let go of, to be handed over again.

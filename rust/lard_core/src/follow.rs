@@ -92,6 +92,10 @@ impl core::fmt::Display for UnknownMode {
 
 impl core::error::Error for UnknownMode {}
 
+/// Before a server that was in a call on its socket is asked again, and how often.
+const AGAIN: Duration = Duration::from_millis(1);
+const TRIES: u8 = 8;
+
 /// What to do with a segment of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -128,6 +132,8 @@ pub enum Expired {
     No,
     /// What is held goes where the connection is.
     Stay,
+    /// Ask the back-end again to let go.
+    Again,
     /// Nobody knows whether the back-end has let go: the client has to be reset.
     Reset,
 }
@@ -162,6 +168,10 @@ pub struct Follow {
     must_hand_over: bool,
     /// Complete requests among what is held.
     batch: u16,
+    /// How often the back-end has said that it was a bad moment.
+    tries: u8,
+    /// It is to be asked again at the deadline.
+    again: bool,
 }
 
 impl Follow {
@@ -180,6 +190,8 @@ impl Follow {
             handed: 0,
             must_hand_over: false,
             batch: 0,
+            tries: 0,
+            again: false,
         }
     }
 
@@ -235,7 +247,7 @@ impl Follow {
             (self.start, self.end) = (seg.seq, seg.seq);
             self.requests = self.framer.requests();
             self.must_hand_over = false;
-            self.batch = 0;
+            (self.batch, self.tries) = (0, 0);
             // The caller sets a time once something is held.
             self.deadline = Instant::FAR_FUTURE;
             return Take::Gather(0);
@@ -347,6 +359,11 @@ impl Follow {
         self.stage == Stage::Releasing
     }
 
+    /// Has the back-end been asked, and not answered?
+    pub fn is_in_doubt(&self) -> bool {
+        self.stage == Stage::Releasing && !self.again
+    }
+
     /// How many requests are held.
     pub fn batch(&self) -> u16 {
         self.batch
@@ -362,7 +379,20 @@ impl Follow {
     pub fn release(&mut self, deadline: Instant) -> (Seq, u32) {
         self.stage = Stage::Releasing;
         self.deadline = deadline;
+        self.again = false;
         (self.start, self.requests.wrapping_sub(self.handed))
+    }
+
+    /// The back-end was asked at a bad moment, which will have passed soon. `false` if that was so too
+    /// often; otherwise it is to be asked again when the deadline has come.
+    pub fn ask_again(&mut self, now: Instant) -> bool {
+        self.tries = self.tries.saturating_add(1);
+        if self.stage != Stage::Releasing || self.tries > TRIES {
+            return false;
+        }
+        self.again = true;
+        self.deadline = now.saturating_add(AGAIN);
+        true
     }
 
     /// What is held is passed on to where the connection is.
@@ -404,6 +434,7 @@ impl Follow {
             _ if now < self.deadline => Expired::No,
             Stage::Passing => Expired::No,
             Stage::Gathering | Stage::Asking => Expired::Stay,
+            Stage::Releasing if self.again => Expired::Again,
             Stage::Releasing => Expired::Reset,
         }
     }
