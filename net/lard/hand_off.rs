@@ -36,6 +36,7 @@ use crate::front_end::{now, send, Forward, FrontEnd, State};
 use crate::netns::Node;
 use crate::open::{HandingOff, Open, Stage};
 use crate::packet::{Flow, Packet};
+use crate::persist::From;
 use crate::stats::Counter;
 
 /// Connections that a change of the cluster concerns, handled at a time.
@@ -238,11 +239,14 @@ impl FrontEnd {
             forwarding.ended(how, now());
         }
         let mut parked = open.take_parked();
-        for skb in parked.iter_mut() {
-            if let Some((_, segment)) = look(skb) {
-                forwarding.on_segment(&segment, now());
-            }
-        }
+        parked.retain(|skb| {
+            let Some((_, segment)) = look(skb) else {
+                return false;
+            };
+            forwarding.on_segment(&segment, now());
+            // What was handed over need not be passed on as well.
+            segment.payload_len == 0 || segment.seq_end().after(snapshot.rcv_nxt)
+        });
         let mut persist = open.persist.take();
         let goes_on = self.with_context(node, |cx| {
             let persist = persist.as_mut();
@@ -259,7 +263,7 @@ impl FrontEnd {
         drop(bucket);
         drop(old);
         node.stats.inc(Counter::Adopted);
-        self.pass_parked(node, net, conn, parked);
+        self.pass_parked(node, net, conn, parked, From::HandedOver);
     }
 
     /// A back-end cannot take the connection. Bottom halves off.

@@ -79,13 +79,20 @@ impl FrontEnd {
             Onward::Pass(skb) => return Some(skb),
             Onward::Kept => {}
             Onward::Ask => self.ask_next(node, net, conn),
-            Onward::Again(packets) => self.pass_parked(node, net, conn, packets),
+            Onward::Again(packets) => self.pass_parked(node, net, conn, packets, From::Parked),
         }
         None
     }
 
     /// Packets that were held are the connection's next ones. Bottom halves off, no lock held.
-    pub(crate) fn pass_parked(&self, node: &Node, net: &Net, conn: ConnId, packets: KVec<Skb>) {
+    pub(crate) fn pass_parked(
+        &self,
+        node: &Node,
+        net: &Net,
+        conn: ConnId,
+        packets: KVec<Skb>,
+        from: From,
+    ) {
         for mut skb in packets {
             let Some((flow, segment)) = look(&mut skb) else {
                 continue;
@@ -99,7 +106,7 @@ impl FrontEnd {
             let to = forward.to.clone();
             forward.state.on_segment(&segment, now());
             let packet = (&flow, &segment, skb);
-            if let Some(mut skb) = self.follow(node, net, bucket, conn, packet, From::Parked) {
+            if let Some(mut skb) = self.follow(node, net, bucket, conn, packet, from) {
                 if segment.is_urgent() && !flow.strip_urgent(&mut skb) {
                     node.stats.inc(Counter::NoMemory);
                     continue;
@@ -342,7 +349,7 @@ impl FrontEnd {
         node.stats.inc(why);
         let packets = self.with_forward(conn, |forward| Some(forward.persist.as_mut()?.stay()));
         if let Some(packets) = packets {
-            self.pass_parked(node, net, conn, packets);
+            self.pass_parked(node, net, conn, packets, From::Parked);
         }
     }
 

@@ -84,8 +84,11 @@ pub(crate) enum Onward {
 pub(crate) enum From {
     /// The network.
     Hook,
-    /// It was held. Its checksum was verified, and a request in it is not held again: the client sent
-    /// it before it had an answer to the one before.
+    /// It came while the connection was handed over; its checksum was verified then. The back-end may
+    /// have answered before it was known to have the connection, so a new request may be in it.
+    HandedOver,
+    /// It was held, and its checksum verified. A request in it is not held again: the client sent it
+    /// before it had an answer to the one before.
     Parked,
 }
 
@@ -244,8 +247,8 @@ impl Persist {
         if self.hold.is_none() {
             cx.stats.inc(Counter::Next);
             let hold = match from {
-                From::Hook if cx.moves => Hold::new(gauges),
-                From::Hook => None,
+                From::Hook | From::HandedOver if cx.moves => Hold::new(gauges),
+                From::Hook | From::HandedOver => None,
                 From::Parked => {
                     cx.stats.inc(Counter::NextPipelined);
                     None
