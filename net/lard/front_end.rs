@@ -39,7 +39,7 @@ use crate::gauge::Gauge;
 use crate::netns::Node;
 use crate::open::{Context, Open, Step, Then};
 use crate::packet::Flow;
-use crate::persist::{From, Persist};
+use crate::persist::{Origin, Persist};
 use crate::proc::{ConnRow, ConnState};
 use crate::stats::Counter;
 
@@ -234,7 +234,7 @@ impl FrontEnd {
                 }
                 if follows {
                     let packet = (flow, &segment, skb);
-                    match self.follow(node, net, bucket, id, packet, From::Hook) {
+                    match self.follow(node, net, bucket, id, packet, Origin::Network) {
                         Some(passed) => skb = passed,
                         None => return Claim::Taken(Verdict::Stolen),
                     }

@@ -36,7 +36,7 @@ use crate::front_end::{now, send, Forward, FrontEnd, State};
 use crate::netns::Node;
 use crate::open::{HandingOff, Open, Stage};
 use crate::packet::{Flow, Packet};
-use crate::persist::From;
+use crate::persist::Origin;
 use crate::stats::Counter;
 
 /// Connections that a change of the cluster concerns, handled at a time.
@@ -263,7 +263,7 @@ impl FrontEnd {
         drop(bucket);
         drop(old);
         node.stats.inc(Counter::Adopted);
-        self.pass_parked(node, net, conn, parked, From::HandedOver);
+        self.pass_parked(node, net, conn, parked, Origin::HandedOver);
     }
 
     /// A back-end cannot take the connection. Bottom halves off.

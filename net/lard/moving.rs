@@ -36,7 +36,7 @@ use crate::hand_off::{look, Chosen};
 use crate::netns::Node;
 use crate::open::{quiet, Open};
 use crate::packet::Flow;
-use crate::persist::{From, Gauges, Onward};
+use crate::persist::{Gauges, Onward, Origin};
 use crate::stats::Counter;
 
 impl FrontEnd {
@@ -49,7 +49,7 @@ impl FrontEnd {
         mut bucket: Bucket<'_>,
         conn: ConnId,
         packet: (&Flow, &Segment, Skb),
-        from: From,
+        from: Origin,
     ) -> Option<Skb> {
         let (flow, segment, skb) = packet;
         let Some(State::Forward(forward)) = bucket.find_id(conn).map(|entry| &mut entry.state)
@@ -79,7 +79,7 @@ impl FrontEnd {
             Onward::Pass(skb) => return Some(skb),
             Onward::Kept => {}
             Onward::Ask => self.ask_next(node, net, conn),
-            Onward::Again(packets) => self.pass_parked(node, net, conn, packets, From::Parked),
+            Onward::Again(packets) => self.pass_parked(node, net, conn, packets, Origin::Parked),
         }
         None
     }
@@ -91,7 +91,7 @@ impl FrontEnd {
         net: &Net,
         conn: ConnId,
         packets: KVec<Skb>,
-        from: From,
+        from: Origin,
     ) {
         for mut skb in packets {
             let Some((flow, segment)) = look(&mut skb) else {
@@ -349,7 +349,7 @@ impl FrontEnd {
         node.stats.inc(why);
         let packets = self.with_forward(conn, |forward| Some(forward.persist.as_mut()?.stay()));
         if let Some(packets) = packets {
-            self.pass_parked(node, net, conn, packets, From::Parked);
+            self.pass_parked(node, net, conn, packets, Origin::Parked);
         }
     }
 

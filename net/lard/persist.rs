@@ -81,7 +81,7 @@ pub(crate) enum Onward {
 
 /// Where a packet comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum Origin {
     /// The network.
     Hook,
     /// It came while the connection was handed over; its checksum was verified then. The back-end may
@@ -153,12 +153,12 @@ impl Persist {
         flow: &Flow,
         segment: &Segment,
         mut skb: Skb,
-        from: From,
+        from: Origin,
     ) -> Onward {
         let take = self.follow.on_segment(segment);
         // What is read decides, so it must be what the client has sent.
         let is_read = matches!(take, Take::Read(_) | Take::Gather(_) | Take::Park);
-        if is_read && from == From::Hook && !flow.checksum_ok(&mut skb) {
+        if is_read && from == Origin::Network && !flow.checksum_ok(&mut skb) {
             cx.stats.inc(Counter::Checksum);
             self.unhold();
             return Onward::Kept;
@@ -242,14 +242,14 @@ impl Persist {
         segment: &Segment,
         skb: Skb,
         offset: u32,
-        from: From,
+        from: Origin,
     ) -> Onward {
         if self.hold.is_none() {
             cx.stats.inc(Counter::Next);
             let hold = match from {
-                From::Hook | From::HandedOver if cx.moves => Hold::new(gauges),
-                From::Hook | From::HandedOver => None,
-                From::Parked => {
+                Origin::Network | Origin::HandedOver if cx.moves => Hold::new(gauges),
+                Origin::Network | Origin::HandedOver => None,
+                Origin::Parked => {
                     cx.stats.inc(Counter::NextPipelined);
                     None
                 }
