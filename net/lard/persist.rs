@@ -83,7 +83,7 @@ pub(crate) enum Onward {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The network.
-    Hook,
+    Network,
     /// It came while the connection was handed over; its checksum was verified then. The back-end may
     /// have answered before it was known to have the connection, so a new request may be in it.
     HandedOver,
