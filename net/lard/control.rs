@@ -25,7 +25,7 @@ use kernel_net::kthread::KThread;
 use kernel_net::net::Net;
 use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId};
-use lard_core::policy::{NodeSet, NodeState, Tags, MAX_NODES};
+use lard_core::policy::{NodeState, Tags, MAX_NODES};
 use lard_core::time::Instant;
 use lard_core::wire::{
     Assign, DownReason, Drain, Frame, Hello, List, ListenerCaps, NodeDown, NodeUp, Roles, VERSION,
@@ -38,6 +38,7 @@ use crate::netns::Node;
 use crate::outbox::SendError;
 use crate::params::Param;
 use crate::peer::{Introduction, Link, Lost, Peer};
+use crate::service::Service;
 use crate::stats::{Counter, Stats};
 
 mod receive;
@@ -254,45 +255,58 @@ impl Control {
         member.map_or(Tags::NONE, |member| member.tags)
     }
 
-    /// The dispatcher, which is this node, looks again at what a back-end has; returns whether that
-    /// has changed.
-    fn weigh_tags(&self, node: &Node, config: &Config, of: NodeId) -> bool {
-        let Some(service) = node.services.get() else {
-            return false;
+    /// What a node has, in the bits of these settings.
+    fn weigh(&self, config: &Config, service: &Service, of: NodeId) -> Tags {
+        if of == config.node {
+            return service.tags_of(config.name.as_str(), config.tags.as_str());
+        }
+        let Some(peer) = self.peer(of) else {
+            return Tags::NONE;
         };
-        let tags = if of == config.node {
-            service.tags_of(config.name.as_str(), config.tags.as_str())
-        } else {
-            let Some(peer) = self.peer(of) else {
-                return false;
-            };
-            let (name, itself) = peer.with_info(|info| (info.name, info.tags));
-            let name = name.as_ref().map_or("", NodeName::as_str);
-            service.tags_of(name, itself.as_str())
-        };
-        self.note_tags(of, tags);
-        node.dispatcher.set_tags(of, tags)
+        let (name, itself) = peer.with_info(|info| (info.name, info.tags));
+        let name = name.as_ref().map_or("", NodeName::as_str);
+        service.tags_of(name, itself.as_str())
     }
 
-    /// The settings of the service have changed on this node, the dispatcher: all others are told, also
-    /// those that have not said anything yet. May sleep.
-    pub(crate) fn service_changed(&self, node: &Node, config: &Config, _admin: &mut Admin) {
-        let nodes = (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok().map(NodeId));
-        let mut changed: NodeSet = NodeSet::EMPTY;
-        for of in nodes {
-            // Before anybody can ask for it.
-            if self.weigh_tags(node, config, of) {
-                changed.insert(of);
-            }
+    /// The dispatcher, which is this node, learns what a back-end has.
+    fn note_own_tags(&self, node: &Node, config: &Config, of: NodeId) {
+        if let Some(service) = node.services.get() {
+            let tags = self.weigh(config, &service, of);
+            self.note_tags(of, tags);
+            node.dispatcher.set_tags(of, tags);
         }
+    }
+
+    /// Changes the settings of the service on this node, the dispatcher. All others are told, also those
+    /// that have not said anything yet. May sleep.
+    pub(crate) fn change_service(
+        &self,
+        node: &Node,
+        config: &Config,
+        _admin: &mut Admin,
+        service: Arc<Service>,
+    ) {
+        let nodes = || (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok().map(NodeId));
+        // While some ask by the former settings and some by these, nodes have what either says.
+        for of in nodes() {
+            let (before, after) = (self.tags_of(of), self.weigh(config, &service, of));
+            node.dispatcher.set_tags(of, Tags(before.0 | after.0));
+        }
+        node.services.put(service.clone());
         for peer in self.all() {
-            if self.count(tell_service(node, &peer)).is_err() {
+            if self.count(peer.send(&service.message())).is_err() {
                 // It would go on with settings of its own; when it is back it is told again.
                 peer.fail(Lost::Error);
             }
         }
-        for of in changed.iter() {
-            self.announce(node, of);
+        // Who asked by the former settings for what nobody has now will ask again.
+        for of in nodes() {
+            let after = self.weigh(config, &service, of);
+            node.dispatcher.set_tags(of, after);
+            if self.tags_of(of) != after {
+                self.note_tags(of, after);
+                self.announce(node, of);
+            }
         }
     }
 
@@ -415,7 +429,7 @@ impl Control {
         *self.announced.lock() = own_caps(net, config);
         if config.is(Roles::DISPATCHER) && config.is(Roles::BACK_END) {
             self.note(node, config.node, NodeState::Up, Some(config.weight));
-            self.weigh_tags(node, config, config.node);
+            self.note_own_tags(node, config, config.node);
         }
     }
 

@@ -129,15 +129,10 @@ impl Dispatcher {
         .unwrap_or(Err(NodeError::Unknown))
     }
 
-    /// Changes what a node has; returns whether that is something else than before.
-    pub(crate) fn set_tags(&self, node: NodeId, tags: Tags) -> bool {
-        self.with(|inner| {
-            let before = inner.scheduler.nodes().get(node).map(|dest| dest.tags);
-            // A node that is not there has nothing.
-            before.is_some_and(|before| before != tags)
-                && inner.scheduler.set_tags(node, tags).is_ok()
-        })
-        .unwrap_or(false)
+    /// Changes what a node has that rules can demand.
+    pub(crate) fn set_tags(&self, node: NodeId, tags: Tags) {
+        // A node that is not there has nothing.
+        self.with(|inner| inner.scheduler.set_tags(node, tags));
     }
 
     /// A back-end is lost, with what it was serving.

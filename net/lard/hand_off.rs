@@ -37,6 +37,7 @@ use crate::netns::Node;
 use crate::open::{HandingOff, Open, Stage};
 use crate::packet::{Flow, Packet};
 use crate::persist::Origin;
+use crate::service::Wanted;
 use crate::stats::Counter;
 
 /// Connections that a change of the cluster concerns, handled at a time.
@@ -72,7 +73,7 @@ impl FrontEnd {
     /// Finds a back-end for a connection whose head is complete. Bottom halves off.
     pub(crate) fn ask(&self, node: &Node, net: &Net, conn: ConnId) {
         // Each round that comes back has added a node to those that refused, and their number is
-        // limited.
+        // limited; or the settings of the service have changed meanwhile.
         loop {
             let Some((wanted, exclude)) = self.with_open(conn, |open| match open.stage {
                 Stage::Asking => {
@@ -140,10 +141,14 @@ impl FrontEnd {
         chosen: Chosen,
     ) -> Attempt {
         let Some(to) = to else {
-            let tags = self.with_open(conn, |open| Some(open.question().0.tags));
-            node.stats.inc(match tags {
-                None | Some(Tags::NONE) => Counter::NoBackEnd,
-                Some(_) => Counter::NoTaggedBackEnd,
+            let wanted = self.with_open(conn, |open| Some(open.question().0));
+            let wanted = wanted.unwrap_or(Wanted::NOTHING);
+            if node.services.is_outdated(&wanted) {
+                return Attempt::Again;
+            }
+            node.stats.inc(match wanted.tags {
+                Tags::NONE => Counter::NoBackEnd,
+                _ => Counter::NoTaggedBackEnd,
             });
             self.fail(node, net, conn);
             return Attempt::Settled;

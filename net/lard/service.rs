@@ -185,43 +185,35 @@ impl Services {
         self.current.lock().clone()
     }
 
-    /// Changes the settings of the cluster, on the dispatcher's node; what is not given stays. Callers
-    /// keep other administrators out. May sleep.
-    pub(crate) fn set(
+    /// What the settings would be after a change, on the dispatcher's node; what is not given stays.
+    /// Callers keep other administrators out until they have made it. May sleep.
+    ///
+    /// Not inlined: the names are a kilobyte, which passes over the stack.
+    #[inline(never)]
+    pub(crate) fn changed(
         &self,
         key: Option<&str>,
         lines: Option<&str>,
         mode: Option<Mode>,
     ) -> Result<Arc<Service>, Unusable> {
         let old = self.get();
-        let service = Self::prepare(old.as_deref(), key, lines, mode)?;
-        self.replace(Some(service.clone()));
-        Ok(service)
-    }
-
-    /// Reads a change without making it.
-    pub(crate) fn check(&self, key: Option<&str>, lines: Option<&str>) -> Result<(), Unusable> {
-        Self::prepare(self.get().as_deref(), key, lines, None).map(drop)
-    }
-
-    /// Not inlined: the names are a kilobyte, which passes over the stack.
-    #[inline(never)]
-    fn prepare(
-        old: Option<&Service>,
-        key: Option<&str>,
-        lines: Option<&str>,
-        mode: Option<Mode>,
-    ) -> Result<Arc<Service>, Unusable> {
-        let mode = mode.or(old.map(|old| old.mode)).unwrap_or_default();
-        let key = key
-            .or(old.map(Service::key))
-            .unwrap_or(KeyParts::DEFAULT_TEXT);
-        let lines = lines.or(old.map(Service::lines)).unwrap_or_default();
-        let names = match old {
+        let mode = mode.or(old.as_ref().map(|old| old.mode)).unwrap_or_default();
+        let (old_key, old_lines) = match &old {
+            Some(old) => (old.key(), old.lines()),
+            None => (KeyParts::DEFAULT_TEXT, ""),
+        };
+        let lines = lines.unwrap_or(old_lines);
+        let names = match &old {
             Some(old) => old.names.renewed(lines),
             None => TagNames::new().renewed(lines),
         };
-        Service::new(key, lines, names.map_err(|_| Unusable::Tags)?, mode)
+        let names = names.map_err(|_| Unusable::Tags)?;
+        Service::new(key.unwrap_or(old_key), lines, names, mode)
+    }
+
+    /// Puts these in the place of those that hold. May sleep.
+    pub(crate) fn put(&self, service: Arc<Service>) {
+        self.replace(Some(service));
     }
 
     /// The dispatcher says what they are. May sleep.

@@ -196,7 +196,8 @@ counters! {
     HttpBareCr = "http_bare_cr",
     /// A line that begins with white space: a folded field, or a trick.
     HttpFold = "http_fold",
-    /// The name of a field has a character that a token cannot have, or is missing.
+    /// The name of a field has a character that a token cannot have, is missing, or is that of a field
+    /// that matters here with `_` in place of `-`.
     HttpFieldName = "http_field_name",
     /// White space between the name of a field and the colon.
     HttpSpaceBeforeColon = "http_space_before_colon",
@@ -212,7 +213,8 @@ counters! {
     HttpHost = "http_host",
     /// The authority in the target and Host name different hosts.
     HttpHostMismatch = "http_host_mismatch",
-    /// Content-Length is not a number, does not fit in 64 bits, or comes twice.
+    /// Content-Length is not a number, begins with a needless 0, does not fit in 63 bits, or comes
+    /// twice.
     HttpContentLength = "http_content_length",
     /// Transfer-Encoding is empty, applies chunked twice, or comes with HTTP/1.0.
     HttpTransferEncoding = "http_transfer_encoding",

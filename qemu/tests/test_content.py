@@ -28,7 +28,8 @@ def nodes_of(host, requests):
     """
     seen = []
     for target, named in requests:
-        answer = client.get(host, target, **named)
+        with client.Connection(host) as connection:
+            answer = connection.request(target, close=True, **named)
         seen.append(answer.node or answer.status)
     return seen
 
@@ -240,7 +241,8 @@ def load(host, seconds):
             i += 1
             kind = "s" if i % 2 else "a"
             try:
-                answer = client.get(host, f"/{kind}/{number}-{i % 50}", timeout=20)
+                with client.Connection(host, timeout=20) as connection:
+                    answer = connection.request(f"/{kind}/{number}-{i % 50}", close=True)
                 node = answer.node or str(answer.status)
                 seen[kind][node] = seen[kind].get(node, 0) + 1
             except Exception as error:
@@ -255,17 +257,21 @@ def load(host, seconds):
     return {"seen": seen, "failures": failures}
 
 
-def test_rules_and_key_change_under_load_without_a_failure(cluster):
-    nodes = ["node node2 tag x", "node node3 tag y", "node node4 tag z"]
-    first = ["prefix /s/ tag x", "tag y", *nodes]
-    second = ["prefix /s/ tag z", "tag y", *nodes]
+# With a front-end on the dispatcher's own node.
+@pytest.mark.layout(fe=(1, 2))
+@pytest.mark.parametrize("front_end", [0, 1])
+def test_everything_changes_under_load_without_a_failure(cluster, front_end):
+    """Rules, tags, what nodes have and the key, under requests that wait for answers meanwhile."""
+    first = ["prefix /s/ tag x", "tag y", "node node2 tag x", "node node3 tag y"]
+    second = ["prefix /s/ tag u,w", "tag v", "node node4 tag u,w", "node node3 tag v"]
     rules(cluster, *first)
-    running = begin(cluster.client, load, cluster.fes[0].ext, 8)
+    running = begin(cluster.client, load, cluster.fes[front_end].ext, 8)
     cluster.wait(lambda: "begun" in running.process.stdout(), what="requests under way")
-    for round in range(5):
-        for lines, key in ((second, "host"), (first, "path+query")):
-            put(cluster, f"key {key}\n" + "".join(f"{line}\n" for line in lines))
-    result = running.result()
+    with counted(cluster, exact_fe_503=0):
+        for round in range(8):
+            for lines, key in ((second, "host"), (first, "path+query")):
+                put(cluster, f"key {key}\n" + "".join(f"{line}\n" for line in lines))
+        result = running.result()
     assert not result["failures"], result["failures"][:5]
     seen = result["seen"]
     # Nothing ever went where neither the rules before nor those after a change allow it.
@@ -354,3 +360,66 @@ def test_what_was_replaced_and_cleared_is_shown_by_all(cluster):
     assert service(cluster, number=3).stdout == "key host+path+query\n"
     assert tags_of(cluster, 3) == {n: set() for n in ("node2", "node3", "node4")}
     assert ask(cluster, "/6/x")[0].startswith("node")
+
+
+def test_only_the_dispatcher_says_what_the_service_is(cluster):
+    """And what it says of tags is read by bits: whoever asks for unheard ones gets nobody."""
+    rules(cluster, "tag a", "node node2 tag a")
+    before = service(cluster, number=2).stdout
+
+    def stranger(dispatcher, front_end, front_end_id, own):
+        import member
+
+        ended = []
+        for to_dispatcher in (True, False):
+            joined = member.Member(dispatcher)
+            joined.join()
+            one = joined
+            if not to_dispatcher:
+                one = member.Member(front_end)
+                one.link(joined, front_end_id)
+            one.send(member.HELLO, one.hello(own, tags="a"))
+            one.send(member.SERVICE, member.service("host", "," * 31, "tag mine"))
+            ended.append(one.ended())
+            one.close()
+            joined.close()
+        joined = member.Member(dispatcher, name="asker", roles=member.FRONT_END)
+        joined.join()
+        joined.send(member.HELLO, joined.hello(own))
+        kind = None
+        while kind != member.SERVICE:
+            kind, body = joined.receive()
+        lengths = struct.unpack("!HHHH", body[:8])
+        told, at = [], 8
+        for length in lengths[:3]:
+            told.append(body[at : at + length].decode())
+            at += length
+        bit = 1 << told[1].split(",").index("a")
+        other = 1 if bit != 1 else 2
+        # Who knows the service may ask.
+        joined.send(member.PING, bytes(8))
+        chosen = []
+        for number, tags in enumerate((bit, other, bit | other)):
+            joined.send(member.ASSIGN, member.assign(joined.id << 52 | number, 7, tags))
+            while kind != member.ASSIGNED:
+                kind, body = joined.receive()
+            kind = None
+            chosen.append(struct.unpack("!QHH", body)[1])
+        joined.close()
+        return [ended, chosen, told]
+
+    nodes = cluster.status(1)["nodes"]
+    ids = {node["name"]: node["id"] for node in nodes}
+    with counted(cluster, ct_out_of_place=2):
+        ended, chosen, told = run(
+            cluster.node(4),
+            stranger,
+            cluster.node(1).int,
+            cluster.node(2).int,
+            ids["node2"],
+            cluster.node(4).int,
+        )
+    assert ended == [True, True]
+    assert chosen == [ids["node2"], 0, 0], (chosen, ids)
+    assert told[0] == "host+path+query" and told[2] == "tag a\nnode node2 tag a\n", told
+    assert service(cluster, number=2).stdout == before

@@ -44,10 +44,9 @@ impl Control {
             }
             Message::Assigned(m) => from == config.dispatcher && m.conn.node() == config.node,
             Message::Load(_) => own(Roles::DISPATCHER) && is(Roles::BACK_END),
-            Message::NodeUp(_)
-            | Message::NodeDown(_)
-            | Message::Drain(_)
-            | Message::Service(_) => from == config.dispatcher,
+            Message::NodeUp(_) | Message::NodeDown(_) | Message::Drain(_) | Message::Service(_) => {
+                from == config.dispatcher
+            }
             Message::Handoff(m) => {
                 own(Roles::BACK_END) && is(Roles::FRONT_END) && m.conn.node() == from
             }
@@ -201,7 +200,7 @@ impl Control {
         let id = peer.id();
         if roles.contains(Roles::BACK_END) && node.dispatcher.node_up(id, peer.weight()).is_ok() {
             self.note(node, id, NodeState::Up, Some(peer.weight()));
-            self.weigh_tags(node, config, id);
+            self.note_own_tags(node, config, id);
             self.announce(node, id);
         }
         for other in (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok()) {

@@ -81,8 +81,9 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
     }
     if config.is(Roles::DISPATCHER) {
         let (key, lines) = service;
-        let set = node.services.set(Some(key), Some(lines), None);
-        set.map_err(|why| unusable(request, why))?;
+        let service = node.services.changed(Some(key), Some(lines), None);
+        node.services
+            .put(service.map_err(|why| unusable(request, why))?);
     }
     let started = start(node, request.net(), &config, &rules, policy);
     if started.is_err() {
@@ -407,7 +408,10 @@ pub(super) fn node_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
 pub(super) fn disk_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let _admin = node.control.admin();
     if !attached(node, request)?.is(Roles::BACK_END) {
-        return Err(request.fail(EOPNOTSUPP, format_args!("only back-ends report their disks")));
+        return Err(request.fail(
+            EOPNOTSUPP,
+            format_args!("only back-ends report their disks"),
+        ));
     }
     let length = request.require(node::DISK_QUEUE, "disk-queue")?.u32();
     node.back_end.set_disk_queue(length.ok_or(EINVAL)?);
@@ -438,9 +442,10 @@ pub(super) fn service_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let key = request.attrs().get(service::KEY).and_then(|k| k.text());
     let lines = read_lines(request, service::CONTENT)?;
     let lines = core::str::from_utf8(&lines).unwrap_or_default();
-    let set = node.services.set(key, Some(lines), None);
-    set.map_err(|why| unusable(request, why))?;
-    node.control.service_changed(node, &config, &mut admin);
+    let service = node.services.changed(key, Some(lines), None);
+    let service = service.map_err(|why| unusable(request, why))?;
+    node.control
+        .change_service(node, &config, &mut admin, service);
     Ok(())
 }
 
@@ -458,8 +463,6 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
                 true
             }
             Err(ParamError::Unknown) if name == KEY_NAME => {
-                let checked = node.services.check(Some(value), None);
-                checked.map_err(|why| unusable(request, why))?;
                 key = Some(value);
                 true
             }
@@ -490,6 +493,13 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     if policy.is_some() && node.dispatcher.policy().is_none() {
         return Err(request.fail(EOPNOTSUPP, format_args!("the policy is the dispatcher's")));
     }
+    let service = match (key, mode) {
+        (None, None) => None,
+        (key, mode) => {
+            let changed = node.services.changed(key, None, mode);
+            Some(changed.map_err(|why| unusable(request, why))?)
+        }
+    };
     if key.is_some() && node.dispatcher.policy().is_none() {
         return Err(request.fail(EOPNOTSUPP, format_args!("the key is the dispatcher's")));
     }
@@ -516,10 +526,9 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
         node.params.set(*change);
     }
     if let Some(config) = node.config() {
-        if key.is_some() || mode.is_some() {
-            let set = node.services.set(key, None, mode);
-            set.map_err(|why| unusable(request, why))?;
-            node.control.service_changed(node, &config, &mut admin);
+        if let Some(service) = service {
+            node.control
+                .change_service(node, &config, &mut admin, service);
         }
         node.control.refresh(node, &config, request.net());
     }

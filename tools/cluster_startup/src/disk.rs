@@ -95,7 +95,8 @@ impl Disk {
 mod tests {
     use super::*;
 
-    const STAT: &str = "    412      3    35816      119      0  0  0  0  7  121  119  0 0 0 0 0 0\n";
+    const STAT: &str =
+        "    412      3    35816      119      0  0  0  0  7  121  119  0 0 0 0 0 0\n";
 
     #[test]
     fn a_partition_stands_for_its_disk_and_the_count_must_be_there() {
