@@ -367,7 +367,8 @@ impl FrontEnd {
                 let waits = forward.persist.as_ref().map(|persist| persist.deadline());
                 if waits.is_some_and(|until| until <= now()) {
                     drop(bucket);
-                    self.waited(node, net, id);
+                    // Packets that waited go on, as if they came just now.
+                    node.cell.with(|net| self.waited(node, net, id));
                     return;
                 }
                 let deadline = self.forward_deadline(forward);

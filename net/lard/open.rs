@@ -365,7 +365,8 @@ impl Open {
     }
 
     fn park(&mut self, cx: &Context<'_>, skb: Skb) {
-        self.parked.keep(cx.stats, &mut self.bytes_held, skb);
+        // The client sends again what does not fit.
+        let _ = self.parked.keep(cx.stats, &mut self.bytes_held, skb);
     }
 }
 

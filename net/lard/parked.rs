@@ -33,18 +33,19 @@ impl Parked {
         }
     }
 
-    /// Keeps a packet, whose bytes count in `held`. `false`, and counted, if there is no room.
-    pub(crate) fn keep(&mut self, stats: &Stats, held: &mut Held, skb: Skb) -> bool {
+    /// Keeps a packet, whose bytes count in `held`. Gives it back, and counts, if there is no room.
+    pub(crate) fn keep(&mut self, stats: &Stats, held: &mut Held, skb: Skb) -> Result<(), Skb> {
         let bytes = self.bytes.saturating_add(skb.len());
         if self.packets.len() >= PACKETS || bytes > BYTES || !held.grow(skb.len()) {
             stats.inc(Counter::ParkedFull);
-            return false;
+            return Err(skb);
         }
         match self.packets.push(skb.park(), quiet()) {
             Ok(()) => self.bytes = bytes,
+            // It is as if it had been lost.
             Err(_) => stats.inc(Counter::NoMemory),
         }
-        true
+        Ok(())
     }
 
     /// Takes them all.

@@ -50,6 +50,8 @@ struct Hold {
     open_held: Held,
     /// The client's newest window field.
     window: u16,
+    /// The timestamp of the first packet.
+    ts: Option<u32>,
     /// What the dispatcher is asked for, once the head is complete.
     wanted: Wanted,
     /// The node it is for, while its present one is asked to let go.
@@ -172,7 +174,8 @@ impl Persist {
             Take::Gather(offset) => self.gather(cx, gauges, flow, segment, skb, offset, from),
             Take::Park => {
                 if let Some(hold) = &mut self.hold {
-                    hold.parked.keep(cx.stats, &mut hold.bytes_held, skb);
+                    // The client sends again what does not fit.
+                    let _ = hold.parked.keep(cx.stats, &mut hold.bytes_held, skb);
                 }
                 Onward::Kept
             }
@@ -272,9 +275,12 @@ impl Persist {
             return self.again(skb);
         }
         hold.window = segment.window;
-        if !hold.parked.keep(cx.stats, &mut hold.bytes_held, skb) {
-            // The client sends it again.
-            return Onward::Again(self.stay());
+        // The oldest one: what else waits must not be older than what the back-end was told.
+        if let (Some(ts), None) = (segment.options.ts, hold.ts) {
+            hold.ts = Some(ts.val);
+        }
+        if let Err(skb) = hold.parked.keep(cx.stats, &mut hold.bytes_held, skb) {
+            return self.again(skb);
         }
         let wanted = &mut hold.wanted;
         let ask = |head: &[u8], parser: &HeadParser| {
@@ -365,7 +371,7 @@ impl Persist {
             received: u32::try_from(hold.data.len()).ok()?,
             snd_nxt: acked,
             tsval,
-            ts_recent,
+            ts_recent: hold.ts.unwrap_or(ts_recent),
             window: hold.window,
         };
         let given = Given {
@@ -399,6 +405,7 @@ impl Hold {
             bytes_held: Held::none(gauges.bytes),
             open_held: Held::one(gauges.open)?,
             window: 0,
+            ts: None,
             wanted: Wanted::NOTHING,
             to: None,
         })

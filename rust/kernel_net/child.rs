@@ -663,8 +663,8 @@ pub(crate) unsafe fn sent(sk: *mut bindings::sock, skb: *mut bindings::sk_buff) 
         }
         (*skb).len as usize
     };
-    // TCP sends without options of IP unless the server asks for them; then the numbers below are
-    // wrong, and are taken for a gap at the latest when they do not go on.
+    // TCP sends without options of IP unless the server asks for them; then nothing is shown, and the
+    // server is never done.
     let [0x45, .., _, _, _, _, s0, s1, s2, s3, _, _, _, _, offset, _, _, _, _, _, _, _] = header
     else {
         return;
