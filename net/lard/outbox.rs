@@ -3,13 +3,17 @@
 //! What waits to be sent to one peer: [`lard_core::wire::Outbox`] with memory, a lock, and somebody
 //! to wake.
 //!
-//! Any context appends frames, a softirq among them; the peer's sending thread takes everything there
+//! Any context appends frames, a softirq among them; one of the peer's threads takes everything there
 //! is and writes it at once. The room is bounded: a frame that does not fit is refused, and whoever
 //! wanted to send it decides what that means.
 //!
+//! Frames that can wait wake the sending thread once, so that it knows since when; it sleeps on until
+//! something cannot wait, or for a few milliseconds. Answers to what was received are written by the
+//! receiving thread, which is awake: [`Outbox::cork`] keeps the other one asleep meanwhile.
+//!
 //! # Locking
 //!
-//! One lock, a leaf. The thread's own buffer is exchanged for the full one under it, so nothing is
+//! One lock, a leaf. The writer's own buffer is exchanged for the full one under it, so nothing is
 //! copied twice and nothing is sent with it held.
 
 #![forbid(unsafe_code)]
@@ -72,8 +76,10 @@ struct Inner {
     frames: wire::Outbox<VVec<u8>>,
     /// Frames are taken.
     open: bool,
-    /// The receiving thread is at work and wakes the other when it is done.
+    /// The receiving thread is at work, and writes the answers when it is done.
     corked: bool,
+    /// The receiving thread has written as much as the socket took, and left the rest to the other.
+    unfinished: bool,
     /// The sending thread, once it runs.
     waker: Option<Waker>,
 }
@@ -85,6 +91,7 @@ impl Outbox {
             frames: wire::Outbox::new(room(ROOM)?, room(ASSIGN_ROOM)?),
             open: true,
             corked: false,
+            unfinished: false,
             waker: None,
         };
         let outbox = Self(kernel_net::new_bh_lock!(inner, c"lard:outbox"));
@@ -104,6 +111,21 @@ impl Outbox {
         }
         inner.frames.send(frame)?;
         inner.wake();
+        Ok(())
+    }
+
+    /// Takes a frame that can wait for others, for a few milliseconds. Any context but hard irq.
+    pub(crate) fn send_later<'a>(&self, frame: &impl Frame<'a>) -> Result<(), SendError> {
+        let mut inner = self.0.lock();
+        if !inner.open {
+            return Err(SendError::NoPeer);
+        }
+        let first = !inner.frames.is_ready();
+        inner.frames.send_later(frame)?;
+        match first {
+            true => inner.wake_for_any(),
+            false => inner.wake(),
+        }
         Ok(())
     }
 
@@ -150,17 +172,40 @@ impl Outbox {
         self.0.lock().corked = true;
     }
 
-    /// Ends [`Outbox::cork`].
-    pub(crate) fn uncork(&self) {
+    /// Ends [`Outbox::cork`]. Returns whether there is something to write at once, which is then the
+    /// caller's to do.
+    pub(crate) fn uncork(&self) -> bool {
         let mut inner = self.0.lock();
         inner.corked = false;
-        inner.wake();
+        let urgent = inner.frames.is_urgent();
+        if !urgent {
+            inner.wake_for_any();
+        }
+        urgent
+    }
+
+    /// Leaves to the sending thread what there is to write, and the rest of a write that has begun.
+    pub(crate) fn leave(&self, unfinished: bool) {
+        let mut inner = self.0.lock();
+        inner.unfinished |= unfinished;
+        inner.wake_for_any();
+    }
+
+    /// Is there a write to be finished? Asked once.
+    pub(crate) fn take_unfinished(&self) -> bool {
+        core::mem::take(&mut self.0.lock().unfinished)
     }
 
     /// Is there something to write, or nothing ever again?
     pub(crate) fn is_ready(&self) -> bool {
         let inner = self.0.lock();
-        !inner.corked && inner.frames.is_ready() || !inner.open
+        !inner.corked && inner.has_any() || !inner.open
+    }
+
+    /// The same, at once.
+    pub(crate) fn is_urgent(&self) -> bool {
+        let inner = self.0.lock();
+        !inner.corked && inner.is_urgent() || !inner.open
     }
 
     /// Exchanges `spare`, which is empty, for what there is to write; false if there is nothing.
@@ -186,8 +231,24 @@ impl Outbox {
 }
 
 impl Inner {
+    fn is_urgent(&self) -> bool {
+        self.unfinished || self.frames.is_urgent()
+    }
+
+    fn has_any(&self) -> bool {
+        self.unfinished || self.frames.is_ready()
+    }
+
     fn wake(&self) {
-        if self.corked || !self.frames.is_ready() {
+        self.wake_if(self.is_urgent());
+    }
+
+    fn wake_for_any(&self) {
+        self.wake_if(self.has_any());
+    }
+
+    fn wake_if(&self, wanted: bool) {
+        if self.corked || !wanted {
             return;
         }
         if let Some(waker) = &self.waker {

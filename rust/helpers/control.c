@@ -80,9 +80,9 @@ void lard_socket_peer(const struct socket *sock, struct in6_addr *addr)
 		ipv6_addr_set_v4mapped(inet_sk(sock->sk)->inet_daddr, addr);
 }
 
-void lard_socket_set_rcvtimeo(struct socket *sock, unsigned int ms)
+void lard_socket_set_rcvtimeo_max(struct socket *sock)
 {
-	WRITE_ONCE(sock->sk->sk_rcvtimeo, msecs_to_jiffies(ms));
+	WRITE_ONCE(sock->sk->sk_rcvtimeo, MAX_SCHEDULE_TIMEOUT);
 }
 
 void lard_socket_set_sndtimeo(struct socket *sock, unsigned int ms)
@@ -116,10 +116,10 @@ int lard_socket_recv(struct socket *sock, void *buf, size_t len)
 	return kernel_recvmsg(sock, &msg, &vec, 1, len, 0);
 }
 
-int lard_socket_send(struct socket *sock, const void *buf, size_t len)
+int lard_socket_send(struct socket *sock, const void *buf, size_t len, bool wait)
 {
 	struct kvec vec = { .iov_base = (void *)buf, .iov_len = len };
-	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL };
+	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT) };
 
 	return kernel_sendmsg(sock, &msg, &vec, 1, len);
 }

@@ -167,12 +167,12 @@ impl ControlSocket {
         }
     }
 
-    /// Bounds how long [`Self::recv`] and [`Self::send`] wait.
-    pub fn set_timeouts(&self, recv_ms: u32, send_ms: u32) {
+    /// Lets [`Self::recv`] wait for ever, and bounds how long [`Self::send_all`] waits for the peer.
+    pub fn set_timeouts(&self, send_ms: u32) {
         let socket = self.socket.as_ptr();
         // SAFETY: The socket is valid by the invariant; each call stores one word.
         unsafe {
-            bindings::lard_socket_set_rcvtimeo(socket, recv_ms);
+            bindings::lard_socket_set_rcvtimeo_max(socket);
             bindings::lard_socket_set_sndtimeo(socket, send_ms);
         }
     }
@@ -216,17 +216,41 @@ impl ControlSocket {
             if rest.is_empty() {
                 break;
             }
-            // SAFETY: The socket is valid by the invariant, and `rest` may be read for its length.
-            let n = unsafe {
-                bindings::lard_socket_send(self.socket.as_ptr(), rest.as_ptr().cast(), rest.len())
-            };
-            match transferred(n, thread) {
-                None => continue,
-                Some(Ok(n)) => sent = sent.saturating_add(n),
-                Some(Err(failure)) => return Err((sent, failure)),
+            match self.send(thread, rest, true) {
+                Ok(n) => sent = sent.saturating_add(n),
+                Err(failure) => return Err((sent, failure)),
             }
         }
         Ok(())
+    }
+
+    /// Sends as much of `data` as the socket takes at once; returns how many bytes that are.
+    ///
+    /// # Context
+    ///
+    /// As [`Self::send_all`], but it does not wait for the peer.
+    pub fn try_send(&self, thread: &Running, data: &[u8]) -> Result<usize, Failure> {
+        match self.send(thread, data, false) {
+            Err(Failure::Timeout) => Ok(0),
+            result => result,
+        }
+    }
+
+    fn send(&self, thread: &Running, data: &[u8], wait: bool) -> Result<usize, Failure> {
+        loop {
+            // SAFETY: The socket is valid by the invariant, and `data` may be read for its length.
+            let n = unsafe {
+                bindings::lard_socket_send(
+                    self.socket.as_ptr(),
+                    data.as_ptr().cast(),
+                    data.len(),
+                    wait,
+                )
+            };
+            if let Some(result) = transferred(n, thread) {
+                return result;
+            }
+        }
     }
 
     /// Ends the connection in both directions: blocked calls return, later ones fail.
