@@ -65,7 +65,8 @@ class Bench:
         for name, counts in zip(NODES, done):
             row[f"{name}_instructions"] = round(counts["instructions"] / kind.asked)
         row["front_end_seconds"] = round(done[0]["seconds"], 2)
-        row["front_end_user"] = round(done[0]["user"] / kind.asked)
+        for part in ("user", "softirq", "proc_stat"):
+            row[f"front_end_{part}"] = round(done[0][part] / kind.asked)
         for name in ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes"):
             row[name] = round(done[0][name] / kind.asked, 2)
         row["sent_again"] = sum(counts["sent_again"] for counts in done)

@@ -63,9 +63,15 @@ class Report:
             what = "front_end_instructions"
             return f"{median(runs, what) / 1000:.1f} ±{100 * spread(runs, what):.1f}%"
 
-        def in_user_space(runs, _):
-            part = median(runs, "front_end_user") / median(runs, "front_end_instructions")
-            return f"{100 * part:.0f}%"
+        def by_proc_stat(runs, _):
+            return f"{median(runs, 'front_end_proc_stat') / 1000:.0f}"
+
+        def parts_of_it(runs, _):
+            whole = median(runs, "front_end_instructions")
+            user, softirq = (
+                100 * median(runs, f"front_end_{part}") / whole for part in ("user", "softirq")
+            )
+            return f"{user:.0f} {100 - user - softirq:.0f} {softirq:.0f}"
 
         def apart(runs, _):
             if runs[0].get("dispatcher_instructions", "") == "":
@@ -93,7 +99,8 @@ class Report:
             ("back-end's instructions a request, IPVS-DR = 1", ratio("back_end_instructions")),
             ("front-end: thousand instructions a request, median and spread", thousands),
             ("dispatcher apart: thousand instructions (of the front-end's)", apart),
-            ("front-end: part of it in user space", in_user_space),
+            ("front-end: thousand instructions as /proc/stat has them", by_proc_stat),
+            ("front-end: % of it in user space, system, softirqs", parts_of_it),
             ("front-end: packets and KB a request, in and out", through),
             ("segments sent again in a run, by anybody", lambda runs, _: median(runs, "sent_again")),
             ("requests a second at 10^9 instructions a second", rate),

@@ -44,7 +44,7 @@ class Work:
         return f"{words} --head {self.head} --body {self.body}"
 
 
-SIX = Work("6 KB")
+SIX = Work("6 KB", concurrency=64)
 ONE = Work("1 MB", size=MB, connections=64, concurrency=16)
 
 QUICK = [SIX, ONE]
