@@ -2,11 +2,15 @@
 """Tables of what was measured: ratios first, then what they are ratios of."""
 
 import csv
+import os
+import shutil
 import statistics
+import subprocess
 
 from .front_ends import FLOOR
 
 WIDTH = 26
+PLOTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "plots.gp")
 
 
 def median(rows, what):
@@ -32,6 +36,30 @@ class Report:
             writer = csv.DictWriter(file, names, restval="")
             writer.writeheader()
             writer.writerows(self.rows)
+
+    def plot(self, directory):
+        """Tables of medians, a line for each kind of work, and plots of them. Says what it made."""
+        floor = {work: self._runs(work, FLOOR) for work in self._names("work")}
+        self._pivot(directory, "instructions", lambda runs, _: median(runs, "front_end_instructions"))
+        self._pivot(directory, "first", lambda runs, _: median(runs, "first_median_ms"))
+        if not all(floor.values()):
+            return f"without {FLOOR} there are no ratios to plot"
+        self._pivot(directory, "ratio", lambda runs, work: round(
+            median(runs, "front_end_instructions") / median(floor[work], "front_end_instructions"), 3
+        ))
+        if not shutil.which("gnuplot"):
+            return "without gnuplot there are no plots"
+        subprocess.run(["gnuplot", "-e", f"dir='{directory}'", PLOTS], check=True)
+        return f"plots: {directory}/*.svg"
+
+    def _pivot(self, directory, name, value):
+        columns = self._names("front_end")
+        with open(os.path.join(directory, f"{name}.csv"), "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["work", *columns])
+            for work in self._names("work"):
+                cells = [self._runs(work, column) for column in columns]
+                writer.writerow([work, *(value(runs, work) if runs else "" for runs in cells)])
 
     def _names(self, what):
         return list(dict.fromkeys(row[what] for row in self.rows))
