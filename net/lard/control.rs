@@ -443,6 +443,7 @@ impl Control {
     }
 
     fn start(&self, node: &Arc<Node>, config: &Arc<Config>, link: &mut Connection) -> Result {
+        Peer::write_softly(&link.peer, node)?;
         let (peer, node2, config2) = (link.peer.clone(), node.clone(), config.clone());
         link.receiver = Some(KThread::spawn(c"lard-rx", move |thread| {
             peer.receive(thread, &node2, &config2)
@@ -464,6 +465,7 @@ impl Control {
         link.peer.socket().shutdown();
         link.receiver = None;
         link.transmitter = None;
+        link.peer.stop_writing();
         // If the thread that reports was stopped before it could.
         link.peer.report(node, &[]);
     }

@@ -3,13 +3,12 @@
 //! What waits to be sent to one peer: [`lard_core::wire::Outbox`] with memory, a lock, and somebody
 //! to wake.
 //!
-//! Any context appends frames, a softirq among them; one of the peer's threads takes everything there
-//! is and writes it at once. The room is bounded: a frame that does not fit is refused, and whoever
-//! wanted to send it decides what that means.
+//! Any context appends frames, a softirq among them; a work in a softirq takes everything there is and
+//! writes it at once. The room is bounded: a frame that does not fit is refused, and whoever wanted to
+//! send it decides what that means.
 //!
 //! Frames that can wait wake the sending thread once, so that it knows since when; it sleeps on until
-//! something cannot wait, or for a few milliseconds. Answers to what was received are written by the
-//! receiving thread, which is awake: [`Outbox::cork`] keeps the other one asleep meanwhile.
+//! something cannot wait, or for a few milliseconds.
 //!
 //! # Locking
 //!
@@ -20,7 +19,9 @@
 
 use core::time::Duration;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 use kernel_net::kthread::Waker;
+use kernel_net::softwork::SoftWork;
 use kernel_net::sync::BhLock;
 use lard_core::addr::ConnId;
 use lard_core::time::Instant;
@@ -76,10 +77,12 @@ struct Inner {
     frames: wire::Outbox<VVec<u8>>,
     /// Frames are taken.
     open: bool,
-    /// The receiving thread is at work, and writes the answers when it is done.
+    /// The receiving thread is at work, and asks for its answers to be written when it is done.
     corked: bool,
-    /// The receiving thread has written as much as the socket took, and left the rest to the other.
+    /// The work has written as much as the socket took, and left the rest to the thread.
     unfinished: bool,
+    /// The work that writes, while the connection is there.
+    writer: Option<Arc<SoftWork>>,
     /// The sending thread, once it runs.
     waker: Option<Waker>,
 }
@@ -92,6 +95,7 @@ impl Outbox {
             open: true,
             corked: false,
             unfinished: false,
+            writer: None,
             waker: None,
         };
         let outbox = Self(kernel_net::new_bh_lock!(inner, c"lard:outbox"));
@@ -101,6 +105,12 @@ impl Outbox {
     /// Says who is to be woken.
     pub(crate) fn set_waker(&self, waker: Waker) {
         self.0.lock().waker = Some(waker);
+    }
+
+    /// Says who writes, or with `None` that nobody does but the thread. May sleep.
+    pub(crate) fn set_writer(&self, writer: Option<Arc<SoftWork>>) {
+        let old = core::mem::replace(&mut self.0.lock().writer, writer);
+        drop(old);
     }
 
     /// Takes a frame. Any context but hard irq.
@@ -123,7 +133,7 @@ impl Outbox {
         let first = !inner.frames.is_ready();
         inner.frames.send_later(frame)?;
         match first {
-            true => inner.wake_for_any(),
+            true => inner.wake_thread(),
             false => inner.wake(),
         }
         Ok(())
@@ -166,34 +176,31 @@ impl Outbox {
         self.0.lock().open
     }
 
-    /// Keeps the sending thread asleep until [`Outbox::uncork`], so that the answers to a batch leave
-    /// together.
+    /// Writes nothing until [`Outbox::uncork`], so that the answers to a batch leave together.
     pub(crate) fn cork(&self) {
         self.0.lock().corked = true;
     }
 
-    /// Ends [`Outbox::cork`]. Returns whether there is something to write at once, which is then the
-    /// caller's to do.
-    pub(crate) fn uncork(&self) -> bool {
+    /// Ends [`Outbox::cork`].
+    pub(crate) fn uncork(&self) {
         let mut inner = self.0.lock();
         inner.corked = false;
-        let urgent = inner.frames.is_urgent();
-        if !urgent {
-            inner.wake_for_any();
+        match inner.is_urgent() {
+            true => inner.wake(),
+            false => inner.wake_thread(),
         }
-        urgent
     }
 
-    /// Leaves to the sending thread what there is to write, and the rest of a write that has begun.
+    /// Leaves to the thread what there is to write, and the rest of a write that has begun.
     pub(crate) fn leave(&self, unfinished: bool) {
         let mut inner = self.0.lock();
         inner.unfinished |= unfinished;
-        inner.wake_for_any();
+        inner.wake_thread();
     }
 
-    /// Is there a write to be finished? Asked once.
-    pub(crate) fn take_unfinished(&self) -> bool {
-        core::mem::take(&mut self.0.lock().unfinished)
+    /// The thread begins to write, first of all what was left to it.
+    pub(crate) fn begin(&self) {
+        self.0.lock().unfinished = false;
     }
 
     /// Is there something to write, or nothing ever again?
@@ -239,16 +246,19 @@ impl Inner {
         self.unfinished || self.frames.is_ready()
     }
 
+    /// Has what cannot wait written, by the work if there is one.
     fn wake(&self) {
-        self.wake_if(self.is_urgent());
+        if self.corked || !self.is_urgent() {
+            return;
+        }
+        match &self.writer {
+            Some(writer) => writer.queue(),
+            None => self.wake_thread(),
+        }
     }
 
-    fn wake_for_any(&self) {
-        self.wake_if(self.has_any());
-    }
-
-    fn wake_if(&self, wanted: bool) {
-        if self.corked || !wanted {
+    fn wake_thread(&self) {
+        if self.corked || !self.has_any() {
             return;
         }
         if let Some(waker) = &self.waker {

@@ -13,26 +13,27 @@
 //!                               Closing ── threads have ended ──▶ gone
 //! ```
 //!
-//! The receiving thread blocks in the socket, without a timer: the sending thread, which waits for the
-//! [`Outbox`] and has to wake up for PINGs anyway, looks whether the peer has fallen silent. The answers
-//! to what was received are written by the receiving thread, as far as the socket takes them at once: a
-//! decision of the dispatcher wakes one thread, and two nodes never wait for each other to read.
-//! Whichever thread finds a reason to end names it with [`Peer::fail`], which makes the other one end as
-//! well. The sending thread ends last and reports the loss, when it knows what never left this node.
+//! The receiving thread blocks in the socket, without a timer. Frames are written by a work in a softirq,
+//! as far as the socket takes them at once: to wake a thread costs as much as the rest of a hand-off on
+//! its way out. The sending thread writes what the work leaves: frames that have waited long enough, what
+//! did not fit the socket's buffer, PINGs. It also looks whether the peer has fallen silent. Whichever
+//! thread finds a reason to end names it with [`Peer::fail`], which makes the other one end as well. The
+//! sending thread ends last and reports the loss, when it knows what never left this node.
 //!
 //! # Locking
 //!
-//! `writing` is held by the thread that writes, which may sleep; the outbox' own lock, a leaf, is taken
-//! below it. `info` is a leaf.
+//! Who writes has taken `writing` out from under its lock, which is a leaf like that of `info`. The
+//! outbox has its own lock.
 
 #![forbid(unsafe_code)]
 
 use core::time::Duration;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
-use kernel::sync::{Arc, Mutex};
+use kernel::sync::Arc;
 use kernel_net::control_socket::{ControlSocket, Failure};
 use kernel_net::kthread::{Running, Woken};
+use kernel_net::softwork::{SoftWork, Task};
 use kernel_net::sync::BhLock;
 use lard_core::addr::{Addr, ConnId, NodeId};
 use lard_core::time::Instant;
@@ -134,7 +135,8 @@ pub(crate) struct Peer {
     id: NodeId,
     socket: ControlSocket,
     outbox: Outbox,
-    writing: Pin<KBox<Mutex<Writing>>>,
+    /// Nothing while somebody writes.
+    writing: BhLock<Option<Writing>>,
     info: BhLock<Info>,
     /// What user space said it may be.
     introduced: Roles,
@@ -149,11 +151,40 @@ pub(crate) struct Peer {
     sent: Atomic<bool>,
 }
 
-/// Frames that are being written; none between two writes, unless the last one failed.
+/// Frames that are being written; none between two writes, unless the socket did not take all of them.
 struct Writing {
     frames: Frames,
     /// Bytes of them that the socket has taken.
     sent: usize,
+    /// It will not take more.
+    failed: bool,
+}
+
+/// What writes in a softirq.
+struct Writer {
+    peer: Arc<Peer>,
+    node: Arc<Node>,
+}
+
+impl Task for Writer {
+    fn run(&self) {
+        let peer = &self.peer;
+        let Some(mut writing) = peer.take_writing() else {
+            return peer.outbox.leave(false);
+        };
+        // What is left of the write before must come first, and that is the thread's.
+        if writing.frames.is_empty() && peer.take(&self.node, &mut writing) {
+            writing.sent = peer.socket.send_softly(writing.frames.bytes());
+            if writing.sent == writing.frames.bytes().len() {
+                peer.wrote(&self.node, &mut writing);
+            }
+        }
+        let unfinished = !writing.frames.is_empty();
+        peer.give_writing(writing);
+        if unfinished {
+            peer.outbox.leave(true);
+        }
+    }
 }
 
 /// What user space says about a peer.
@@ -174,7 +205,11 @@ impl Peer {
     /// A connection that has not begun to speak. May sleep.
     pub(crate) fn new(introduction: Introduction, socket: ControlSocket) -> Result<Arc<Self>> {
         let (outbox, frames) = Outbox::new()?;
-        let writing = Writing { frames, sent: 0 };
+        let writing = Writing {
+            frames,
+            sent: 0,
+            failed: false,
+        };
         let Introduction {
             id,
             roles,
@@ -196,7 +231,7 @@ impl Peer {
             id,
             socket,
             outbox,
-            writing: KBox::pin_init(kernel::new_mutex!(writing, "lard:writing"), GFP_KERNEL)?,
+            writing: kernel_net::new_bh_lock!(Some(writing), c"lard:writing"),
             info: kernel_net::new_bh_lock!(info, c"lard:peer"),
             introduced: roles,
             traffic: Traffic {
@@ -352,13 +387,10 @@ impl Peer {
             self.outbox.cork();
             let received = buffer.get(..have).unwrap_or_default();
             let left = self.read(node, config, &mut framer, received);
-            let urgent = self.outbox.uncork();
+            self.outbox.uncork();
             let Some(left) = left else {
                 return;
             };
-            if urgent {
-                self.answer(thread, node);
-            }
             let used = have.saturating_sub(left);
             if used != 0 {
                 buffer.copy_within(used..have, 0);
@@ -410,25 +442,25 @@ impl Peer {
         }
     }
 
-    /// Writes what there is without waiting, by the receiving thread. What it cannot write is left to
-    /// the other one.
-    fn answer(&self, thread: &Running, node: &Node) {
-        // Whoever has begun to write must go on with it.
-        let idle = self.writing.try_lock().filter(|w| w.frames.is_empty());
-        let Some(mut writing) = idle else {
-            return self.outbox.leave(false);
-        };
-        if !self.take(node, &mut writing) {
-            return;
-        }
-        match self.socket.try_send(thread, writing.frames.bytes()) {
-            Ok(n) if n == writing.frames.bytes().len() => self.wrote(node, &mut writing),
-            Ok(n) => {
-                writing.sent = n;
-                self.outbox.leave(true);
-            }
-            Err(failure) => self.fail(lost_by(failure)),
-        }
+    /// Has frames written in a softirq from now on. May sleep.
+    pub(crate) fn write_softly(this: &Arc<Self>, node: &Arc<Node>) -> Result {
+        let (peer, node) = (this.clone(), node.clone());
+        let task = Arc::new(Writer { peer, node }, GFP_KERNEL)?;
+        this.outbox.set_writer(Some(SoftWork::new(task)?));
+        Ok(())
+    }
+
+    /// Ends that, and waits for it. May sleep.
+    pub(crate) fn stop_writing(&self) {
+        self.outbox.set_writer(None);
+    }
+
+    fn take_writing(&self) -> Option<Writing> {
+        self.writing.lock().take()
+    }
+
+    fn give_writing(&self, writing: Writing) {
+        *self.writing.lock() = Some(writing);
     }
 
     /// The sending thread.
@@ -444,8 +476,9 @@ impl Peer {
             }
         }
         let mut unsent = KVec::new();
-        {
-            let mut writing = self.writing.lock();
+        self.stop_writing();
+        // Nobody else writes any more.
+        if let Some(mut writing) = self.take_writing() {
             note_unsent(&writing.frames, writing.sent, &mut unsent);
             self.outbox.drain(&mut writing.frames, &mut unsent);
         }
@@ -487,26 +520,34 @@ impl Peer {
 
     /// Writes what there is; `false` at the end of the connection.
     fn write(&self, thread: &Running, node: &Node) -> bool {
-        let mut writing = self.writing.lock();
-        if !self.outbox.take_unfinished() {
-            if !writing.frames.is_empty() {
-                // The other thread's write has failed.
-                return false;
-            }
-            if !self.take(node, &mut writing) {
-                return self.outbox.is_open();
-            }
+        let Some(mut writing) = self.take_writing() else {
+            // A softirq on another processor is at it, and will not take long.
+            thread.wait_until(1, || self.writing.lock().is_some());
+            return true;
+        };
+        let goes_on = self.write_waiting(thread, node, &mut writing);
+        self.give_writing(writing);
+        goes_on
+    }
+
+    fn write_waiting(&self, thread: &Running, node: &Node, writing: &mut Writing) -> bool {
+        self.outbox.begin();
+        if writing.failed {
+            return false;
+        }
+        if writing.frames.is_empty() && !self.take(node, writing) {
+            return self.outbox.is_open();
         }
         let rest = writing.frames.bytes().get(writing.sent..);
         match self.socket.send_all(thread, rest.unwrap_or_default()) {
-            Ok(()) => self.wrote(node, &mut writing),
+            Ok(()) => self.wrote(node, writing),
             Err((sent, failure)) => {
                 writing.sent = writing.sent.saturating_add(sent);
+                writing.failed = true;
                 self.fail(lost_by(failure));
-                return false;
             }
         }
-        true
+        !writing.failed
     }
 
     /// Takes what there is to write; `false` if there is nothing.

@@ -10,12 +10,12 @@ from lardvm import log_gate
 from lardvm.cluster import FRONT_END_PORT
 from lardvm.machine import quoted
 
-from . import front_ends, profile, work
+from . import profile, work
 from .meter import Meter
 
 LOAD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "load.py")
-# Seconds: for the clients of one run, and until their connections are forgotten.
-LIMIT, AFTERMATH = 300, 2 * front_ends.MEMORY + 0.5
+# Seconds for the clients of one run.
+LIMIT = 300
 NODES = ("front_end", "back_end", "dispatcher")
 START = time.monotonic()
 
@@ -59,7 +59,7 @@ class Bench:
             meter.begin()
         again = self.lab.client.nstat()["TcpRetransSegs"]
         clients = self.clients(kind)
-        time.sleep(AFTERMATH)
+        time.sleep(front_end.aftermath)
         done, places = zip(*[meter.end() for meter in meters])
         row = {"work": kind.name, "front_end": front_end.name, "run": run, "requests": kind.asked}
         for name, counts in zip(NODES, done):

@@ -88,6 +88,8 @@ class Crowd:
         with open("/sys/class/net/ext0/address") as file:
             self.link.mac = bytes.fromhex(file.read().strip().replace(":", ""))
         mac = self.link.resolve(front_end)
+        # From here on each call says itself whether it waits.
+        self.link.socket.setblocking(True)
         self.head = mac + self.link.mac + struct.pack("!H", rawtcp.IPV4)
         self.back_end = BackEnd(front_end, own)
         self.open_ones = []

@@ -86,6 +86,8 @@ class FrontEnd(abc.ABC):
     name = None
     # Whether node 3 takes part.
     remote = False
+    # Seconds until connections that have ended are forgotten.
+    aftermath = 2 * MEMORY + 0.5
     # What HAProxy does with its connections to the back-end.
     reuse = "always"
 
@@ -139,6 +141,8 @@ class Proxy(FrontEnd):
 
     configuration = None
     command = None
+    # It remembers none.
+    aftermath = 0.2
 
     def start(self):
         self.serve("--plain", FRONT_END_PORT)

@@ -161,6 +161,7 @@ impl ControlSocket {
         let seconds = (timeout / 3000).clamp(1, 32_767);
         // SAFETY: The socket is valid and TCP by the invariant. The calls lock it.
         unsafe {
+            bindings::lard_socket_set_atomic(socket);
             bindings::lard_socket_set_nodelay(socket);
             bindings::lard_socket_set_user_timeout(socket, timeout);
             bindings::lard_socket_set_keepalive(socket, seconds, seconds, 3);
@@ -216,41 +217,36 @@ impl ControlSocket {
             if rest.is_empty() {
                 break;
             }
-            match self.send(thread, rest, true) {
-                Ok(n) => sent = sent.saturating_add(n),
-                Err(failure) => return Err((sent, failure)),
+            // SAFETY: The socket is valid by the invariant, and `rest` may be read for its length.
+            let n = unsafe {
+                bindings::lard_socket_send(self.socket.as_ptr(), rest.as_ptr().cast(), rest.len())
+            };
+            match transferred(n, thread) {
+                None => continue,
+                Some(Ok(n)) => sent = sent.saturating_add(n),
+                Some(Err(failure)) => return Err((sent, failure)),
             }
         }
         Ok(())
     }
 
-    /// Sends as much of `data` as the socket takes at once; returns how many bytes that are.
+    /// Sends as much of `data` as the socket takes at once; returns how many bytes that are. None, too,
+    /// while a thread is in a call on the socket, and when the connection has failed, which
+    /// [`Self::send_all`] then tells.
     ///
     /// # Context
     ///
-    /// As [`Self::send_all`], but it does not wait for the peer.
-    pub fn try_send(&self, thread: &Running, data: &[u8]) -> Result<usize, Failure> {
-        match self.send(thread, data, false) {
-            Err(Failure::Timeout) => Ok(0),
-            result => result,
-        }
-    }
-
-    fn send(&self, thread: &Running, data: &[u8], wait: bool) -> Result<usize, Failure> {
-        loop {
-            // SAFETY: The socket is valid by the invariant, and `data` may be read for its length.
-            let n = unsafe {
-                bindings::lard_socket_send(
-                    self.socket.as_ptr(),
-                    data.as_ptr().cast(),
-                    data.len(),
-                    wait,
-                )
-            };
-            if let Some(result) = transferred(n, thread) {
-                return result;
-            }
-        }
+    /// Softirq. Not while a thread is in [`Self::send_all`].
+    pub fn send_softly(&self, data: &[u8]) -> usize {
+        // SAFETY: The socket is valid by the invariant, and `data` may be read for its length.
+        let n = unsafe {
+            bindings::lard_socket_send_atomic(
+                self.socket.as_ptr(),
+                data.as_ptr().cast(),
+                data.len(),
+            )
+        };
+        usize::try_from(n).unwrap_or(0)
     }
 
     /// Ends the connection in both directions: blocked calls return, later ones fail.
