@@ -39,7 +39,7 @@ use crate::open::{quiet, Open};
 const GROUP: usize = 4;
 
 /// Groups that share another one, so that the tick finds out with few looks that nothing is due.
-const RANGE: usize = 64;
+const RANGE: usize = 32;
 
 /// log2 of the number of buckets: 65,536 of 16 bytes. A hundred thousand connections make chains
 /// of one or two entries. At most 20 bits fit a connection id.
