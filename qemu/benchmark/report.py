@@ -56,7 +56,8 @@ class Report:
         columns = self._names("front_end")
         with open(os.path.join(directory, f"{name}.csv"), "w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["work", *columns])
+            # The plots count the columns by the commas of this line.
+            writer.writerow(["work", *(column.replace(",", "") for column in columns)])
             for work in self._names("work"):
                 cells = [self._runs(work, column) for column in columns]
                 writer.writerow([work, *(value(runs, work) if runs else "" for runs in cells)])
