@@ -97,8 +97,9 @@ impl Dispatcher {
         drop(old);
     }
 
-    /// Chooses a node and counts the connection as its load, until [`Dispatcher::finished`]; or lets
-    /// it wait, and [`Dispatcher::admit`] tells the front-end later. Any context but hard irq.
+    /// Chooses a node and counts the connection as its load, until [`Dispatcher::finished`], for a
+    /// further request only if it is not the node that has the connection; or lets it wait, and
+    /// [`Dispatcher::admit`] tells the front-end later. Any context but hard irq.
     pub(crate) fn assign(&self, here: &Node, question: &Assign) -> Admission {
         let admission = self.with(|inner| {
             let Assign {
@@ -113,10 +114,10 @@ impl Dispatcher {
             let Inner {
                 scheduler, waiting, ..
             } = inner;
-            match question.subsequent {
-                false => waiting.assign(scheduler, question.conn, &request),
+            match question.home {
+                None => waiting.assign(scheduler, question.conn, &request),
                 // The connection was admitted with its first request.
-                true => Admission::Assigned(scheduler.schedule(&request)),
+                Some(home) => Admission::Assigned(scheduler.schedule_next(&request, home)),
             }
         });
         here.stats.inc(match admission {

@@ -58,6 +58,9 @@ const POLICY_NAME: &str = "policy";
 /// The parameter that is what of a request makes its target, and the dispatcher's.
 const KEY_NAME: &str = "key";
 
+/// What becomes of further requests on a connection, which is set and shown as the policy is.
+const MODE_NAME: &str = "mode";
+
 /// The longest value of a parameter.
 const VALUE_LEN: u16 = 255;
 

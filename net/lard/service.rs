@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The settings of the service, which are the same on all front-ends: what of a request makes its
-//! target, and the content rules.
+//! target, the content rules, and what becomes of further requests on a connection.
 //!
 //! The dispatcher's administrator sets them; every other node has them from the dispatcher's SERVICE,
 //! and keeps the last ones when the dispatcher is gone. Connections that were handed over are not
@@ -19,6 +19,7 @@ use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 use kernel::sync::Arc;
 use kernel_net::sync::BhLock;
 use lard_core::content::{Asked, BadLine, Place, Rules, TagNames, MAX_TEXT};
+use lard_core::follow::Mode;
 use lard_core::http::{target, BadHead, HeadParser, KeyParts, KeyPlaces};
 use lard_core::policy::Tags;
 use lard_core::wire;
@@ -70,6 +71,8 @@ pub(crate) struct Service {
     names: TagNames,
     /// The names as they are sent.
     tags: KVec<u8>,
+    /// What becomes of further requests on a connection.
+    mode: Mode,
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -85,7 +88,7 @@ fn copy(text: &str) -> Result<KVec<u8>> {
 
 impl Service {
     /// Reads settings. May sleep.
-    fn new(key: &str, lines: &str, names: TagNames) -> Result<Arc<Self>, Unusable> {
+    fn new(key: &str, lines: &str, names: TagNames, mode: Mode) -> Result<Arc<Self>, Unusable> {
         if key.len() > wire::Service::MAX_KEY {
             return Err(Unusable::Key);
         }
@@ -108,6 +111,7 @@ impl Service {
             places,
             names,
             tags,
+            mode,
         };
         Ok(Arc::new(service, GFP_KERNEL)?)
     }
@@ -138,6 +142,7 @@ impl Service {
             key: self.key(),
             tags: text(&self.tags),
             lines: self.lines(),
+            mode: self.mode,
         }
     }
 
@@ -161,6 +166,8 @@ pub(crate) struct Services {
     current: BhLock<Option<Arc<Service>>>,
     /// Twice the number of changes, and one more while the settings have to be looked at.
     edition: Atomic<u32>,
+    /// Those of them that say so: further requests move their connection.
+    moves: Atomic<bool>,
 }
 
 impl Services {
@@ -169,6 +176,7 @@ impl Services {
         Self {
             current: kernel_net::new_bh_lock!(None, c"lard:service"),
             edition: Atomic::new(0),
+            moves: Atomic::new(false),
         }
     }
 
@@ -186,8 +194,10 @@ impl Services {
         &self,
         key: Option<&str>,
         lines: Option<&str>,
+        mode: Option<Mode>,
     ) -> Result<Arc<Service>, Unusable> {
         let old = self.get();
+        let mode = mode.or(old.as_ref().map(|old| old.mode)).unwrap_or_default();
         let (old_key, old_lines) = match &old {
             Some(old) => (old.key(), old.lines()),
             None => (KeyParts::DEFAULT_TEXT, ""),
@@ -198,7 +208,7 @@ impl Services {
             None => TagNames::new().renewed(lines),
         };
         let names = names.map_err(|_| Unusable::Tags)?;
-        Service::new(key.unwrap_or(old_key), lines, names)
+        Service::new(key.unwrap_or(old_key), lines, names, mode)
     }
 
     /// Puts these in the place of those that hold. May sleep.
@@ -209,7 +219,7 @@ impl Services {
     /// The dispatcher says what they are. May sleep.
     pub(crate) fn learn(&self, message: &wire::Service<'_>) -> Result<(), Unusable> {
         let names = TagNames::from_wire(message.tags).ok_or(Unusable::Tags)?;
-        let service = Service::new(message.key, message.lines, names)?;
+        let service = Service::new(message.key, message.lines, names, message.mode)?;
         self.replace(Some(service));
         Ok(())
     }
@@ -225,9 +235,24 @@ impl Services {
             let mut current = self.current.lock();
             let next = (self.edition.load(Relaxed) | 1).wrapping_add(1);
             self.edition.store(next | u32::from(looked_at), Release);
+            let moves = new.as_ref().is_some_and(|new| new.mode == Mode::Move);
+            self.moves.store(moves, Relaxed);
             core::mem::replace(&mut *current, new)
         };
         drop(old);
+    }
+
+    /// May connections move for further requests? Any context.
+    pub(crate) fn moves(&self) -> bool {
+        self.moves.load(Relaxed)
+    }
+
+    /// What becomes of further requests on a connection.
+    pub(crate) fn mode(&self) -> Mode {
+        match self.moves() {
+            true => Mode::Move,
+            false => Mode::Pin,
+        }
     }
 
     /// What is wanted for the request with this complete head. Softirq.

@@ -79,7 +79,6 @@ def tags_of(cluster, number):
 
 
 @two_and_two
-@pytest.mark.vms
 def test_static_files_on_two_nodes_and_the_application_on_two_others_by_one_file(cluster):
     wait_idle(cluster)
     put(cluster, SITE)
@@ -121,6 +120,7 @@ def test_nodes_say_themselves_what_they_have(cluster):
     assert set(ask(cluster, *[f"/static/new-{i}" for i in range(12)])) == {"node2"}
 
 
+@pytest.mark.vms
 def test_each_condition_sends_requests_to_its_node(cluster):
     rules(
         cluster,

@@ -11,7 +11,7 @@ use lard_core::addr::{Endpoint, NodeId};
 use lard_core::policy::{Admission, NodeState, MAX_NODES};
 use lard_core::wire::{
     Adopted, Assign, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Refusal, Refused,
-    Roles, Service, Wait,
+    Release, Roles, Service, Wait, WhyBusy,
 };
 
 use super::Control;
@@ -97,10 +97,7 @@ impl Control {
             Message::Drain(m) => self.note(node, m.node, NodeState::Draining, None),
             Message::Service(service) => self.on_service(node, service)?,
             Message::Handoff(handoff) => self.on_handoff(node, peer, handoff),
-            // Connections are not moved in this version: they always have something to do.
-            Message::Release(m) => {
-                let _ = self.count(peer.send(&Busy { conn: m.conn }));
-            }
+            Message::Release(m) => self.on_release(node, peer, m),
             Message::Adopted(m) => {
                 node.cell
                     .with(|net| node.front_end.adopted(node, net, m.conn, from));
@@ -111,8 +108,14 @@ impl Control {
                         .refused(node, net, m.conn, from, m.reason, m.client_reset)
                 });
             }
-            // Answers to questions that this version does not ask.
-            Message::Released(_) | Message::Busy(_) => {}
+            Message::Released(m) => {
+                node.cell
+                    .with(|net| node.front_end.released(node, net, m.conn, from, m));
+            }
+            Message::Busy(m) => {
+                node.cell
+                    .with(|net| node.front_end.busy(node, net, m.conn, from, m.why));
+            }
             Message::Closed(m) => self.on_closed(node, config, from, m),
         }
         Ok(())
@@ -259,6 +262,22 @@ impl Control {
         };
         // A front-end that does not learn what became of its connection would reset it while we
         // serve it. When the connection between us ends, both sides know.
+        if self.count(sent) == Err(SendError::Full) {
+            peer.fail(Lost::Error);
+        }
+    }
+
+    fn on_release(&self, node: &Node, peer: &Peer, release: &Release) {
+        let conn = release.conn;
+        let released = node
+            .cell
+            .with(|net| node.back_end.release(node, net, Some(peer.id()), release))
+            .unwrap_or(Err(WhyBusy::Ending));
+        let sent = match released {
+            Ok(released) => peer.send(&released),
+            Err(why) => peer.send(&Busy { conn, why }),
+        };
+        // As for a hand-off: the front-end must learn what became of it.
         if self.count(sent) == Err(SendError::Full) {
             peer.fail(Lost::Error);
         }

@@ -13,12 +13,13 @@ use kernel_net::net::Net;
 use lard_core::addr::{Addr, Endpoint, NodeId};
 use lard_core::classify::{Rule, MAX_RULES};
 use lard_core::content::{is_tags, TooManyTags, MAX_LINES};
+use lard_core::follow::Mode;
 use lard_core::http::{BadKeyParts, KeyParts};
 use lard_core::policy::{self, NodeState, PolicyKind, MAX_WEIGHT};
 use lard_core::wire::{Name, Roles};
 
 use super::numbers::{endpoint, node, param, rule, service, STATE_DRAIN, STATE_UP};
-use super::{attached, KEY_NAME, MAX_CHANGES, POLICY_NAME};
+use super::{attached, KEY_NAME, MAX_CHANGES, MODE_NAME, POLICY_NAME};
 use crate::config::{Config, Few, NodeName, TagText, Vips};
 use crate::control::Admin;
 use crate::netns::{Node, NODES};
@@ -80,7 +81,7 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
     }
     if config.is(Roles::DISPATCHER) {
         let (key, lines) = service;
-        let service = node.services.changed(Some(key), Some(lines));
+        let service = node.services.changed(Some(key), Some(lines), None);
         node.services
             .put(service.map_err(|why| unusable(request, why))?);
     }
@@ -441,7 +442,7 @@ pub(super) fn service_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let key = request.attrs().get(service::KEY).and_then(|k| k.text());
     let lines = read_lines(request, service::CONTENT)?;
     let lines = core::str::from_utf8(&lines).unwrap_or_default();
-    let service = node.services.changed(key, Some(lines));
+    let service = node.services.changed(key, Some(lines), None);
     let service = service.map_err(|why| unusable(request, why))?;
     node.control
         .change_service(node, &config, &mut admin, service);
@@ -452,7 +453,7 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let mut admin = node.control.admin();
     let mut own: Few<(usize, u64), MAX_CHANGES> = Few::new();
     let mut of_policies: Few<(&str, u32), MAX_CHANGES> = Few::new();
-    let (mut policy, mut service) = (None, None);
+    let (mut policy, mut key, mut mode) = (None, None, None);
     for entry in request.attrs().all(param::SET).map(Attr::nested) {
         let (name, value) = read_change(request, entry)?;
         let room = match Params::check(name, value) {
@@ -462,8 +463,12 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
                 true
             }
             Err(ParamError::Unknown) if name == KEY_NAME => {
-                let changed = node.services.changed(Some(value), None);
-                service = Some(changed.map_err(|why| unusable(request, why))?);
+                key = Some(value);
+                true
+            }
+            Err(ParamError::Unknown) if name == MODE_NAME => {
+                let known = value.parse::<Mode>();
+                mode = Some(known.map_err(|e| request.fail(EINVAL, format_args!("{e}")))?);
                 true
             }
             Err(ParamError::Unknown) => {
@@ -489,8 +494,18 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     if policy.is_some() && node.dispatcher.policy().is_none() {
         return Err(request.fail(EOPNOTSUPP, format_args!("the policy is the dispatcher's")));
     }
-    if service.is_some() && node.dispatcher.policy().is_none() {
+    let service = match (key, mode) {
+        (None, None) => None,
+        (key, mode) => {
+            let changed = node.services.changed(key, None, mode);
+            Some(changed.map_err(|why| unusable(request, why))?)
+        }
+    };
+    if key.is_some() && node.dispatcher.policy().is_none() {
         return Err(request.fail(EOPNOTSUPP, format_args!("the key is the dispatcher's")));
+    }
+    if mode.is_some() && node.dispatcher.policy().is_none() {
+        return Err(request.fail(EOPNOTSUPP, format_args!("the mode is the dispatcher's")));
     }
     if !of_policies.is_empty() {
         match node

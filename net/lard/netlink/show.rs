@@ -9,11 +9,12 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel_net::genl::{Dump, Message, Request};
 use lard_core::addr::Endpoint;
+use lard_core::follow::Mode;
 use lard_core::http::KeyParts;
 use lard_core::policy::{self, PolicyKind};
 
 use super::numbers::{conn, endpoint, node, param, rule, service, stat, state_number};
-use super::{attached, KEY_NAME, POLICY_NAME, RULE_LEN};
+use super::{attached, KEY_NAME, MODE_NAME, POLICY_NAME, RULE_LEN};
 use crate::config::Few;
 use crate::control::ms;
 use crate::netns::Node;
@@ -239,7 +240,8 @@ impl Write for Line {
     }
 }
 
-/// The module's parameters; then the dispatcher's: the policy, the parameters of all policies, the key.
+/// The module's parameters; then the dispatcher's: the policy, the parameters of all policies, the
+/// key, the mode.
 pub(super) fn dump_params(node: &Node, dump: &mut Dump<'_>) -> Result {
     let own = (0..).take_while(|i| Params::spec(*i).is_some()).count();
     let policy = node.dispatcher.policy();
@@ -249,12 +251,17 @@ pub(super) fn dump_params(node: &Node, dump: &mut Dump<'_>) -> Result {
         let spec = policy::Params::ALL.get(place)?;
         Some((spec, of_policies?.value(place)))
     };
-    // Behind them, on the dispatcher, what makes a target.
+    // Behind them, on the dispatcher, what makes a target, and what becomes of further requests.
     let last = own.saturating_add(1).saturating_add(policy::PARAMS);
     let service = node.services.get().filter(|_| policy.is_some());
     let key = |i: usize| service.as_ref().filter(|_| i == last).map(|s| s.key());
+    let is_mode = |i: usize| service.is_some() && i == last.saturating_add(1);
     let exists = |i: usize| {
-        i < own || i == own && policy.is_some() || of_policy(i).is_some() || key(i).is_some()
+        i < own
+            || i == own && policy.is_some()
+            || of_policy(i).is_some()
+            || key(i).is_some()
+            || is_mode(i)
     };
     dump_indexed(dump, exists, |i, m| {
         let (name, value, default, min, max) = if let Some(spec) = Params::spec(i) {
@@ -273,6 +280,10 @@ pub(super) fn dump_params(node: &Node, dump: &mut Dump<'_>) -> Result {
             m.put_text(param::NAME, KEY_NAME)?;
             m.put_text(param::VALUE, key)?;
             return m.put_text(param::DEFAULT, KeyParts::DEFAULT_TEXT);
+        } else if is_mode(i) {
+            m.put_text(param::NAME, MODE_NAME)?;
+            m.put_text(param::VALUE, node.services.mode().name())?;
+            return m.put_text(param::DEFAULT, Mode::default().name());
         } else {
             m.put_text(param::NAME, POLICY_NAME)?;
             m.put_text(param::VALUE, policy.map_or("", |p| p.name()))?;

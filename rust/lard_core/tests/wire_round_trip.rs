@@ -3,6 +3,7 @@
 //! Random messages through the codec and back, alone and as a stream in random pieces.
 
 use lard_core::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
+use lard_core::follow::Mode;
 use lard_core::policy::{NodeSet, Tags};
 use lard_core::time::Instant;
 use lard_core::wire::*;
@@ -73,12 +74,12 @@ fn handoff() -> impl Strategy<Value = Handoff<'static>> {
             1u16..,
             any::<u16>(),
             any::<bool>(),
-            any::<bool>(),
+            (any::<bool>(), any::<bool>()),
         ),
         prop::option::of((0u8..=14, 0u8..=14)),
         prop::option::of((any::<u32>(), any::<u32>(), unit())),
     )
-        .prop_map(|(ids, (expires, mss, window, sack, fin), wscale, ts)| {
+        .prop_map(|(ids, (expires, mss, window, sack, (fin, movable)), wscale, ts)| {
             let (conn, client, vip, irs, iss) = ids;
             Handoff {
                 conn,
@@ -92,6 +93,7 @@ fn handoff() -> impl Strategy<Value = Handoff<'static>> {
                 sack,
                 timestamps: ts.map(|(recent, sent, unit)| Timestamps { recent, sent, unit }),
                 fin,
+                movable,
                 data: &[],
             }
         })
@@ -108,18 +110,18 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
             conn(),
             any::<u64>(),
             any::<u64>(),
-            any::<bool>(),
+            prop::option::of(node()),
             1u16..,
             any32()
         )
-            .prop_map(|(conn, key, exclude, subsequent, batch, tags)| {
+            .prop_map(|(conn, key, exclude, home, batch, tags)| {
                 let exclude = NodeSet::from_bits(exclude);
                 let tags = Tags(tags);
                 Assign {
                     conn,
                     key,
                     exclude,
-                    subsequent,
+                    home,
                     batch,
                     tags,
                 }
@@ -176,8 +178,18 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
                 }
                 .into()
             }),
-        (conn(), any32(), any32())
-            .prop_map(|(conn, next, acked)| Release { conn, next, acked }.into()),
+        (
+            (conn(), endpoint(), endpoint()),
+            (any32(), any32(), any32())
+        )
+            .prop_map(|((conn, client, vip), (next, acked, requests))| Release {
+                conn,
+                tuple: Tuple::new(client, vip),
+                next,
+                acked,
+                requests
+            }
+            .into()),
         (
             conn(),
             any32(),
@@ -193,7 +205,7 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
                 }
                 .into()
             }),
-        conn().prop_map(|conn| Busy { conn }.into()),
+        (conn(), prop::sample::select(&WhyBusy::ALL)).prop_map(|(conn, why)| Busy { conn, why }.into()),
     ]
 }
 
@@ -262,8 +274,11 @@ proptest! {
     }
 
     #[test]
-    fn services_return_unchanged(key in ".{0,60}", tags in ".{0,200}", lines in "(.|\n){0,900}") {
-        let service = Service { key: &key, tags: &tags, lines: &lines };
+    fn services_return_unchanged(
+        (key, tags, lines) in (".{0,60}", ".{0,200}", "(.|\n){0,900}"),
+        mode in prop::sample::select(&Mode::ALL),
+    ) {
+        let service = Service { key: &key, tags: &tags, lines: &lines, mode };
         let frame = encode(service.into());
         prop_assert_eq!(decode(&frame), Ok(service.into()));
     }

@@ -133,6 +133,18 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Scheduler<S, W> {
         Some(node)
     }
 
+    /// Chooses the node for a further request of a connection that `home` has. If it is another one
+    /// the connection counts as its load from now on, and as that of `home` until it has let go; both
+    /// end by [`Scheduler::finished`].
+    pub fn schedule_next(&mut self, request: &Request<W>, home: NodeId) -> Option<NodeId> {
+        let (policy, view) = self.decide();
+        let node = policy.schedule_next(view, request, home)?;
+        if node != home {
+            self.nodes.assign(node);
+        }
+        Some(node)
+    }
+
     /// A connection of `node` is over, or never reached it. `false` if it had none left, which
     /// happens after its load was set from outside; loads never go below zero.
     pub fn finished(&mut self, node: NodeId) -> bool {

@@ -28,11 +28,9 @@ pub(super) const DRAIN_LEN: usize = 2;
 /// +---------------------------------------------------------------+
 /// | nodes that must not be chosen: bit n-1 is node n              |
 /// +-------+-------+---------------+-------------------------------+
-/// | flags | zero  | batch         | tags the node must have       |
-/// +-------+-------+---------------+-------------------------------+
+/// | home          | batch         | tags the node must have       |
+/// +---------------+---------------+-------------------------------+
 /// ```
-///
-/// Flags: bit 0, the request is not the first one of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assign {
     /// The connection that waits for the answer.
@@ -41,17 +39,13 @@ pub struct Assign {
     pub key: u64,
     /// Nodes that have refused this connection already.
     pub exclude: NodeSet,
-    /// Is this a further request on a connection that was assigned before?
-    pub subsequent: bool,
+    /// For a further request on a connection: the node that has it.
+    pub home: Option<NodeId>,
     /// How many requests arrived together on the connection, at least 1.
     pub batch: u16,
     /// What its content rule demands of the node, in the bits of the last
     /// [`Service`](super::Service).
     pub tags: Tags,
-}
-
-impl Assign {
-    const SUBSEQUENT: u8 = 1;
 }
 
 impl<'a> Frame<'a> for Assign {
@@ -65,8 +59,7 @@ impl<'a> Frame<'a> for Assign {
         w.u64(self.conn.to_bits());
         w.u64(self.key);
         w.u64(self.exclude.bits());
-        w.u8(if self.subsequent { Self::SUBSEQUENT } else { 0 });
-        w.u8(0);
+        w.u16(self.home.unwrap_or_default().0);
         w.u16(self.batch.max(1));
         w.u32(self.tags.0);
         Ok(())
@@ -76,10 +69,10 @@ impl<'a> Frame<'a> for Assign {
         let conn = ConnId::from_bits(r.u64());
         let key = r.u64();
         let exclude = NodeSet::from_bits(r.u64());
-        let (flags, zero, batch) = (r.u8(), r.u8(), r.u16());
+        let (home, batch) = (NodeId(r.u16()), r.u16());
         let tags = Tags(r.u32());
-        if flags & !Self::SUBSEQUENT != 0 || zero != 0 {
-            return Err(DecodeError::Reserved(MsgType::Assign));
+        if home > NodeId::MAX {
+            return Err(DecodeError::Value(MsgType::Assign, "home"));
         }
         if batch == 0 {
             return Err(DecodeError::Value(MsgType::Assign, "batch"));
@@ -88,7 +81,7 @@ impl<'a> Frame<'a> for Assign {
             conn,
             key,
             exclude,
-            subsequent: flags & Self::SUBSEQUENT != 0,
+            home: home.is_some().then_some(home),
             batch,
             tags,
         })

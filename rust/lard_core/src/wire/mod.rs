@@ -79,7 +79,7 @@ pub use hello::{Hello, ListenerCaps, Name, Roles};
 pub use link::{Bye, ByeReason, Ping, Pong};
 pub use list::{Item, List};
 pub use outbox::{Frames, Outbox};
-pub use release::{Busy, Closed, HowClosed, Release, Released};
+pub use release::{Busy, Closed, HowClosed, Release, Released, WhyBusy};
 pub use service::Service;
 pub use wait::{Admitted, Wait};
 

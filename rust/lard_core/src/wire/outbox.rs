@@ -105,7 +105,7 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
         true
     }
 
-    /// The connections of those ASSIGN and HANDOFF frames that end behind the first `sent` bytes. A
+    /// The connections of those ASSIGN, HANDOFF and RELEASE frames that end behind the first `sent` bytes. A
     /// peer cannot have received the whole of them, so it has not acted on them.
     pub fn unsent(&self, sent: usize) -> impl Iterator<Item = ConnId> + '_ {
         let mut rest = self.bytes();
@@ -123,6 +123,7 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
             .filter_map(|(_, header, body)| match Message::decode(header, body) {
                 Ok(Message::Assign(assign)) => Some(assign.conn),
                 Ok(Message::Handoff(handoff)) => Some(handoff.conn),
+                Ok(Message::Release(release)) => Some(release.conn),
                 _ => None,
             })
     }
@@ -245,7 +246,7 @@ mod tests {
             conn: conn(n),
             key: 7,
             exclude: NodeSet::EMPTY,
-            subsequent: false,
+            home: None,
             batch: 1,
             tags: Tags::NONE,
         }
@@ -265,6 +266,7 @@ mod tests {
             sack: false,
             timestamps: None,
             fin: false,
+            movable: false,
             data,
         }
     }

@@ -3,6 +3,7 @@
 //! SERVICE: what is the same on all front-ends, because the cluster is one server to its clients.
 
 use super::super::content;
+use super::super::follow::Mode;
 use super::cursor::{Reader, Writer};
 use super::{DecodeError, EncodeError, Frame, MsgType};
 
@@ -20,7 +21,7 @@ pub(super) const MAX_LEN: usize =
 /// ```text
 ///  0              16              32              48              64
 /// +---------------+---------------+---------------+---------------+
-/// | n key         | n tags        | n lines       | zero          |
+/// | n key         | n tags        | n lines       | mode          |
 /// +---------------+---------------+---------------+---------------+
 /// | key … tags … lines …                                          |
 /// ```
@@ -34,6 +35,8 @@ pub struct Service<'a> {
     pub tags: &'a str,
     /// The content rules: [`content::Rules::compile`].
     pub lines: &'a str,
+    /// What becomes of further requests on a connection; 0 is *pin*, 1 *move*.
+    pub mode: Mode,
 }
 
 impl Service<'_> {
@@ -66,7 +69,7 @@ impl<'a> Frame<'a> for Service<'a> {
             // CAST: the limits are below 2^16.
             w.u16(text.len() as u16);
         }
-        w.u16(0);
+        w.u16(self.mode as u16);
         w.bytes(self.key.as_bytes());
         w.bytes(self.tags.as_bytes());
         w.bytes(self.lines.as_bytes());
@@ -75,10 +78,9 @@ impl<'a> Frame<'a> for Service<'a> {
 
     fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let value = |field| DecodeError::Value(MsgType::Service, field);
-        let (key, tags, lines, zero) = (r.u16(), r.u16(), r.u16(), r.u16());
-        if zero != 0 {
-            return Err(DecodeError::Reserved(MsgType::Service));
-        }
+        let (key, tags, lines, mode) = (r.u16(), r.u16(), r.u16(), r.u16());
+        let mode = Mode::ALL.into_iter().find(|m| *m as u16 == mode);
+        let mode = mode.ok_or(value("mode"))?;
         let mut text = |len: u16, max, name| {
             let len = usize::from(len);
             if len > max {
@@ -90,6 +92,7 @@ impl<'a> Frame<'a> for Service<'a> {
             key: text(key, Self::MAX_KEY, "key")?,
             tags: text(tags, Self::MAX_TAGS, "tags")?,
             lines: text(lines, content::MAX_TEXT, "lines")?,
+            mode,
         })
     }
 }

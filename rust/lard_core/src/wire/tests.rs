@@ -4,6 +4,7 @@
 //! `tests/wire_round_trip.rs`.
 
 use super::super::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
+use super::super::follow::Mode;
 use super::super::policy::{NodeSet, Tags};
 use super::super::time::Instant;
 use super::*;
@@ -71,6 +72,7 @@ fn handoff() -> Handoff<'static> {
             unit: TsUnit::Micros,
         }),
         fin: true,
+        movable: false,
         data: b"GET / HTTP/1.0\r\n\r\n",
     }
 }
@@ -80,6 +82,7 @@ fn service() -> Service<'static> {
         key: "host+path",
         tags: "static,app",
         lines: "suffix .gif tag static\ntag app\n",
+        mode: Mode::Move,
     }
 }
 
@@ -105,7 +108,7 @@ fn all() -> [Message<'static>; 20] {
             conn: CONN,
             key: 0xfeed,
             exclude: NodeSet::EMPTY.with(node),
-            subsequent: true,
+            home: Some(NodeId(4)),
             batch: 2,
             tags: Tags(5),
         }
@@ -164,8 +167,10 @@ fn all() -> [Message<'static>; 20] {
         .into(),
         Release {
             conn: CONN,
+            tuple: Tuple::new(v4(9, 40_000), v4(1, 8080)),
             next: 1,
             acked: 2,
+            requests: 3,
         }
         .into(),
         Released {
@@ -175,7 +180,11 @@ fn all() -> [Message<'static>; 20] {
             tsval: Some((3, TsUnit::Millis)),
         }
         .into(),
-        Busy { conn: CONN }.into(),
+        Busy {
+            conn: CONN,
+            why: WhyBusy::Answering,
+        }
+        .into(),
     ]
 }
 
@@ -226,9 +235,9 @@ fn lengths_are_what_the_diagrams_say() {
         8,
         12,
         28,
-        16,
+        56,
         24,
-        8,
+        12,
     ];
     assert_eq!(all().map(|m| m.frame_len() - HEADER_LEN), expect);
     let longest = MsgType::ALL.map(|t| t.body_range().1).into_iter().max();
@@ -322,7 +331,7 @@ fn values_that_nobody_sends_are_refused() {
     use DecodeError::{Reserved, Value};
     let all = all();
     let [_, _, _, bye, assign, assigned, _, up, down, drain, ..] = all;
-    let [.., admitted, _, _, refused, closed, _, released, _] = all;
+    let [.., admitted, _, _, refused, closed, _, released, busy] = all;
     let plain = Handoff {
         wscale: None,
         sack: false,
@@ -352,14 +361,13 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(service(), 4, 0x41), Value(MsgType::Service, "lines")),
         (damaged(service(), 5, 30), DecodeError::Length(MsgType::Service)),
         (damaged(service(), 5, 32), DecodeError::Length(MsgType::Service)),
-        (damaged(service(), 7, 1), Reserved(MsgType::Service)),
+        (damaged(service(), 7, 2), Value(MsgType::Service, "mode")),
         (damaged(service(), 8, 0xff), Value(MsgType::Service, "key")),
         (damaged(service(), 17, 0xff), Value(MsgType::Service, "tags")),
         (damaged(service(), 27, 0xff), Value(MsgType::Service, "lines")),
         (damaged(bye, 0, 0), Value(MsgType::Bye, "reason")),
         (damaged(bye, 0, 7), Value(MsgType::Bye, "reason")),
-        (damaged(assign, 24, 2), Reserved(MsgType::Assign)),
-        (damaged(assign, 25, 1), Reserved(MsgType::Assign)),
+        (damaged(assign, 24, 0x10), Value(MsgType::Assign, "home")),
         (damaged(assign, 27, 0), Value(MsgType::Assign, "batch")),
         (damaged(assigned, 8, 0x10), Value(MsgType::Assigned, "node")),
         (damaged(assigned, 10, 0x10), Value(MsgType::Assigned, "node")),
@@ -373,7 +381,7 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(down, 2, 0), Value(MsgType::NodeDown, "reason")),
         (damaged(down, 3, 1), Reserved(MsgType::NodeDown)),
         (damaged(drain, 1, 0), Value(MsgType::Drain, "node")),
-        (damaged(handoff(), 74, 0x3f), Reserved(MsgType::Handoff)),
+        (damaged(handoff(), 74, 0x7f), Reserved(MsgType::Handoff)),
         (damaged(handoff(), 75, 1), Reserved(MsgType::Handoff)),
         (damaged(handoff(), 72, 15), Value(MsgType::Handoff, "window scale")),
         (damaged(handoff(), 73, 15), Value(MsgType::Handoff, "window scale")),
@@ -386,12 +394,15 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(refused, 9, 2), Reserved(MsgType::Refused)),
         (damaged(refused, 11, 1), Reserved(MsgType::Refused)),
         (damaged(closed, 25, 0), Value(MsgType::Closed, "node")),
-        (damaged(closed, 26, 5), Value(MsgType::Closed, "end")),
+        (damaged(closed, 26, 6), Value(MsgType::Closed, "end")),
         (damaged(closed, 27, 1), Reserved(MsgType::Closed)),
         (damaged(released, 20, 0), Value(MsgType::Released, "timestamps")),
         (damaged(released, 20, 2), Value(MsgType::Released, "timestamps")),
         (damaged(released, 20, 4), Reserved(MsgType::Released)),
         (damaged(released, 23, 1), Reserved(MsgType::Released)),
+        (damaged(busy, 8, 0), Value(MsgType::Busy, "reason")),
+        (damaged(busy, 8, 6), Value(MsgType::Busy, "reason")),
+        (damaged(busy, 11, 1), Reserved(MsgType::Busy)),
     ];
     for (i, (got, expected)) in cases.into_iter().enumerate() {
         assert_eq!(got, Err(expected), "case {i}");
@@ -438,6 +449,7 @@ fn what_is_too_long_is_not_sent() {
         key: &key[1..],
         tags: &tags[1..],
         lines: &lines[1..],
+        mode: Mode::Pin,
     };
     let len = longest.encode(&mut out).unwrap();
     assert_eq!(decode(&out[..len]), Ok(longest.into()));
