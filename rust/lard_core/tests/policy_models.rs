@@ -289,7 +289,7 @@ models! {
 
 /// The slot of a key is its upper half, scaled to the number of slots.
 fn slot_of(key: u64, slots: usize) -> usize {
-    (u128::from(key >> 32) * slots as u128 >> 32) as usize
+    ((u128::from(key >> 32) * slots as u128) >> 32) as usize
 }
 
 fn on(node: u16) -> Servers {
