@@ -80,7 +80,9 @@ impl Params {
 
     /// The papers' values: 25 connections keep a disk busy, 65 bound the delay (\[3\]); 30, 130, 50
     /// and 5 are those of the prototype in \[2\]. A quarter above the average is what the authors of
-    /// bounded loads suggest. The times and numbers of those who wait are not in the papers.
+    /// bounded loads suggest. The papers have an admission limit, [`Self::AUTO`]; their clients kept no
+    /// connection open that they did not use, today's would shut out others. The times and numbers of
+    /// those who wait are not in the papers.
     pub const DEFAULT: Params = Params {
         t_low: 25,
         t_high: 65,
@@ -90,7 +92,7 @@ impl Params {
         miss_cost: 50,
         disk_queue: 5,
         balance_percent: 125,
-        max_connections: Self::AUTO,
+        max_connections: Self::OFF,
         queue_time_ms: 5_000,
         queue_max: 16_384,
     };

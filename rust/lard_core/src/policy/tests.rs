@@ -504,6 +504,7 @@ fn tags_narrow_the_choice_for_every_policy() {
 #[test]
 fn the_admission_limit_is_the_papers() {
     let mut s = scheduler(PolicyKind::Lard, &[1, 1, 1, 1]);
+    s.set_params([("max-connections", Params::AUTO)]).unwrap();
     assert_eq!(s.limit(), Some(3 * 65 + 25 - 1));
     s.set_load(NodeId(1), 218).unwrap();
     assert!(!s.is_full());
@@ -518,8 +519,10 @@ fn the_admission_limit_is_the_papers() {
 }
 
 #[test]
-fn the_admission_limit_is_for_policies_with_thresholds_unless_it_is_a_number() {
+fn the_papers_admission_limit_is_for_policies_with_thresholds() {
     let mut s = scheduler(PolicyKind::Lardr, &[3]);
+    assert_eq!(s.limit(), None, "unless one is asked for");
+    s.set_params([("max-connections", Params::AUTO)]).unwrap();
     assert_eq!(s.limit(), Some(2 * 65 + 25 - 1));
     for kind in PolicyKind::ALL {
         s.set_policy(kind);
