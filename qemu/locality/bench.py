@@ -150,7 +150,7 @@ class Bench:
         say(f"{policy}: counting")
         reads, octets = self.reads()
         seen = self.ask(self.work.counted())
-        now = self.reads()
+        reads, octets = (now - then for now, then in zip(self.reads(), (reads, octets)))
         cached = self.cached()
         self.throttle(None)
         self.stop()
@@ -159,8 +159,9 @@ class Bench:
         row = {
             "policy": policy,
             "rate": seen["rate"],
-            "reads": round((now[0] - reads) / seen["asked"], 4),
-            "read_octets": round((now[1] - octets) / asked, 4),
+            "reads": round(reads / seen["asked"], 4),
+            "read_octets": round(octets / asked, 4),
+            "disks_busy": round(reads / seen["all_seconds"] / len(BACK_ENDS) / scaled.reads, 3),
             "median_ms": seen["median_ms"],
             "p99_ms": seen["p99_ms"],
             "busiest": round(max(served) * len(BACK_ENDS) / sum(served), 3),

@@ -154,7 +154,9 @@ def main():
     with open(options.requests) as file:
         requests = [(name, int(size)) for name, size in (line.split() for line in file)]
     clients = Clients(options, requests)
+    begun = time.monotonic()
     clients.run(options.clients)
+    everything = time.monotonic() - begun
     if not clients.times:
         sys.exit(f"clients.py: nothing to count: {clients.errors[:3]}")
     seconds = clients.ended - clients.started
@@ -164,6 +166,7 @@ def main():
         "errors": clients.errors[:5],
         "counted": len(clients.times),
         "seconds": round(seconds, 2),
+        "all_seconds": round(everything, 2),
         "rate": round(len(clients.times) / seconds, 2),
         "octets": clients.octets,
         "median_ms": quantile(clients.times, 0.5),
