@@ -24,8 +24,9 @@ from .work import name
 
 CLIENTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "clients.py")
 BACK_ENDS = (2, 3, 4, 5)
-# MiB of a back-end: what its kernel, the agent and nginx need, and a little for documents.
-MEMORY = 160
+# MiB of a back-end that boots, and what is left for documents (and what else is read) later.
+MEMORY, LEFT = 256, 32
+HUGE = 2  # MiB of a huge page
 # As many as the papers admit: (n - 1) * T_high + T_low - 1.
 UNDER_WAY = 3 * 65 + 25 - 1
 # Answers until as many requests wait for disks as there will be.
@@ -64,6 +65,10 @@ class Bench:
         for machine in self.back_ends:
             machine.sh(f"mkdir -p {DOCUMENTS} && mount -t ext4 -o ro,noatime /dev/vdb {DOCUMENTS}")
         Cluster(self.lab, self.layout("wrr")).load()
+        self.start("wrr")
+        for machine in self.back_ends:
+            squeeze(machine)
+        self.stop()
 
     def layout(self, policy):
         return Layout(
@@ -173,6 +178,16 @@ class Bench:
         }
         say(f"{policy}: {row['rate']} requests/s, {row['reads']} reads a request")
         return row
+
+
+def squeeze(machine):
+    """Takes a back-end's memory, as huge pages that nobody uses, until little is left: a kernel needs
+    more for its boot than later."""
+    [line] = machine.sh("grep MemAvailable /proc/meminfo").stdout.splitlines()
+    number = (int(line.split()[1]) // 1024 - LEFT) // HUGE
+    file = "/proc/sys/vm/nr_hugepages"
+    taken = int(machine.sh(f"echo {number} > {file} && cat {file}").stdout)
+    say(f"{machine.name}: {HUGE * taken} MB of memory taken, {HUGE * (number - taken)} not found")
 
 
 def megabytes(pages):
