@@ -125,7 +125,7 @@ class Bench:
     def cached(self):
         """Pages of each document in each back-end's memory."""
         command = f"python3 $G/cached.py {DOCUMENTS}"
-        return [json.loads(m.sh(command, timeout=120).stdout) for m in self.back_ends]
+        return [json.loads(m.sh(command, timeout=300).stdout) for m in self.back_ends]
 
     def calibrate(self):
         """How much slower than the papers' machines these serve what is in memory."""

@@ -34,8 +34,8 @@ class Report:
             writer.writerows(self.rows)
 
     def text(self):
-        head = ["policy", "requests/s", "ratio", "reads/request", "octets read", "in memory, MB"]
-        head += ["of these once", "busiest", "ms median", "p99", "sim. requests/s", "ratio"]
+        head = ["policy", "requests/s", "ratio", "reads/request", "octets read", "disks busy"]
+        head += ["in memory, MB", "of these once", "busiest", "ms median", "p99", "sim. requests/s", "ratio"]
         head += ["reads/request"]
         lines = [head] + [
             [
@@ -44,6 +44,7 @@ class Report:
                 f"{row.get('ratio', '-')}",
                 f"{row['reads']:.3f}",
                 f"{100 * row['read_octets']:.1f}%",
+                f"{100 * row['disks_busy']:.0f}%",
                 f"{row['cached_mb']:.0f}",
                 f"{row['distinct_mb']:.0f}",
                 f"{row['busiest']:.2f}",
