@@ -65,6 +65,8 @@ pub(crate) struct BackEnd {
     stopped: Atomic<bool>,
     children: Atomic<i32>,
     ticks: Atomic<u32>,
+    /// Requests that wait for the disk of this node's servers, as the owner of the node last said.
+    disk_queue: Atomic<u32>,
     /// One bit for each residue of the owned ports: most packets are for none of them.
     ports: Atomic<u64>,
     owned: BhLock<KVec<Owned>>,
@@ -124,6 +126,7 @@ impl BackEnd {
             stopped: Atomic::new(true),
             children: Atomic::new(0),
             ticks: Atomic::new(0),
+            disk_queue: Atomic::new(0),
             ports: Atomic::new(0),
             owned: kernel_net::new_bh_lock!(KVec::new(), c"lard:owned"),
             untold: Untold::new(),
@@ -148,6 +151,7 @@ impl BackEnd {
     /// family. What was adopted lives on. Process context.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Relaxed);
+        self.set_disk_queue(0);
         self.lent.restore();
     }
 
@@ -168,11 +172,17 @@ impl BackEnd {
         u32::try_from(self.children.load(Relaxed)).unwrap_or(0)
     }
 
-    /// What the dispatcher is told. The kernel does not say how many requests a disk has for a server.
+    /// Notes how many requests wait for the disk. The module does not count them by itself: it would
+    /// have to hold the device open, and only user space knows which one it is.
+    pub(crate) fn set_disk_queue(&self, length: u32) {
+        self.disk_queue.store(length, Relaxed);
+    }
+
+    /// What the dispatcher is told.
     pub(crate) fn load(&self) -> Load {
         Load {
             active: self.len(),
-            disk_queue: 0,
+            disk_queue: self.disk_queue.load(Relaxed),
         }
     }
 
@@ -405,7 +415,7 @@ impl BackEnd {
             node.stats.inc(Counter::BeUnreported);
         }
         if config.is(Roles::DISPATCHER) {
-            node.dispatcher.finished(config.node);
+            node.dispatcher.finished(node, config.node);
         } else if config.dispatcher != front_end || front_end == config.node {
             tell(node, config.dispatcher, &closed);
         }

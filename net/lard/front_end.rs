@@ -170,6 +170,7 @@ impl FrontEnd {
             config: &config,
             stats: &node.stats,
             hash_key,
+            services: &node.services,
             now: now(),
         })
     }

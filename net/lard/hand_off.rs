@@ -7,6 +7,7 @@
 //!            ▼                                                                 │
 //!   Asking ──┬── ASSIGNED ──▶ HandingOff ──┬── ADOPTED ──▶ Forward             │
 //!            │                             ├─────────────────────────────────── ┘
+//!            ├── WAIT: later ADMITTED, as ASSIGNED
 //!            ├── nobody ──▶ 503            └── silence, or the peer died ──▶ reset
 //!            └── dispatcher lost ──▶ consistent hashing over the nodes known here
 //! ```
@@ -26,7 +27,7 @@ use kernel::prelude::*;
 use kernel_net::net::Net;
 use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId, Tuple};
-use lard_core::policy::rendezvous;
+use lard_core::policy::{rendezvous, Admission, Tags};
 use lard_core::tcp::{Ended, Forwarding, Reason, Segment, Snapshot, Status};
 use lard_core::time::Instant;
 use lard_core::wire::{self, Assign, Closed, HowClosed, Refusal};
@@ -36,6 +37,7 @@ use crate::front_end::{now, send, Forward, FrontEnd, State};
 use crate::netns::Node;
 use crate::open::{HandingOff, Open, Stage};
 use crate::packet::{Flow, Packet};
+use crate::service::Wanted;
 use crate::stats::Counter;
 
 /// Connections that a change of the cluster concerns, handled at a time.
@@ -71,23 +73,35 @@ impl FrontEnd {
     /// Finds a back-end for a connection whose head is complete. Bottom halves off.
     pub(crate) fn ask(&self, node: &Node, net: &Net, conn: ConnId) {
         // Each round that comes back has added a node to those that refused, and their number is
-        // limited.
+        // limited; or the settings of the service have changed meanwhile.
         loop {
-            let Some((key, exclude)) = self.with_open(conn, |open| match open.stage {
-                Stage::Asking => Some(open.question()),
+            let Some((wanted, exclude)) = self.with_open(conn, |open| match open.stage {
+                Stage::Asking => {
+                    if node.services.is_outdated(&open.question().0) {
+                        self.with_context(node, |cx| open.want_anew(cx));
+                    }
+                    Some(open.question())
+                }
                 _ => None,
             }) else {
                 return;
             };
             let question = Assign {
                 conn,
-                key,
+                key: wanted.key,
                 exclude,
                 subsequent: false,
                 batch: 1,
+                tags: wanted.tags,
             };
             let (to, chosen) = if node.is_dispatcher() {
-                (node.dispatcher.assign(&question), Chosen::ByDispatcher)
+                match node.dispatcher.assign(node, &question) {
+                    Admission::Assigned(to) => (to, Chosen::ByDispatcher),
+                    Admission::Refused => (None, Chosen::ByDispatcher),
+                    Admission::Waits => {
+                        return self.waits(conn, node.dispatcher.queue_time_ms());
+                    }
+                }
             } else if node
                 .control
                 .send_assign(node.dispatcher_id(), &question)
@@ -96,9 +110,9 @@ impl FrontEnd {
                 return;
             } else {
                 node.stats.inc(Counter::AssignFallback);
-                let known = node.back_ends();
+                let known = node.back_ends(wanted.tags);
                 let left = known.iter().filter(|(n, _)| !exclude.contains(*n));
-                (rendezvous(left.copied(), key), Chosen::Here)
+                (rendezvous(left.copied(), wanted.key), Chosen::Here)
             };
             match self.hand_off(node, net, conn, to, chosen) {
                 Attempt::Settled => return,
@@ -107,7 +121,7 @@ impl FrontEnd {
         }
     }
 
-    /// The dispatcher's answer. Bottom halves off.
+    /// The dispatcher's answer, at once or after the connection has waited. Bottom halves off.
     pub(crate) fn assigned(&self, node: &Node, net: &Net, conn: ConnId, to: Option<NodeId>) {
         if let Attempt::Again = self.hand_off(node, net, conn, to, Chosen::ByDispatcher) {
             self.ask(node, net, conn);
@@ -123,7 +137,15 @@ impl FrontEnd {
         chosen: Chosen,
     ) -> Attempt {
         let Some(to) = to else {
-            node.stats.inc(Counter::NoBackEnd);
+            let wanted = self.with_open(conn, |open| Some(open.question().0));
+            let wanted = wanted.unwrap_or(Wanted::NOTHING);
+            if node.services.is_outdated(&wanted) {
+                return Attempt::Again;
+            }
+            node.stats.inc(match wanted.tags {
+                Tags::NONE => Counter::NoBackEnd,
+                _ => Counter::NoTaggedBackEnd,
+            });
             self.fail(node, net, conn);
             return Attempt::Settled;
         };
@@ -417,7 +439,7 @@ impl FrontEnd {
             return;
         }
         if node.is_dispatcher() {
-            node.dispatcher.finished(of);
+            node.dispatcher.finished(node, of);
             return;
         }
         let how = HowClosed::NotAdopted;

@@ -24,6 +24,7 @@ use kernel::sync::Arc;
 use kernel_net::sync::Global;
 use kernel_net::{child, pernet};
 
+mod admission;
 mod af_lard;
 mod back_end;
 mod classify;
@@ -44,6 +45,7 @@ mod packet;
 mod params;
 mod peer;
 mod proc;
+mod service;
 mod stats;
 mod sysfs;
 mod untold;

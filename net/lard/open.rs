@@ -27,6 +27,7 @@ use crate::forward::BackEnd;
 use crate::gauge::Held;
 use crate::packet::Flow;
 use crate::proc::ConnState;
+use crate::service::{Services, Wanted};
 use crate::stats::{Counter, Stats};
 
 /// Packets that wait for a back-end, at most. The client sends again what does not fit.
@@ -76,8 +77,8 @@ pub(crate) struct Open {
     parked: KVec<Skb>,
     parked_bytes: usize,
     pub(crate) stage: Stage,
-    /// The target's hash, once the head is complete.
-    key: u64,
+    /// What the dispatcher is asked for, once the head is complete.
+    wanted: Wanted,
     refused: NodeSet,
     tries: u8,
 }
@@ -117,6 +118,7 @@ pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
     pub(crate) stats: &'a Stats,
     pub(crate) hash_key: [u64; 2],
+    pub(crate) services: &'a Services,
     pub(crate) now: Instant,
 }
 
@@ -133,7 +135,7 @@ impl Open {
             parked: KVec::new(),
             parked_bytes: 0,
             stage: Stage::Reading,
-            key: 0,
+            wanted: Wanted::NOTHING,
             refused: NodeSet::EMPTY,
             tries: 0,
         }
@@ -166,6 +168,11 @@ impl Open {
         self.run(cx, output, None)
     }
 
+    /// The dispatcher lets the connection wait. Nothing changes if it was assigned meanwhile.
+    pub(crate) fn wait_until(&mut self, deadline: Instant) {
+        self.responder.wait_until(deadline);
+    }
+
     /// The client's reset, when the connection cannot be saved.
     pub(crate) fn abort(&self) -> SegmentOut {
         self.responder.abort()
@@ -176,9 +183,17 @@ impl Open {
         self.responder.deadline()
     }
 
-    /// What to ask the dispatcher: the target's hash, and who must not be chosen.
-    pub(crate) fn question(&self) -> (u64, NodeSet) {
-        (self.key, self.refused)
+    /// What to ask the dispatcher: what is wanted, and who must not be chosen.
+    pub(crate) fn question(&self) -> (Wanted, NodeSet) {
+        (self.wanted, self.refused)
+    }
+
+    /// Looks at the request again: the settings of the service have changed.
+    pub(crate) fn want_anew(&mut self, cx: &Context<'_>) {
+        if let http::Status::Complete(len) = self.parser.status() {
+            // The head was found good before.
+            self.wanted = self.wanted(len, cx).unwrap_or(self.wanted);
+        }
     }
 
     /// The state to hand over; `None` before the head is complete.
@@ -303,9 +318,9 @@ impl Open {
         }
         Some(match self.parser.feed(new) {
             http::Status::Partial => Head::Partial,
-            http::Status::Complete(len) => match self.target(len, cx.hash_key) {
-                Ok(key) => {
-                    self.key = key;
+            http::Status::Complete(len) => match self.wanted(len, cx) {
+                Ok(wanted) => {
+                    self.wanted = wanted;
                     Head::Complete
                 }
                 Err(bad) => self.bad(cx, bad),
@@ -314,9 +329,9 @@ impl Open {
         })
     }
 
-    fn target(&self, head_len: usize, hash_key: [u64; 2]) -> Result<u64, BadHead> {
+    fn wanted(&self, head_len: usize, cx: &Context<'_>) -> Result<Wanted, BadHead> {
         let head = self.head.get(..head_len).unwrap_or_default();
-        Ok(http::target::key(head, &self.parser)?.hash(hash_key))
+        cx.services.ask(head, &self.parser, cx.hash_key)
     }
 
     fn bad(&mut self, cx: &Context<'_>, bad: BadHead) -> Head {

@@ -36,7 +36,7 @@ use lard_core::wire::{
     Bye, ByeReason, ClockOffset, Frame, Framer, Hello, ListenerCaps, Ping, Pong, Roles, MAX_FRAME,
 };
 
-use crate::config::{Config, Few, NodeName, Vips};
+use crate::config::{Config, Few, NodeName, TagText, Vips};
 use crate::front_end::now;
 use crate::netns::Node;
 use crate::outbox::{note_unsent, Frames, Outbox, SendError};
@@ -112,6 +112,8 @@ pub(crate) struct Info {
     pub(crate) internal: Addr,
     pub(crate) listeners: Few<ListenerCaps, { Hello::MAX_LISTENERS }>,
     pub(crate) vips: Vips,
+    /// What it says it has.
+    pub(crate) tags: TagText,
     pub(crate) clock: ClockOffset,
     pub(crate) rtt: Duration,
 }
@@ -179,6 +181,7 @@ impl Peer {
             internal,
             listeners: Few::new(),
             vips: Few::new(),
+            tags: Few::new(),
             clock: ClockOffset::new(),
             rtt: Duration::ZERO,
         };
@@ -460,6 +463,10 @@ impl Peer {
             let result = self.socket.send_all(thread, spare.bytes());
             bump(&self.traffic.writes, 1);
             node.stats.inc(Counter::CtWrites);
+            if spare.questions() != 0 {
+                node.stats.add(Counter::Asked, spare.questions());
+                node.stats.inc(Counter::AskWrites);
+            }
             if let Err((sent, failure)) = result {
                 self.fail(match failure {
                     Failure::Timeout => Lost::Silent,

@@ -83,10 +83,16 @@ counters! {
     CookieSent = "fe_cookie_sent",
     /// Connections that a genuine SYN cookie opened.
     CookieAccepted = "fe_cookie_accepted",
+    /// Questions sent to a dispatcher on another node.
+    Asked = "fe_asked",
+    /// Writes that sent them; the rest is batching.
+    AskWrites = "fe_ask_writes",
     /// Requests the front-end placed itself, because the dispatcher was out of reach.
     AssignFallback = "fe_assign_fallback",
-    /// Requests answered with 503: no node may be chosen.
+    /// Requests answered with 503: no node may be chosen, or none had room in time.
     NoBackEnd = "fe_no_back_end",
+    /// Requests answered with 503: no node that has the tags of their content rule may be chosen.
+    NoTaggedBackEnd = "fe_no_tagged_back_end",
     /// Connections offered to a back-end on another node.
     HandoffSent = "fe_handoff_sent",
     /// Connections taken by the back-end on the same node.
@@ -131,7 +137,8 @@ counters! {
     HttpBareCr = "http_bare_cr",
     /// A line that begins with white space: a folded field, or a trick.
     HttpFold = "http_fold",
-    /// The name of a field has a character that a token cannot have, or is missing.
+    /// The name of a field has a character that a token cannot have, is missing, or is that of a field
+    /// that matters here with `_` in place of `-`.
     HttpFieldName = "http_field_name",
     /// White space between the name of a field and the colon.
     HttpSpaceBeforeColon = "http_space_before_colon",
@@ -147,7 +154,8 @@ counters! {
     HttpHost = "http_host",
     /// The authority in the target and Host name different hosts.
     HttpHostMismatch = "http_host_mismatch",
-    /// Content-Length is not a number, does not fit in 64 bits, or comes twice.
+    /// Content-Length is not a number, begins with a needless 0, does not fit in 63 bits, or comes
+    /// twice.
     HttpContentLength = "http_content_length",
     /// Transfer-Encoding is empty, applies chunked twice, or comes with HTTP/1.0.
     HttpTransferEncoding = "http_transfer_encoding",
@@ -184,6 +192,19 @@ counters! {
     FeRefusedNoMemory = "fe_refused_no_memory",
     /// Refused by a back-end: the kernel made no socket.
     FeRefusedNotCreated = "fe_refused_not_created",
+
+    // --- dispatcher ---
+
+    /// Questions that were answered at once, with a node as a rule.
+    DpAssigned = "dp_assigned",
+    /// Connections that had to wait, because the cluster has as many as it may.
+    DpWaits = "dp_waits",
+    /// Connections that were let in after they had waited.
+    DpAdmitted = "dp_admitted",
+    /// Connections that waited for too long; their requests are answered with 503.
+    DpQueueTimeout = "dp_queue_timeout",
+    /// Connections that could not wait, because too many do; their requests are answered with 503.
+    DpQueueFull = "dp_queue_full",
 
     // --- forwarding ---
 

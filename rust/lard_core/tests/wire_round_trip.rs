@@ -3,7 +3,7 @@
 //! Random messages through the codec and back, alone and as a stream in random pieces.
 
 use lard_core::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
-use lard_core::policy::NodeSet;
+use lard_core::policy::{NodeSet, Tags};
 use lard_core::time::Instant;
 use lard_core::wire::*;
 use proptest::prelude::*;
@@ -104,31 +104,45 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
         instant().prop_map(|sent| Ping { sent }.into()),
         (instant(), instant()).prop_map(|(sent, clock)| Pong { sent, clock }.into()),
         prop::sample::select(&ByeReason::ALL).prop_map(|reason| Bye { reason }.into()),
-        (conn(), any::<u64>(), any::<u64>(), any::<bool>(), 1u16..).prop_map(
-            |(conn, key, exclude, subsequent, batch)| {
+        (
+            conn(),
+            any::<u64>(),
+            any::<u64>(),
+            any::<bool>(),
+            1u16..,
+            any32()
+        )
+            .prop_map(|(conn, key, exclude, subsequent, batch, tags)| {
                 let exclude = NodeSet::from_bits(exclude);
+                let tags = Tags(tags);
                 Assign {
                     conn,
                     key,
                     exclude,
                     subsequent,
                     batch,
+                    tags,
+                }
+                .into()
+            }),
+        (conn(), prop::option::of(node()), prop::option::of(node()))
+            .prop_map(|(conn, node, tag)| Assigned { conn, node, tag }.into()),
+        (any32(), any32()).prop_map(|(active, disk_queue)| Load { active, disk_queue }.into()),
+        (node(), roles(), any::<u16>(), addr(), any32()).prop_map(
+            |(node, roles, weight, internal, tags)| {
+                let tags = Tags(tags);
+                NodeUp {
+                    node,
+                    roles,
+                    weight,
+                    internal,
+                    tags,
                 }
                 .into()
             }
         ),
-        (conn(), prop::option::of(node()), prop::option::of(node()))
-            .prop_map(|(conn, node, tag)| Assigned { conn, node, tag }.into()),
-        (any32(), any32()).prop_map(|(active, disk_queue)| Load { active, disk_queue }.into()),
-        (node(), roles(), any::<u16>(), addr()).prop_map(|(node, roles, weight, internal)| {
-            NodeUp {
-                node,
-                roles,
-                weight,
-                internal,
-            }
-            .into()
-        }),
+        (conn(), any32()).prop_map(|(conn, at_most_ms)| Wait { conn, at_most_ms }.into()),
+        (conn(), prop::option::of(node())).prop_map(|(conn, node)| Admitted { conn, node }.into()),
         (node(), prop::sample::select(&DownReason::ALL)).prop_map(|(node, reason)| NodeDown {
             node,
             reason
@@ -210,6 +224,7 @@ proptest! {
     fn hellos_return_unchanged(
         (listeners, vips, name) in hello_parts(),
         (version, node, cluster, roles) in (1u16.., node(), any::<u64>(), roles()),
+        tags in "(|[a-zA-Z0-9._-]{1,31}(,[a-zA-Z0-9._-]{1,31}){0,6})",
         (internal, fe_port, be_port) in (addr(), any::<u16>(), any::<u16>()),
     ) {
         let hello = Hello {
@@ -223,6 +238,7 @@ proptest! {
             listeners: List::new(&listeners),
             vips: List::new(&vips),
             name: Name::new(name.as_bytes()).unwrap(),
+            tags: &tags,
         };
         let frame = encode(hello.into());
         prop_assert_eq!(decode(&frame), Ok(hello.into()));
@@ -246,6 +262,13 @@ proptest! {
     }
 
     #[test]
+    fn services_return_unchanged(key in ".{0,60}", tags in ".{0,200}", lines in "(.|\n){0,900}") {
+        let service = Service { key: &key, tags: &tags, lines: &lines };
+        let frame = encode(service.into());
+        prop_assert_eq!(decode(&frame), Ok(service.into()));
+    }
+
+    #[test]
     fn a_stream_of_messages_is_taken_apart_again(
         messages in prop::collection::vec(plain(), 1..20),
         (_, _, name) in hello_parts(),
@@ -261,6 +284,7 @@ proptest! {
             listeners: List::default(),
             vips: List::default(),
             name: Name::new(name.as_bytes()).unwrap(),
+            tags: "",
         };
         let mut stream = encode(hello.into());
         stream.extend(messages.iter().flat_map(|m| encode(*m)));

@@ -4,7 +4,7 @@
 //! `tests/wire_round_trip.rs`.
 
 use super::super::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
-use super::super::policy::NodeSet;
+use super::super::policy::{NodeSet, Tags};
 use super::super::time::Instant;
 use super::*;
 use core::time::Duration;
@@ -50,6 +50,7 @@ fn hello() -> Hello<'static> {
         listeners: List::new(&CAPS),
         vips: List::new(&VIPS),
         name: Name::new(b"node2").unwrap(),
+        tags: "static,app",
     }
 }
 
@@ -74,8 +75,16 @@ fn handoff() -> Handoff<'static> {
     }
 }
 
+fn service() -> Service<'static> {
+    Service {
+        key: "host+path",
+        tags: "static,app",
+        lines: "suffix .gif tag static\ntag app\n",
+    }
+}
+
 /// One message of every type.
-fn all() -> [Message<'static>; 17] {
+fn all() -> [Message<'static>; 20] {
     let node = NodeId(3);
     [
         hello().into(),
@@ -98,6 +107,7 @@ fn all() -> [Message<'static>; 17] {
             exclude: NodeSet::EMPTY.with(node),
             subsequent: true,
             batch: 2,
+            tags: Tags(5),
         }
         .into(),
         Assigned {
@@ -116,6 +126,7 @@ fn all() -> [Message<'static>; 17] {
             roles: Roles::BACK_END,
             weight: 10,
             internal: Addr::from_v4([10, 0, 0, 3]),
+            tags: Tags(6),
         }
         .into(),
         NodeDown {
@@ -124,6 +135,17 @@ fn all() -> [Message<'static>; 17] {
         }
         .into(),
         Drain { node }.into(),
+        service().into(),
+        Wait {
+            conn: CONN,
+            at_most_ms: 5_000,
+        }
+        .into(),
+        Admitted {
+            conn: CONN,
+            node: Some(node),
+        }
+        .into(),
         handoff().into(),
         Adopted { conn: CONN }.into(),
         Refused {
@@ -187,16 +209,19 @@ fn every_type_has_its_number_and_returns_from_the_wire() {
 #[test]
 fn lengths_are_what_the_diagrams_say() {
     let expect = [
-        36 + 2 * 24 + 18 + 5,
+        38 + 2 * 24 + 18 + 5 + 10,
         8,
         16,
         1,
-        28,
+        32,
         12,
         8,
-        24,
+        28,
         4,
         2,
+        8 + 9 + 10 + 31,
+        12,
+        12,
         76 + 18,
         8,
         12,
@@ -295,8 +320,9 @@ fn damaged(message: impl Into<Message<'static>>, at: usize, to: u8) -> Result<()
 #[test]
 fn values_that_nobody_sends_are_refused() {
     use DecodeError::{Reserved, Value};
-    let [_, _, _, bye, assign, assigned, _, up, down, drain, _, _, refused, closed, _, released, _] =
-        all();
+    let all = all();
+    let [_, _, _, bye, assign, assigned, _, up, down, drain, ..] = all;
+    let [.., admitted, _, _, refused, closed, _, released, _] = all;
     let plain = Handoff {
         wscale: None,
         sack: false,
@@ -311,11 +337,25 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(hello(), 12, 8), Reserved(MsgType::Hello)),
         (damaged(hello(), 13, 17), Value(MsgType::Hello, "number of listeners")),
         (damaged(hello(), 14, 17), Value(MsgType::Hello, "number of addresses")),
-        (damaged(hello(), 13, 3), DecodeError::Length(MsgType::Hello)),
+        (damaged(hello(), 13, 4), DecodeError::Length(MsgType::Hello)),
         (damaged(hello(), 15, 4), DecodeError::Length(MsgType::Hello)),
-        (damaged(hello(), 36 + 22, 15), Reserved(MsgType::Hello)),
-        (damaged(hello(), 36 + 23, 8), Reserved(MsgType::Hello)),
-        (damaged(hello(), 36 + 66, b'/'), Value(MsgType::Hello, "name")),
+        (damaged(hello(), 38 + 22, 15), Reserved(MsgType::Hello)),
+        (damaged(hello(), 38 + 23, 8), Reserved(MsgType::Hello)),
+        (damaged(hello(), 38 + 66, b'/'), Value(MsgType::Hello, "name")),
+        (damaged(hello(), 36, 11), DecodeError::Length(MsgType::Hello)),
+        (damaged(hello(), 37, 1), Reserved(MsgType::Hello)),
+        (damaged(hello(), 38 + 71, b'/'), Value(MsgType::Hello, "tags")),
+        (damaged(hello(), 38 + 71, 0xff), Value(MsgType::Hello, "tags")),
+        (damaged(hello(), 38 + 78, b','), Value(MsgType::Hello, "tags")),
+        (damaged(service(), 0, 1), Value(MsgType::Service, "key")),
+        (damaged(service(), 2, 8), Value(MsgType::Service, "tags")),
+        (damaged(service(), 4, 0x41), Value(MsgType::Service, "lines")),
+        (damaged(service(), 5, 30), DecodeError::Length(MsgType::Service)),
+        (damaged(service(), 5, 32), DecodeError::Length(MsgType::Service)),
+        (damaged(service(), 7, 1), Reserved(MsgType::Service)),
+        (damaged(service(), 8, 0xff), Value(MsgType::Service, "key")),
+        (damaged(service(), 17, 0xff), Value(MsgType::Service, "tags")),
+        (damaged(service(), 27, 0xff), Value(MsgType::Service, "lines")),
         (damaged(bye, 0, 0), Value(MsgType::Bye, "reason")),
         (damaged(bye, 0, 7), Value(MsgType::Bye, "reason")),
         (damaged(assign, 24, 2), Reserved(MsgType::Assign)),
@@ -323,6 +363,8 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(assign, 27, 0), Value(MsgType::Assign, "batch")),
         (damaged(assigned, 8, 0x10), Value(MsgType::Assigned, "node")),
         (damaged(assigned, 10, 0x10), Value(MsgType::Assigned, "node")),
+        (damaged(admitted, 8, 0x10), Value(MsgType::Admitted, "node")),
+        (damaged(admitted, 11, 1), Reserved(MsgType::Admitted)),
         (damaged(up, 1, 0), Value(MsgType::NodeUp, "node")),
         (damaged(up, 2, 0xff), Reserved(MsgType::NodeUp)),
         (damaged(up, 3, 1), Reserved(MsgType::NodeUp)),
@@ -386,6 +428,35 @@ fn what_is_too_long_is_not_sent() {
     let vips = [VIPS[0]; 17];
     message.vips = List::new(&vips);
     assert_eq!(message.encode(&mut out), Err(EncodeError::TooLong));
+    let tags = "x".repeat(256);
+    let mut message = hello();
+    message.tags = &tags;
+    assert_eq!(message.encode(&mut out), Err(EncodeError::TooLong));
+
+    let (key, tags, lines) = (" ".repeat(256), " ".repeat(1_025), " ".repeat(16_385));
+    let longest = Service {
+        key: &key[1..],
+        tags: &tags[1..],
+        lines: &lines[1..],
+    };
+    let len = longest.encode(&mut out).unwrap();
+    assert_eq!(decode(&out[..len]), Ok(longest.into()));
+    for message in [
+        Service {
+            key: &key,
+            ..service()
+        },
+        Service {
+            tags: &tags,
+            ..service()
+        },
+        Service {
+            lines: &lines,
+            ..service()
+        },
+    ] {
+        assert_eq!(message.encode(&mut out), Err(EncodeError::TooLong));
+    }
 }
 
 #[test]
