@@ -76,7 +76,7 @@ class Bench:
             fe=(1,),
             be=BACK_ENDS,
             servers=SERVER,
-            options={1: f"--policy {policy}"},
+            options={1: f"--policy {policy}", **dict.fromkeys(BACK_ENDS, f"--disk {DOCUMENTS}")},
         )
 
     def start(self, policy):
