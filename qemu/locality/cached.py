@@ -3,6 +3,8 @@
 """Which files of a directory are in this machine's memory: pages of each, as JSON.
 
     cached.py DIR
+
+In a back-end its text is run by a process that is there already: a new one would take memory from files.
 """
 
 import ctypes
