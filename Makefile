@@ -13,6 +13,7 @@
 #   make test-debug      the namespace tests on a debug kernel; make test-vms: all across machines
 #   make bench           what a request costs the front-end: LARD, IPVS, nginx, HAProxy;
 #                        make bench-quick: 6 KB and 1 MB
+#   make bench-locality  what LARD is worth where the disk is slow: WRR, LARD and others
 #   make clean
 #
 #   KDIR=DIR             a kernel tree with Rust metadata; without it, that of the running kernel
@@ -31,7 +32,7 @@ KERNEL_ROOTS := rust/kernel_net/lib.rs net/lard/lard_main.rs
 
 .DEFAULT_GOAL := all
 .PHONY: all module tools load unload install check fmt fmt-check clippy figures bench-policy demo test \
-	test-host test-ns test-across test-vms test-debug bench bench-quick setup clean
+	test-host test-ns test-across test-vms test-debug bench bench-quick bench-locality setup clean
 
 all: module tools
 
@@ -127,6 +128,10 @@ bench: setup
 
 bench-quick: setup
 	/usr/bin/python3 qemu/bench --quick
+
+bench-locality: setup
+	$(CARGO) build --release --package lard_sim
+	/usr/bin/python3 qemu/bench-locality
 
 clean:
 	rm -rf $(BUILD)

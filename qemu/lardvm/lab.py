@@ -205,10 +205,11 @@ class NsLab(Lab):
 class VmLab(Lab):
     mode = "vms"
 
-    def __init__(self, directory, count, debug=False, memory=512, counted=False):
+    def __init__(self, directory, count, debug=False, counted=False, own=None):
         super().__init__(directory, count, debug)
-        self.memory = memory
         self.counted = counted
+        # What is not as in other guests: {number: {field of vm.Spec: value}}.
+        self.own = own or {}
         # Short, for the 15 octets of interface names and the 107 of socket paths.
         self.switch = "lard-" + os.path.basename(self.directory)
         self.client_ns = self.switch + "-c"
@@ -223,10 +224,10 @@ class VmLab(Lab):
             )
             spec = vm.Spec(
                 f"node{i}",
-                memory=self.memory,
                 nics=nics,
                 debug=self.debug,
                 counted=self.counted,
+                **self.own.get(i, {}),
             )
             directory = f"{self.directory}/node{i}"
             self.guests.append(vm.Vm.start(spec, directory, files, netns=self.switch, keep=keep))

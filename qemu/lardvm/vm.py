@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from . import build
+from . import build, qmp
 from .channel import PORTS, Channel, GuestGone
 
 # Seconds. Who counts instructions may do so on a machine that has much else to do.
@@ -21,6 +21,8 @@ BOOT_LIMIT = {"kvm": 30, "tcg": 90, "uml": 90, "counted": 600}
 BOOT_ATTEMPTS = 3
 # An instruction of a counted guest takes two to this power nanoseconds of its clock.
 COUNTED_SHIFT = 1
+# Reads a second of a disk that nothing slows down.
+FAST = 1_000_000
 BOOT_WORDS = (
     "random.trust_cpu=on norandmaps panic=-1 net.ifnames=0 loglevel=5 printk.devkmsg=on"
     " log_buf_len=4M"
@@ -37,11 +39,21 @@ class Nic:
 
 
 @dataclasses.dataclass(frozen=True)
+class Disk:
+    """A disk of a guest that cannot be written to, after that of the root image: the first is
+    /dev/vdb. Its name is for `Vm.throttle`."""
+
+    name: str
+    image: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Spec:
     name: str
     memory: int = 512  # MiB
     cpus: int = 1
     nics: tuple = ()
+    disks: tuple = ()
     debug: bool = False
     # Its instructions are counted, and each takes the same time of its clock.
     counted: bool = False
@@ -125,7 +137,13 @@ def qemu_command(spec, image, directory, accelerator):
     command += ["-append", arguments]
     command += ["-chardev", f"file,id=console,path={directory}/console.log,append=on"]
     command += ["-serial", "chardev:console"]
-    command += ["-drive", f"file={image}/root.img,format=raw,if=virtio,readonly=on,file.locking=off"]
+    disk = "format=raw,if=virtio,readonly=on,file.locking=off"
+    command += ["-drive", f"file={image}/root.img,{disk}"]
+    for extra in spec.disks:
+        # A throttle can be set later only where there is one from the start.
+        command += ["-drive", f"file={extra.image},id={extra.name},{disk},throttling.iops-total={FAST}"]
+    if spec.disks:
+        command += ["-qmp", f"unix:{qmp.path(directory)},server=on,wait=off"]
     command += ["-device", f"virtio-serial-pci,max_ports={PORTS + 1}"]
     for port in range(PORTS):
         path = f"{directory}/port{port}"
@@ -193,7 +211,8 @@ class Vm:
         with open(f"{directory}/vm.json") as file:
             state = json.load(file)
         nics = tuple(Nic(**nic) for nic in state["spec"].pop("nics"))
-        vm = cls(Spec(**state["spec"], nics=nics), directory)
+        disks = tuple(Disk(**disk) for disk in state["spec"].pop("disks"))
+        vm = cls(Spec(**state["spec"], nics=nics, disks=disks), directory)
         vm.accelerator = state["accelerator"]
         vm.pid = state["pid"]
         return vm
@@ -264,6 +283,13 @@ class Vm:
         if self._channel is None:
             self._channel = Channel(self.directory)
         return self._channel
+
+    def throttle(self, disk, reads=FAST, unit=0):
+        """A disk does so many reads a second from now on; with `unit` a read of n times as many
+        octets counts as n."""
+        limits = {f"{what}{way}": 0 for what in ("bps", "iops") for way in ("", "_rd", "_wr")}
+        limits |= {"iops": reads, "iops_size": unit}
+        qmp.command(self.directory, "block_set_io_throttle", device=disk, **limits)
 
     def stop(self):
         """Ends the guest; it keeps nothing, so nothing needs to be shut down."""

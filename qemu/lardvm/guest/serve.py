@@ -4,11 +4,12 @@
 
     serve.py nginx|apache|python --name node2 [--port 7080] [--workers N] [--reuseport]
              [--bind ADDR] [--rcvbuf N] [--backlog N] [--plain] [--no-accept]
+             [--root DIR] [--threads]
 
 nginx and Apache are the distribution's, unmodified, started through `lard_run` (`--plain`: on the
 regular stack). The python server answers requests that show what really arrived; see `Handler`.
-All serve `/who` and `/size/N` of content.py and mark answers with `X-Node`; nginx answers a POST to
-`/take` once it has the whole body.
+All serve `/who` and `/size/N` of content.py, or with `--root` the files there, and mark answers with
+`X-Node`; nginx answers a POST to `/take` once it has the whole body.
 
 The program stays in the foreground; SIGTERM ends it and the server.
 """
@@ -40,7 +41,7 @@ events {{ worker_connections 16000; }}
 http {{
     access_log off;
     sendfile on;
-    tcp_nopush on;
+    {threads}tcp_nopush on;
     keepalive_requests 100000;
     client_body_temp_path {state}/body;
     proxy_temp_path {state}/proxy;
@@ -319,7 +320,7 @@ def command(options):
     os.makedirs(state, exist_ok=True)
     names = {
         "state": state,
-        "content": content.ROOT,
+        "content": options.root or content.ROOT,
         "modules": "/usr/lib/apache2/modules",
         "name": options.name,
         "bind": options.bind,
@@ -328,8 +329,10 @@ def command(options):
         "backlog": options.backlog,
         "reuseport": " reuseport" if options.reuseport else "",
         "rcvbuf": f" rcvbuf={options.rcvbuf}" if options.rcvbuf else "",
+        "threads": "aio threads;\n    " if options.threads else "",
     }
-    content.prepare()
+    if not options.root:
+        content.prepare()
     run = [] if options.plain else ["lard_run"]
     if options.kind == "nginx":
         # One that was killed leaves it, and then the next cannot listen there.
@@ -356,6 +359,10 @@ def main():
     parser.add_argument("--reuseport", action="store_true")
     parser.add_argument("--rcvbuf", type=int, default=0)
     parser.add_argument("--backlog", type=int, default=4096)
+    parser.add_argument("--root", help="nginx and Apache serve these documents, not content.py's")
+    parser.add_argument(
+        "--threads", action="store_true", help="nginx goes on while files are read from disk"
+    )
     parser.add_argument("--plain", action="store_true", help="on the regular stack")
     parser.add_argument(
         "--no-accept",

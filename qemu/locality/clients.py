@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Clients that work through a list of requests, each by one connection of HTTP/1.0.
+
+    clients.py --host 10.10.0.1 --port 8080 --clients 219 --settle 400 requests.txt
+
+A line of the list is a name and the octets of what it names. So many requests are under way at any
+time; the next one begins as soon as one ends. Status, length and the first octets of each answer are
+checked. What is told, as one line of JSON, is of the time from the `--settle`th answer to the last
+request's begin: the tail, where fewer and fewer are under way, is no part of it.
+"""
+
+import argparse
+import collections
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from locality import work  # noqa: E402
+
+BUFFER = bytearray(1 << 20)
+# What the head of an answer and the first octets of a document take at most.
+BEGIN = 2048
+
+
+class Wrong(Exception):
+    """An answer is not what was asked for."""
+
+
+class Exchange:
+    """One request and its answer."""
+
+    def __init__(self, address, target, size):
+        self.target = target
+        self.size = size
+        self.begun = time.monotonic()
+        self.got = 0
+        self.begin = b""
+        self.socket = socket.socket()
+        self.socket.setblocking(False)
+        self.socket.connect_ex(address)
+
+    def ask(self):
+        error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+        self.socket.sendall(f"GET /{self.target} HTTP/1.0\r\nHost: documents\r\n\r\n".encode())
+
+    def read(self):
+        """True once all of the answer has come."""
+        while True:
+            try:
+                more = self.socket.recv_into(BUFFER)
+            except BlockingIOError:
+                return False
+            if more == 0:
+                return True
+            if len(self.begin) < BEGIN:
+                self.begin += BUFFER[: min(more, BEGIN)]
+            self.got += more
+
+    def node(self):
+        """Who has answered; raises when it is not the answer."""
+        head, end, body = self.begin.partition(b"\r\n\r\n")
+        if b" 200 " not in head.partition(b"\r\n")[0]:
+            raise Wrong(f"{self.target}: answered {head[:100]!r}")
+        want = work.begin(int(self.target))
+        if self.got != len(head) + len(end) + self.size or body[: len(want)] != want:
+            raise Wrong(f"{self.target}: {self.got} octets, {body[:40]!r}")
+        for line in head.split(b"\r\n"):
+            key, _, value = line.partition(b":")
+            if key.lower() == b"x-node":
+                return value.strip().decode()
+        raise Wrong(f"{self.target}: no X-Node")
+
+
+class Clients:
+    def __init__(self, options, requests):
+        self.address = (options.host, options.port)
+        self.settle = options.settle
+        self.rest = iter(requests)
+        self.under_way = {}
+        self.poll = select.epoll()
+        self.nodes = collections.Counter()
+        self.errors = []
+        self.answered = 0
+        self.started = self.ended = None
+        self.octets = 0
+        self.times = []
+
+    def begin(self):
+        """Begins the next request, if there is one."""
+        request = next(self.rest, None)
+        if request is None:
+            self.ended = self.ended or time.monotonic()
+            return
+        exchange = Exchange(self.address, *request)
+        self.under_way[exchange.socket.fileno()] = exchange
+        self.poll.register(exchange.socket, select.EPOLLOUT)
+
+    def step(self, fd, events):
+        exchange = self.under_way[fd]
+        try:
+            if events & select.EPOLLOUT:
+                exchange.ask()
+                self.poll.modify(fd, select.EPOLLIN)
+                return
+            if not exchange.read():
+                return
+            self.count(exchange, exchange.node())
+        except (OSError, Wrong) as error:
+            self.errors.append(f"{exchange.target}: {error}")
+        del self.under_way[fd]
+        exchange.socket.close()
+        self.begin()
+
+    def count(self, exchange, node):
+        now = time.monotonic()
+        self.answered += 1
+        if self.answered == self.settle:
+            self.started = now
+        elif self.started and not self.ended:
+            self.nodes[node] += 1
+            self.octets += exchange.size
+            self.times.append(1000 * (now - exchange.begun))
+
+    def run(self, number):
+        for _ in range(number):
+            self.begin()
+        while self.under_way:
+            for fd, events in self.poll.poll():
+                self.step(fd, events)
+
+
+def quantile(values, part):
+    return round(sorted(values)[min(len(values) - 1, int(part * len(values)))], 1)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--clients", type=int, required=True)
+    parser.add_argument("--settle", type=int, required=True, help="answers that are not counted")
+    parser.add_argument("--limit", type=int, default=300, help="seconds for all of it")
+    parser.add_argument("requests", help="file of lines NAME OCTETS")
+    options = parser.parse_args()
+    signal.alarm(options.limit)
+    with open(options.requests) as file:
+        requests = [(name, int(size)) for name, size in (line.split() for line in file)]
+    clients = Clients(options, requests)
+    begun = time.monotonic()
+    clients.run(options.clients)
+    everything = time.monotonic() - begun
+    if not clients.times:
+        sys.exit(f"clients.py: nothing to count: {clients.errors[:3]}")
+    seconds = clients.ended - clients.started
+    result = {
+        "asked": len(requests),
+        "failed": len(clients.errors),
+        "errors": clients.errors[:5],
+        "counted": len(clients.times),
+        "seconds": round(seconds, 2),
+        "all_seconds": round(everything, 2),
+        "rate": round(len(clients.times) / seconds, 2),
+        "octets": clients.octets,
+        "median_ms": quantile(clients.times, 0.5),
+        "p99_ms": quantile(clients.times, 0.99),
+        "nodes": clients.nodes,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
