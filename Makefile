@@ -108,13 +108,13 @@ test: setup test-host
 	$(MAKE) --no-print-directory test-across
 	$(MAKE) --no-print-directory test-ns
 
-test-ns:
+test-ns: setup
 	$(call pytest)
 
-test-across:
+test-across: setup
 	$(call pytest,--vms $(ACROSS))
 
-test-vms:
+test-vms: setup
 	$(call pytest,--vms)
 
 test-debug: setup

@@ -30,7 +30,7 @@
 use core::time::Duration;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
-use kernel_net::child::{self, End, How, Pending};
+use kernel_net::child::{self, End, GiveUp, GivenUp, How, Kept, Pending};
 use kernel_net::inject::{self, inject, Lent, Listener};
 use kernel_net::net::{Net, NetCell, IFNAMSIZ};
 use kernel_net::skb::{Flow, Skb, Verdict};
@@ -39,10 +39,13 @@ use kernel_net::sync::BhLock;
 use crate::config::Config;
 use crate::netns::{Node, NODES};
 use crate::proc::{ConnRow, ConnState};
+use crate::responses::Responses;
 use crate::stats::Counter;
 use crate::untold::Untold;
 use lard_core::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
-use lard_core::wire::{Closed, Handoff, HowClosed, Load, Refusal, Roles, TsUnit};
+use lard_core::wire::{
+    Closed, Handoff, HowClosed, Load, Refusal, Release, Released, Roles, TsUnit, WhyBusy,
+};
 
 /// Ticks between two sweeps: what a sweep finds was missed by everything quicker.
 const SWEEP_TICKS: u32 = 50;
@@ -65,6 +68,8 @@ pub(crate) struct BackEnd {
     stopped: Atomic<bool>,
     children: Atomic<i32>,
     ticks: Atomic<u32>,
+    /// Requests that wait for the disk of this node's servers, as the owner of the node last said.
+    disk_queue: Atomic<u32>,
     /// One bit for each residue of the owned ports: most packets are for none of them.
     ports: Atomic<u64>,
     owned: BhLock<KVec<Owned>>,
@@ -124,6 +129,7 @@ impl BackEnd {
             stopped: Atomic::new(true),
             children: Atomic::new(0),
             ticks: Atomic::new(0),
+            disk_queue: Atomic::new(0),
             ports: Atomic::new(0),
             owned: kernel_net::new_bh_lock!(KVec::new(), c"lard:owned"),
             untold: Untold::new(),
@@ -148,6 +154,7 @@ impl BackEnd {
     /// family. What was adopted lives on. Process context.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Relaxed);
+        self.set_disk_queue(0);
         self.lent.restore();
     }
 
@@ -168,11 +175,17 @@ impl BackEnd {
         u32::try_from(self.children.load(Relaxed)).unwrap_or(0)
     }
 
-    /// What the dispatcher is told. The kernel does not say how many requests a disk has for a server.
+    /// Notes how many requests wait for the disk. The module does not count them by itself: it would
+    /// have to hold the device open, and only user space knows which one it is.
+    pub(crate) fn set_disk_queue(&self, length: u32) {
+        self.disk_queue.store(length, Relaxed);
+    }
+
+    /// What the dispatcher is told.
     pub(crate) fn load(&self) -> Load {
         Load {
             active: self.len(),
-            disk_queue: 0,
+            disk_queue: self.disk_queue.load(Relaxed),
         }
     }
 
@@ -321,7 +334,11 @@ impl BackEnd {
         self.check(&config, from, handoff)?;
         let owner = NODES.get(net).ok_or(Refusal::NotAllowed)?;
         let handed = convert(handoff)?;
-        let child = Pending::new(net, owner, handoff.conn.to_bits(), handed.flow)
+        let watch = match handoff.movable {
+            true => Some((Responses::new(handoff.data)?, handoff.iss.wrapping_add(1))),
+            false => None,
+        };
+        let child = Pending::new(net, owner, handoff.conn.to_bits(), handed.flow, watch)
             .ok_or(Refusal::NoMemory)?;
         let listener = Listener {
             port: config.be_port,
@@ -376,6 +393,46 @@ impl BackEnd {
         Ok(())
     }
 
+    /// Gives a connection back to a front-end, a peer's or with `None` this node's own, if the server is
+    /// done with it. Any context but hard irq; no lock held.
+    pub(crate) fn release(
+        &self,
+        node: &Node,
+        net: &Net,
+        from: Option<NodeId>,
+        release: &Release,
+    ) -> Result<Released, WhyBusy> {
+        let owner = from.unwrap_or(node.id());
+        let flow = flow(&release.tuple).filter(|_| release.conn.node() == owner);
+        let wish = GiveUp {
+            id: release.conn.to_bits(),
+            flow: flow.ok_or(WhyBusy::Ending)?,
+            next: release.next,
+            acked: release.acked,
+            requests: release.requests,
+        };
+        let given_up = child::give_up(net, self.internal.load(Relaxed), &wish);
+        let GivenUp { snd_nxt, tsval, .. } = given_up.map_err(|kept| match kept {
+            Kept::Ending => WhyBusy::Ending,
+            Kept::Answering => WhyBusy::Answering,
+            Kept::InFlight => WhyBusy::InFlight,
+            Kept::InUse => WhyBusy::InUse,
+            Kept::Opaque => WhyBusy::Opaque,
+        })?;
+        self.children.fetch_add(-1, Relaxed);
+        node.stats.inc(Counter::ending(HowClosed::Moved));
+        let unit = |usec| match usec {
+            true => TsUnit::Micros,
+            false => TsUnit::Millis,
+        };
+        Ok(Released {
+            conn: release.conn,
+            snd_nxt,
+            rcv_nxt: release.next,
+            tsval: tsval.map(|(tsval, usec)| (tsval, unit(usec))),
+        })
+    }
+
     // --- the end of a child ---
 
     /// A child is gone. Process context, no lock held.
@@ -407,7 +464,7 @@ impl BackEnd {
             node.stats.inc(Counter::BeUnreported);
         }
         if config.is(Roles::DISPATCHER) {
-            node.dispatcher.finished(config.node);
+            node.dispatcher.finished(node, config.node);
         } else if config.dispatcher != front_end || front_end == config.node {
             tell(node, config.dispatcher, &closed);
         }

@@ -85,6 +85,21 @@ impl NodeName {
 /// Addresses and ports that clients connect to.
 pub(crate) type Vips = Few<Endpoint, { Hello::MAX_VIPS }>;
 
+/// Names of tags, joined by commas.
+pub(crate) type TagText = Few<u8, { Hello::MAX_TAGS }>;
+
+impl TagText {
+    /// A copy of what was found to be names.
+    pub(crate) fn of(tags: &str) -> Self {
+        Self::collect(tags.bytes())
+    }
+
+    /// The names.
+    pub(crate) fn as_str(&self) -> &str {
+        core::str::from_utf8(self).unwrap_or_default()
+    }
+}
+
 /// What this namespace's node is.
 pub(crate) struct Config {
     /// The number all nodes of the cluster share.
@@ -109,6 +124,8 @@ pub(crate) struct Config {
     pub(crate) any_listener: bool,
     /// Share of the node, if it is a back-end.
     pub(crate) weight: u16,
+    /// What it has that content rules can demand, if it is a back-end.
+    pub(crate) tags: TagText,
     /// The key of the target hash.
     pub(crate) hash_key: [u64; 2],
     /// The node that is the dispatcher, or none.

@@ -25,19 +25,20 @@ use kernel_net::kthread::KThread;
 use kernel_net::net::Net;
 use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId};
-use lard_core::policy::{NodeState, MAX_NODES};
+use lard_core::policy::{NodeState, Tags, MAX_NODES};
 use lard_core::time::Instant;
 use lard_core::wire::{
     Assign, DownReason, Drain, Frame, Hello, List, ListenerCaps, NodeDown, NodeUp, Roles, VERSION,
 };
 
-use crate::config::{Config, Few};
+use crate::config::{Config, Few, NodeName};
 use crate::front_end::now;
 use crate::netlink;
 use crate::netns::Node;
 use crate::outbox::SendError;
 use crate::params::Param;
 use crate::peer::{Introduction, Link, Lost, Peer};
+use crate::service::Service;
 use crate::stats::{Counter, Stats};
 
 mod receive;
@@ -56,6 +57,7 @@ const GOODBYE_MS: u32 = 300;
 struct Member {
     state: NodeState,
     weight: u16,
+    tags: Tags,
 }
 
 /// A peer and its threads, which are joined in this order.
@@ -200,13 +202,14 @@ impl Control {
 
     // --- what is known of the cluster ---
 
-    /// The back-ends this node could hand a connection to by itself.
-    pub(crate) fn back_ends(&self, config: &Config) -> BackEnds {
+    /// The back-ends this node could hand a connection to by itself, of those that have `tags`.
+    pub(crate) fn back_ends(&self, config: &Config, tags: Tags) -> BackEnds {
         let mut found = BackEnds::new();
         let members = *self.members.lock();
         let weight = |id: NodeId, default| match members.get(place(id)).copied().flatten() {
-            Some(member) if member.state != NodeState::Up => 0,
+            Some(member) if member.state != NodeState::Up || !member.tags.contain(tags) => 0,
             Some(member) => member.weight,
+            None if tags != Tags::NONE => 0,
             None => default,
         };
         if config.is(Roles::BACK_END) {
@@ -238,11 +241,85 @@ impl Control {
             };
             let old = *place;
             let weight = weight.or(old.map(|m| m.weight)).unwrap_or(1);
-            *place = Some(Member { state, weight });
+            let tags = old.map_or(Tags::NONE, |m| m.tags);
+            *place = Some(Member {
+                state,
+                weight,
+                tags,
+            });
             old.is_none_or(|m| m.state != state)
         };
         if changed {
             node.cell.with(|net| netlink::node_changed(net, of, state));
+        }
+    }
+
+    /// What a node has is known.
+    fn note_tags(&self, of: NodeId, tags: Tags) {
+        if let Some(Some(member)) = self.members.lock().get_mut(place(of)) {
+            member.tags = tags;
+        }
+    }
+
+    /// What a node has, in the bits of the service.
+    pub(crate) fn tags_of(&self, node: NodeId) -> Tags {
+        let members = self.members.lock();
+        let member = members.get(place(node)).copied().flatten();
+        member.map_or(Tags::NONE, |member| member.tags)
+    }
+
+    /// What a node has, in the bits of these settings.
+    fn weigh(&self, config: &Config, service: &Service, of: NodeId) -> Tags {
+        if of == config.node {
+            return service.tags_of(config.name.as_str(), config.tags.as_str());
+        }
+        let Some(peer) = self.peer(of) else {
+            return Tags::NONE;
+        };
+        let (name, itself) = peer.with_info(|info| (info.name, info.tags));
+        let name = name.as_ref().map_or("", NodeName::as_str);
+        service.tags_of(name, itself.as_str())
+    }
+
+    /// The dispatcher, which is this node, learns what a back-end has.
+    fn note_own_tags(&self, node: &Node, config: &Config, of: NodeId) {
+        if let Some(service) = node.services.get() {
+            let tags = self.weigh(config, &service, of);
+            self.note_tags(of, tags);
+            node.dispatcher.set_tags(of, tags);
+        }
+    }
+
+    /// Changes the settings of the service on this node, the dispatcher. All others are told, also those
+    /// that have not said anything yet. May sleep.
+    pub(crate) fn change_service(
+        &self,
+        node: &Node,
+        config: &Config,
+        _admin: &mut Admin,
+        service: Arc<Service>,
+    ) {
+        let nodes = || (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok().map(NodeId));
+        // While some ask by the former settings and some by these, nodes have what either says.
+        for of in nodes() {
+            let (before, after) = (self.tags_of(of), self.weigh(config, &service, of));
+            node.dispatcher.set_tags(of, Tags(before.0 | after.0));
+        }
+        node.services.put(service.clone());
+        for peer in self.all() {
+            if self.count(peer.send(&service.message())).is_err() {
+                // It would go on with settings of its own; when it is back it is told again.
+                peer.fail(Lost::Error);
+            }
+        }
+        // Who asked by the former settings for what nobody has now will ask again.
+        for of in nodes() {
+            let after = self.weigh(config, &service, of);
+            node.dispatcher.set_tags(of, after);
+            if self.tags_of(of) != after {
+                self.note_tags(of, after);
+                self.announce(node, of);
+            }
         }
     }
 
@@ -266,14 +343,14 @@ impl Control {
         match self.state_of(of).map(|(state, _)| state) {
             Some(NodeState::Up) => {
                 if let Some(up) = self.node_up(&config, of) {
-                    self.broadcast(&up, of);
+                    self.broadcast(&up, NodeId::NONE);
                 }
             }
             Some(NodeState::Down) => {
                 let reason = DownReason::Removed;
                 self.broadcast(&NodeDown { node: of, reason }, of);
             }
-            Some(_) => self.broadcast(&Drain { node: of }, of),
+            Some(_) => self.broadcast(&Drain { node: of }, NodeId::NONE),
             None => {}
         }
     }
@@ -284,12 +361,14 @@ impl Control {
         if state != NodeState::Up {
             return None;
         }
+        let tags = self.tags_of(of);
         if of == config.node {
             return Some(NodeUp {
                 node: of,
                 roles: config.roles,
                 weight,
                 internal: config.internal,
+                tags,
             });
         }
         let peer = self.ready(of)?;
@@ -299,6 +378,7 @@ impl Control {
             roles,
             weight,
             internal,
+            tags,
         })
     }
 
@@ -362,6 +442,7 @@ impl Control {
         *self.announced.lock() = own_caps(net, config);
         if config.is(Roles::DISPATCHER) && config.is(Roles::BACK_END) {
             self.note(node, config.node, NodeState::Up, Some(config.weight));
+            self.note_own_tags(node, config, config.node);
         }
     }
 
@@ -384,6 +465,10 @@ impl Control {
         let peer = Peer::new(introduction, socket)?;
         peer.prepare(node.params.get_u32(Param::DeadAfter));
         greet(&peer, config, own_caps(net, config)).map_err(|_| ENOBUFS)?;
+        if config.is(Roles::DISPATCHER) {
+            // Behind HELLO and before the PING that lets the peer ask.
+            tell_service(node, &peer).map_err(|_| ENOBUFS)?;
+        }
 
         let mut link = Connection {
             peer: peer.clone(),
@@ -438,7 +523,8 @@ impl Control {
             let interval = Duration::from_millis(node.params.get(Param::PingInterval));
             let next = now.saturating_add(interval);
             self.next_load.store(next.as_micros(), Relaxed);
-            node.dispatcher.load(config.node, &node.back_end.load());
+            node.dispatcher
+                .load(node, config.node, &node.back_end.load());
         }
     }
 
@@ -518,8 +604,10 @@ impl Control {
         let config = node.config();
         if let Some(config) = &config {
             let was = peer.with_info(|info| info.roles);
+            if config.is(Roles::DISPATCHER) {
+                node.dispatcher.node_down(node, id);
+            }
             if config.is(Roles::DISPATCHER) && was.contains(Roles::BACK_END) {
-                node.dispatcher.node_down(id);
                 self.note(node, id, NodeState::Down, None);
                 let reason = match lost {
                     Lost::Bye => DownReason::Left,
@@ -558,7 +646,16 @@ fn greet(peer: &Peer, config: &Config, caps: ListenerCaps) -> Result<(), SendErr
         listeners: List::new(listeners),
         vips: List::new(&config.vips),
         name,
+        tags: config.tags.as_str(),
     })
+}
+
+/// Tells a node the settings of the service.
+fn tell_service(node: &Node, peer: &Peer) -> Result<(), SendError> {
+    match node.services.get() {
+        Some(service) => peer.send(&service.message()),
+        None => Ok(()),
+    }
 }
 
 /// What connections handed to this node's listeners can have.

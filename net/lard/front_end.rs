@@ -11,7 +11,8 @@
 //!
 //! This file decides about packets of connections that are known, and about time; [`crate::newcomer`]
 //! about those that are not. [`crate::open`] is the connection before its hand-off, [`crate::hand_off`]
-//! finds it a back-end.
+//! finds it a back-end. [`crate::persist`] follows one whose further requests may be served elsewhere, and
+//! [`crate::moving`] takes it there.
 //!
 //! # Locking
 //!
@@ -38,6 +39,7 @@ use crate::gauge::Gauge;
 use crate::netns::Node;
 use crate::open::{Context, Open, Step, Then};
 use crate::packet::Flow;
+use crate::persist::{Origin, Persist};
 use crate::proc::{ConnRow, ConnState};
 use crate::stats::Counter;
 
@@ -59,6 +61,18 @@ pub(crate) enum State {
 pub(crate) struct Forward {
     pub(crate) state: Forwarding,
     pub(crate) to: Arc<BackEnd>,
+    /// What follows its requests, if it may move for one.
+    pub(crate) persist: Option<KBox<Persist>>,
+}
+
+impl Forward {
+    /// Does it wait for an answer of `peer`?
+    pub(crate) fn waits_for(&self, peer: NodeId, is_dispatcher: bool) -> bool {
+        self.persist.as_ref().is_some_and(|persist| {
+            let releasing = persist.is_in_doubt() && self.to.node() == peer;
+            releasing || (is_dispatcher && persist.question().is_some())
+        })
+    }
 }
 
 /// Is a packet the front-end's?
@@ -170,7 +184,9 @@ impl FrontEnd {
             config: &config,
             stats: &node.stats,
             hash_key,
+            services: &node.services,
             now: now(),
+            moves: node.services.moves(),
         })
     }
 
@@ -211,11 +227,20 @@ impl FrontEnd {
                     sooner = forward.state.on_segment(&segment, now());
                 }
                 let to = forward.to.clone();
-                if sooner {
+                let follows = forward.persist.is_some() && !segment.is_syn();
+                if sooner && !follows {
                     let deadline = self.forward_deadline(forward);
                     bucket.set_deadline(id, deadline);
                 }
-                drop(bucket);
+                if follows {
+                    let packet = (flow, &segment, skb);
+                    match self.follow(node, net, bucket, id, packet, Origin::Network) {
+                        Some(passed) => skb = passed,
+                        None => return Claim::Taken(Verdict::Stolen),
+                    }
+                } else {
+                    drop(bucket);
+                }
                 if segment.is_urgent() && !flow.strip_urgent(&mut skb) {
                     node.stats.inc(Counter::NoMemory);
                     return Claim::Taken(Verdict::Drop(skb));
@@ -339,6 +364,13 @@ impl FrontEnd {
                 self.finish(node, net, bucket, id, deadline, step);
             }
             State::Forward(forward) => {
+                let waits = forward.persist.as_ref().map(|persist| persist.deadline());
+                if waits.is_some_and(|until| until <= now()) {
+                    drop(bucket);
+                    // Packets that waited go on, as if they came just now.
+                    node.cell.with(|net| self.waited(node, net, id));
+                    return;
+                }
                 let deadline = self.forward_deadline(forward);
                 if deadline > now() {
                     bucket.set_deadline(id, deadline);
@@ -358,7 +390,14 @@ impl FrontEnd {
     /// When the tick looks at a connection that is passed on.
     pub(crate) fn forward_deadline(&self, forward: &Forward) -> Instant {
         let config = &self.settings.lock().config;
-        forward.state.deadline(config, forward.to.mute(), now())
+        let deadline = forward.state.deadline(config, forward.to.mute(), now());
+        let waits = forward.persist.as_ref().map(|persist| persist.deadline());
+        deadline.min(waits.unwrap_or(deadline))
+    }
+
+    /// Until when a back-end may take to let go of a connection that it is asked for now.
+    pub(crate) fn handoff_deadline(&self) -> Instant {
+        now().saturating_add(self.settings.lock().config.handoff_timeout)
     }
 
     /// Until when a back-end may take a connection that is handed off now. Earlier than this

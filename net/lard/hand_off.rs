@@ -7,6 +7,7 @@
 //!            ▼                                                                 │
 //!   Asking ──┬── ASSIGNED ──▶ HandingOff ──┬── ADOPTED ──▶ Forward             │
 //!            │                             ├─────────────────────────────────── ┘
+//!            ├── WAIT: later ADMITTED, as ASSIGNED
 //!            ├── nobody ──▶ 503            └── silence, or the peer died ──▶ reset
 //!            └── dispatcher lost ──▶ consistent hashing over the nodes known here
 //! ```
@@ -26,7 +27,7 @@ use kernel::prelude::*;
 use kernel_net::net::Net;
 use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId, Tuple};
-use lard_core::policy::rendezvous;
+use lard_core::policy::{rendezvous, Admission, Tags};
 use lard_core::tcp::{Ended, Forwarding, Reason, Segment, Snapshot, Status};
 use lard_core::time::Instant;
 use lard_core::wire::{self, Assign, Closed, HowClosed, Refusal};
@@ -36,6 +37,8 @@ use crate::front_end::{now, send, Forward, FrontEnd, State};
 use crate::netns::Node;
 use crate::open::{HandingOff, Open, Stage};
 use crate::packet::{Flow, Packet};
+use crate::persist::Origin;
+use crate::service::Wanted;
 use crate::stats::Counter;
 
 /// Connections that a change of the cluster concerns, handled at a time.
@@ -43,7 +46,7 @@ const BATCH: usize = 256;
 
 /// Who chose a back-end.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Chosen {
+pub(crate) enum Chosen {
     /// The dispatcher, who counts the connection as the node's load until it hears of its end.
     ByDispatcher,
     /// This front-end.
@@ -71,23 +74,35 @@ impl FrontEnd {
     /// Finds a back-end for a connection whose head is complete. Bottom halves off.
     pub(crate) fn ask(&self, node: &Node, net: &Net, conn: ConnId) {
         // Each round that comes back has added a node to those that refused, and their number is
-        // limited.
+        // limited; or the settings of the service have changed meanwhile.
         loop {
-            let Some((key, exclude)) = self.with_open(conn, |open| match open.stage {
-                Stage::Asking => Some(open.question()),
+            let Some((wanted, exclude)) = self.with_open(conn, |open| match open.stage {
+                Stage::Asking => {
+                    if node.services.is_outdated(&open.question().0) {
+                        self.with_context(node, |cx| open.want_anew(cx));
+                    }
+                    Some(open.question())
+                }
                 _ => None,
             }) else {
                 return;
             };
             let question = Assign {
                 conn,
-                key,
+                key: wanted.key,
                 exclude,
-                subsequent: false,
+                home: None,
                 batch: 1,
+                tags: wanted.tags,
             };
             let (to, chosen) = if node.is_dispatcher() {
-                (node.dispatcher.assign(&question), Chosen::ByDispatcher)
+                match node.dispatcher.assign(node, &question) {
+                    Admission::Assigned(to) => (to, Chosen::ByDispatcher),
+                    Admission::Refused => (None, Chosen::ByDispatcher),
+                    Admission::Waits => {
+                        return self.waits(conn, node.dispatcher.queue_time_ms());
+                    }
+                }
             } else if node
                 .control
                 .send_assign(node.dispatcher_id(), &question)
@@ -96,9 +111,9 @@ impl FrontEnd {
                 return;
             } else {
                 node.stats.inc(Counter::AssignFallback);
-                let known = node.back_ends();
+                let known = node.back_ends(wanted.tags);
                 let left = known.iter().filter(|(n, _)| !exclude.contains(*n));
-                (rendezvous(left.copied(), key), Chosen::Here)
+                (rendezvous(left.copied(), wanted.key), Chosen::Here)
             };
             match self.hand_off(node, net, conn, to, chosen) {
                 Attempt::Settled => return,
@@ -107,9 +122,19 @@ impl FrontEnd {
         }
     }
 
-    /// The dispatcher's answer. Bottom halves off.
+    /// The dispatcher's answer, at once or after the connection has waited. Bottom halves off.
     pub(crate) fn assigned(&self, node: &Node, net: &Net, conn: ConnId, to: Option<NodeId>) {
+        if self.assigned_next(node, net, conn, to) {
+            return;
+        }
         if let Attempt::Again = self.hand_off(node, net, conn, to, Chosen::ByDispatcher) {
+            self.ask(node, net, conn);
+        }
+    }
+
+    /// Hands a connection that has a place, and waits, to the node that the dispatcher chose before.
+    pub(crate) fn give(&self, node: &Node, net: &Net, conn: ConnId, to: NodeId) {
+        if let Attempt::Again = self.hand_off(node, net, conn, Some(to), Chosen::ByDispatcher) {
             self.ask(node, net, conn);
         }
     }
@@ -123,7 +148,15 @@ impl FrontEnd {
         chosen: Chosen,
     ) -> Attempt {
         let Some(to) = to else {
-            node.stats.inc(Counter::NoBackEnd);
+            let wanted = self.with_open(conn, |open| Some(open.question().0));
+            let wanted = wanted.unwrap_or(Wanted::NOTHING);
+            if node.services.is_outdated(&wanted) {
+                return Attempt::Again;
+            }
+            node.stats.inc(match wanted.tags {
+                Tags::NONE => Counter::NoBackEnd,
+                _ => Counter::NoTaggedBackEnd,
+            });
             self.fail(node, net, conn);
             return Attempt::Settled;
         };
@@ -159,8 +192,9 @@ impl FrontEnd {
         });
         let expires = self.handoff_expires();
         let deadline = open.deadline();
+        let movable = open.persist.is_some();
         if !local {
-            let message = handoff(conn, &tuple, &snapshot, expires, &open.head);
+            let message = handoff(conn, &tuple, &snapshot, expires, movable, &open.head);
             let sent = node.control.send(to, &message);
             if sent.is_ok() {
                 node.stats.inc(Counter::HandoffSent);
@@ -176,7 +210,7 @@ impl FrontEnd {
         let head = core::mem::take(&mut open.head);
         bucket.set_deadline(conn, deadline);
         drop(bucket);
-        let message = handoff(conn, &tuple, &snapshot, expires, &head);
+        let message = handoff(conn, &tuple, &snapshot, expires, movable, &head);
         match node.back_end.handoff(node, net, None, &message) {
             Ok(()) => {
                 node.stats.inc(Counter::HandoffLocal);
@@ -203,7 +237,6 @@ impl FrontEnd {
         let Some(entry) = bucket.find_id(conn) else {
             return;
         };
-        let tuple = *entry.tuple();
         let State::Open(open) = &mut entry.state else {
             return;
         };
@@ -212,19 +245,29 @@ impl FrontEnd {
             return;
         };
         let to = handing_off.to.clone();
-        let mut forwarding = Forwarding::new(&handing_off.snapshot, now());
+        let snapshot = handing_off.snapshot;
+        let mut forwarding = Forwarding::new(&snapshot, now());
         if let Some(how) = handing_off.ended {
             forwarding.ended(how, now());
         }
         let mut parked = open.take_parked();
-        for skb in parked.iter_mut() {
-            if let Some((_, segment)) = look(skb) {
-                forwarding.on_segment(&segment, now());
-            }
-        }
+        parked.retain(|skb| {
+            let Some((_, segment)) = look(skb) else {
+                return false;
+            };
+            forwarding.on_segment(&segment, now());
+            // What was handed over need not be passed on as well.
+            segment.payload_len == 0 || segment.seq_end().after(snapshot.rcv_nxt)
+        });
+        let mut persist = open.persist.take();
+        let goes_on = self.with_context(node, |cx| {
+            let persist = persist.as_mut();
+            persist.is_some_and(|persist| persist.adopted(cx, &snapshot))
+        });
         let forward = Forward {
             state: forwarding,
             to: to.clone(),
+            persist: persist.filter(|_| goes_on),
         };
         let deadline = self.forward_deadline(&forward);
         let old = core::mem::replace(&mut entry.state, State::Forward(forward));
@@ -232,15 +275,7 @@ impl FrontEnd {
         drop(bucket);
         drop(old);
         node.stats.inc(Counter::Adopted);
-        for mut skb in parked {
-            if let Some((flow, segment)) = look(&mut skb) {
-                if segment.is_urgent() && !flow.strip_urgent(&mut skb) {
-                    node.stats.inc(Counter::NoMemory);
-                    continue;
-                }
-                node.deliver(net, to.pass(node, net, skb, &tuple));
-            }
-        }
+        self.pass_parked(node, net, conn, parked, Origin::HandedOver);
     }
 
     /// A back-end cannot take the connection. Bottom halves off.
@@ -282,6 +317,8 @@ impl FrontEnd {
         let how = match how {
             HowClosed::TimeWait => Ended::TimeWait,
             HowClosed::Closed | HowClosed::Reset | HowClosed::NotAdopted => Ended::Gone,
+            // It goes on.
+            HowClosed::Moved => return,
         };
         match &mut entry.state {
             State::Forward(forward) if forward.to.node() == from => {
@@ -299,7 +336,7 @@ impl FrontEnd {
     }
 
     /// The control connection to `peer` is gone. `unsent` are the connections whose ASSIGN or HANDOFF
-    /// never left this node. Connections that are passed on stay: the peer may live, and only its
+    /// never left this node, or whose RELEASE. Connections that are passed on stay: the peer may live, and only its
     /// `cluster_startup` have died. Process context.
     pub(crate) fn peer_down(&self, node: &Node, peer: NodeId, unsent: &[ConnId]) {
         let Some(table) = self.table() else { return };
@@ -311,13 +348,13 @@ impl FrontEnd {
         while let Some(bucket) = from {
             concerned.clear();
             from = table.visit(bucket, |entry| {
-                let State::Open(open) = &entry.state else {
-                    return true;
-                };
-                let waits = match &open.stage {
-                    Stage::Asking => is_dispatcher,
-                    Stage::HandingOff(handing_off) => handing_off.to.node() == peer,
-                    Stage::Reading | Stage::Replying => false,
+                let waits = match &entry.state {
+                    State::Open(open) => match &open.stage {
+                        Stage::Asking => is_dispatcher,
+                        Stage::HandingOff(handing_off) => handing_off.to.node() == peer,
+                        Stage::Reading | Stage::Replying => false,
+                    },
+                    State::Forward(forward) => forward.waits_for(peer, is_dispatcher),
                 };
                 if waits && concerned.len() == concerned.capacity() {
                     return false;
@@ -330,8 +367,10 @@ impl FrontEnd {
             });
             for conn in concerned.iter().copied() {
                 let unsent = unsent.contains(&conn);
-                node.cell
-                    .with(|net| self.lost(node, net, conn, peer, unsent));
+                node.cell.with(|net| {
+                    self.lost(node, net, conn, peer, unsent);
+                    self.lost_next(node, net, conn, peer, unsent);
+                });
             }
         }
     }
@@ -400,7 +439,7 @@ impl FrontEnd {
         send(node, net, &tuple, &reset);
     }
 
-    fn delete(&self, node: &Node, conn: ConnId, why: Counter) {
+    pub(crate) fn delete(&self, node: &Node, conn: ConnId, why: Counter) {
         let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
             return;
         };
@@ -412,16 +451,19 @@ impl FrontEnd {
     }
 
     /// Tells the dispatcher that a connection it has counted for `of` is not there.
-    fn unassign(&self, node: &Node, conn: ConnId, of: NodeId, chosen: Chosen) {
-        if chosen == Chosen::Here {
-            return;
+    pub(crate) fn unassign(&self, node: &Node, conn: ConnId, of: NodeId, chosen: Chosen) {
+        if chosen == Chosen::ByDispatcher {
+            self.tell_dispatcher(node, conn, of, HowClosed::NotAdopted);
         }
+    }
+
+    /// Tells the dispatcher that a connection is not `of`'s load any more.
+    pub(crate) fn tell_dispatcher(&self, node: &Node, conn: ConnId, of: NodeId, how: HowClosed) {
         if node.is_dispatcher() {
-            node.dispatcher.finished(of);
+            node.dispatcher.finished(node, of);
             return;
         }
-        let how = HowClosed::NotAdopted;
-        let never = Closed {
+        let closed = Closed {
             conn,
             node: of,
             how,
@@ -429,7 +471,7 @@ impl FrontEnd {
             duration: Default::default(),
         };
         // Without a dispatcher there is nobody who counts.
-        let _ = node.control.send(node.dispatcher_id(), &never);
+        let _ = node.control.send(node.dispatcher_id(), &closed);
     }
 
     fn with_open<R>(&self, conn: ConnId, f: impl FnOnce(&mut Open) -> Option<R>) -> Option<R> {
@@ -460,6 +502,7 @@ fn handoff<'a>(
     tuple: &Tuple,
     snapshot: &Snapshot,
     expires: Instant,
+    movable: bool,
     data: &'a [u8],
 ) -> wire::Handoff<'a> {
     wire::Handoff {
@@ -481,12 +524,13 @@ fn handoff<'a>(
             unit: wire::TsUnit::Millis,
         }),
         fin: snapshot.fin,
+        movable,
         data,
     }
 }
 
 /// A parked packet once more; it was looked at before it was parked.
-fn look(skb: &mut Skb) -> Option<(Flow, Segment)> {
+pub(crate) fn look(skb: &mut Skb) -> Option<(Flow, Segment)> {
     let Packet::Tcp(flow) = Packet::look(skb) else {
         return None;
     };

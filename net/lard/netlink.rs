@@ -33,7 +33,7 @@ mod change;
 mod numbers;
 mod show;
 
-use numbers::{cmd, node, state_number};
+use numbers::{cmd, node, service, state_number};
 
 /// The family.
 pub(crate) static FAMILY: Family<Lard> = Family::new();
@@ -55,12 +55,21 @@ const MAX_CHANGES: usize = 32;
 /// The parameter that is a word, and the dispatcher's.
 const POLICY_NAME: &str = "policy";
 
+/// The parameter that is what of a request makes its target, and the dispatcher's.
+const KEY_NAME: &str = "key";
+
+/// What becomes of further requests on a connection, which is set and shown as the policy is.
+const MODE_NAME: &str = "mode";
+
+/// The longest value of a parameter.
+const VALUE_LEN: u16 = 255;
+
 const NODE_ID: Policy = Policy::u16(1, 64);
 
 const ENDPOINT: &[Policy] = &[Policy::REFUSED, Policy::bytes(16), Policy::PORT];
 
 const ATTACH: &[Policy] = &{
-    let mut p = [const { Policy::REFUSED }; 34];
+    let mut p = [const { Policy::REFUSED }; 41];
     p[node::ID as usize] = NODE_ID;
     p[node::CLUSTER as usize] = Policy::UINT;
     p[node::NAME as usize] = Policy::string(63);
@@ -78,6 +87,9 @@ const ATTACH: &[Policy] = &{
     p[node::DISPATCHER as usize] = NODE_ID;
     p[node::VIP as usize] = Policy::nested(ENDPOINT);
     p[node::ALLOW as usize] = Policy::nested(ENDPOINT);
+    p[node::KEY as usize] = Policy::string(VALUE_LEN);
+    p[node::CONTENT as usize] = Policy::string(RULE_LEN);
+    p[node::TAGS as usize] = Policy::string(RULE_LEN);
     p
 };
 
@@ -108,6 +120,12 @@ const NODE_SET: &[Policy] = &{
     p
 };
 
+const DISK_SET: &[Policy] = &{
+    let mut p = [const { Policy::REFUSED }; 42];
+    p[node::DISK_QUEUE as usize] = Policy::U32;
+    p
+};
+
 const RULE_SET: &[Policy] = &[
     Policy::REFUSED,
     Policy::REFUSED,
@@ -115,7 +133,18 @@ const RULE_SET: &[Policy] = &[
     Policy::string(RULE_LEN),
 ];
 
-const PARAM_ENTRY: &[Policy] = &[Policy::REFUSED, Policy::string(63), Policy::string(63)];
+const SERVICE_SET: &[Policy] = &{
+    let mut p = [const { Policy::REFUSED }; 5];
+    p[service::CONTENT as usize] = Policy::string(RULE_LEN);
+    p[service::KEY as usize] = Policy::string(VALUE_LEN);
+    p
+};
+
+const PARAM_ENTRY: &[Policy] = &[
+    Policy::REFUSED,
+    Policy::string(63),
+    Policy::string(VALUE_LEN),
+];
 
 const PARAM_SET: &[Policy] = &[
     Policy::REFUSED,
@@ -141,6 +170,9 @@ impl Commands for Lard {
         Command::dump(cmd::RULE_GET),
         Command::change(cmd::PARAM_SET, PARAM_SET),
         Command::dump(cmd::PARAM_GET),
+        Command::change(cmd::SERVICE_SET, SERVICE_SET),
+        Command::dump(cmd::SERVICE_GET),
+        Command::change(cmd::DISK_SET, DISK_SET),
     ];
 
     fn run(command: u8, request: &Request<'_>) -> Result {
@@ -154,6 +186,8 @@ impl Commands for Lard {
             cmd::NODE_SET => change::node_set(&node, request),
             cmd::RULE_SET => change::rule_set(&node, request),
             cmd::PARAM_SET => change::param_set(&node, request),
+            cmd::SERVICE_SET => change::service_set(&node, request),
+            cmd::DISK_SET => change::disk_set(&node, request),
             _ => Err(EOPNOTSUPP),
         }
     }
@@ -166,6 +200,7 @@ impl Commands for Lard {
             cmd::STATS_GET => show::dump_stats(&node, dump),
             cmd::RULE_GET => show::dump_rules(&node, dump),
             cmd::PARAM_GET => show::dump_params(&node, dump),
+            cmd::SERVICE_GET => show::dump_service(&node, dump),
             _ => Err(EOPNOTSUPP),
         }
     }

@@ -9,7 +9,7 @@
 //!
 //! The node has no lock around its components; each locks for itself. In the order in which they
 //! may be held: the administrators' mutex (control), a bucket of the front-end's table, and below it
-//! the leaves: settings, rules, dispatcher, peers and their queues. A hand-off into this node itself
+//! the leaves: settings, rules, service, dispatcher, peers and their queues. A hand-off into this node itself
 //! and the delivery to a local child are made with no lock held, because TCP may send inside; the end
 //! of a child is told by a work that holds none.
 //!
@@ -37,9 +37,11 @@ use crate::dispatcher::Dispatcher;
 use crate::forward::Forward;
 use crate::front_end::FrontEnd;
 use crate::params::Params;
+use crate::service::Services;
 use crate::stats::Stats;
 use crate::{proc, sysfs};
 use lard_core::addr::NodeId;
+use lard_core::policy::Tags;
 use lard_core::wire::Roles;
 
 /// The nodes of all namespaces.
@@ -60,6 +62,7 @@ pub(crate) struct Node {
     pub(crate) stats: Arc<Stats>,
     pub(crate) params: Params,
     pub(crate) classify: Classify,
+    pub(crate) services: Services,
     pub(crate) front_end: FrontEnd,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) back_end: BackEnd,
@@ -97,10 +100,11 @@ impl Node {
             .map_or(NodeId::NONE, |config| config.dispatcher)
     }
 
-    /// The back-ends that this node could hand a connection to by itself.
-    pub(crate) fn back_ends(&self) -> BackEnds {
-        self.config()
-            .map_or_else(BackEnds::new, |config| self.control.back_ends(&config))
+    /// The back-ends that this node could hand a connection to by itself, of those that have `tags`.
+    pub(crate) fn back_ends(&self, tags: Tags) -> BackEnds {
+        self.config().map_or_else(BackEnds::new, |config| {
+            self.control.back_ends(&config, tags)
+        })
     }
 
     /// Carries a verdict out for a packet that was parked. Softirqs off, no lock held.
@@ -124,6 +128,7 @@ impl PerNet for Node {
                 cfg: kernel_net::new_bh_lock!(None, c"lard:config"),
                 params: Params::new(),
                 classify: Classify::new()?,
+                services: Services::new(),
                 front_end: FrontEnd::new()?,
                 dispatcher: Dispatcher::new(),
                 forward: Forward::new(),
@@ -149,6 +154,7 @@ impl PerNet for Node {
         this.front_end.tick(&this, net);
         this.back_end.tick(net);
         this.control.tick(&this, net);
+        this.dispatcher.tick(&this);
     }
 
     fn stop(this: ArcBorrow<'_, Self>, _net: &Net) {

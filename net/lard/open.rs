@@ -26,14 +26,11 @@ use lard_core::time::Instant;
 use crate::forward::BackEnd;
 use crate::gauge::Held;
 use crate::packet::Flow;
+use crate::parked::Parked;
+use crate::persist::{Given, Persist};
 use crate::proc::ConnState;
+use crate::service::{Services, Wanted};
 use crate::stats::{Counter, Stats};
-
-/// Packets that wait for a back-end, at most. The client sends again what does not fit.
-const PARKED_PACKETS: usize = 32;
-
-/// Bytes that wait for a back-end, at most.
-const PARKED_BYTES: usize = 128 * 1024;
 
 /// Hand-offs that are tried for one connection before the client gets a 503.
 const TRIES: u8 = 4;
@@ -73,13 +70,14 @@ pub(crate) struct Open {
     _open_held: Held,
     /// Counts the connection as half-open for as long as it is.
     half_open: Option<Held>,
-    parked: KVec<Skb>,
-    parked_bytes: usize,
+    parked: Parked,
     pub(crate) stage: Stage,
-    /// The target's hash, once the head is complete.
-    key: u64,
+    /// What the dispatcher is asked for, once the head is complete.
+    wanted: Wanted,
     refused: NodeSet,
     tries: u8,
+    /// What follows the connection's further requests, once the head is complete and if they may move.
+    pub(crate) persist: Option<KBox<Persist>>,
 }
 
 /// What to do for a connection after its bucket is unlocked.
@@ -117,7 +115,10 @@ pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
     pub(crate) stats: &'a Stats,
     pub(crate) hash_key: [u64; 2],
+    pub(crate) services: &'a Services,
     pub(crate) now: Instant,
+    /// Connections may move for further requests.
+    pub(crate) moves: bool,
 }
 
 impl Open {
@@ -130,12 +131,38 @@ impl Open {
             bytes_held: holds.bytes,
             _open_held: holds.open,
             half_open: holds.half_open,
-            parked: KVec::new(),
-            parked_bytes: 0,
+            parked: Parked::new(),
             stage: Stage::Reading,
-            key: 0,
+            wanted: Wanted::NOTHING,
             refused: NodeSet::EMPTY,
             tries: 0,
+            persist: None,
+        }
+    }
+
+    /// A connection that its back-end has given up, for the request that `given` holds.
+    pub(crate) fn resumed(
+        cx: &Context<'_>,
+        responder: Responder,
+        given: Given,
+        persist: KBox<Persist>,
+    ) -> Self {
+        // The settings of the service may change while it waits.
+        let mut parser = HeadParser::new(cx.config.head_limit as usize);
+        let _ = parser.feed(&given.data);
+        Self {
+            responder,
+            parser,
+            head: given.data,
+            bytes_held: given.bytes_held,
+            _open_held: given.open_held,
+            half_open: None,
+            parked: given.parked,
+            stage: Stage::Asking,
+            wanted: given.wanted,
+            refused: NodeSet::EMPTY,
+            tries: 0,
+            persist: Some(persist),
         }
     }
 
@@ -166,6 +193,11 @@ impl Open {
         self.run(cx, output, None)
     }
 
+    /// The dispatcher lets the connection wait. Nothing changes if it was assigned meanwhile.
+    pub(crate) fn wait_until(&mut self, deadline: Instant) {
+        self.responder.wait_until(deadline);
+    }
+
     /// The client's reset, when the connection cannot be saved.
     pub(crate) fn abort(&self) -> SegmentOut {
         self.responder.abort()
@@ -176,9 +208,17 @@ impl Open {
         self.responder.deadline()
     }
 
-    /// What to ask the dispatcher: the target's hash, and who must not be chosen.
-    pub(crate) fn question(&self) -> (u64, NodeSet) {
-        (self.key, self.refused)
+    /// What to ask the dispatcher: what is wanted, and who must not be chosen.
+    pub(crate) fn question(&self) -> (Wanted, NodeSet) {
+        (self.wanted, self.refused)
+    }
+
+    /// Looks at the request again: the settings of the service have changed.
+    pub(crate) fn want_anew(&mut self, cx: &Context<'_>) {
+        if let http::Status::Complete(len) = self.parser.status() {
+            // The head was found good before.
+            self.wanted = self.wanted(len, cx).unwrap_or(self.wanted);
+        }
     }
 
     /// The state to hand over; `None` before the head is complete.
@@ -197,7 +237,7 @@ impl Open {
 
     /// The packets that waited for the back-end, oldest first.
     pub(crate) fn take_parked(&mut self) -> KVec<Skb> {
-        core::mem::take(&mut self.parked)
+        self.parked.take()
     }
 
     /// What to show of the connection.
@@ -269,7 +309,7 @@ impl Open {
         self.stage = Stage::Replying;
         self.head = KVec::new();
         self.bytes_held.release();
-        self.parked = KVec::new();
+        self.parked = Parked::new();
     }
 
     /// Copies what the responder accepted and lets the parser see it. `None`: no room, and the
@@ -303,9 +343,14 @@ impl Open {
         }
         Some(match self.parser.feed(new) {
             http::Status::Partial => Head::Partial,
-            http::Status::Complete(len) => match self.target(len, cx.hash_key) {
-                Ok(key) => {
-                    self.key = key;
+            http::Status::Complete(len) => match self.wanted(len, cx) {
+                Ok(wanted) => {
+                    self.wanted = wanted;
+                    if cx.moves {
+                        let behind = self.head.get(len..).unwrap_or_default();
+                        let first = self.responder.first();
+                        self.persist = Persist::new(cx, &self.parser, first, behind);
+                    }
                     Head::Complete
                 }
                 Err(bad) => self.bad(cx, bad),
@@ -314,9 +359,9 @@ impl Open {
         })
     }
 
-    fn target(&self, head_len: usize, hash_key: [u64; 2]) -> Result<u64, BadHead> {
+    fn wanted(&self, head_len: usize, cx: &Context<'_>) -> Result<Wanted, BadHead> {
         let head = self.head.get(..head_len).unwrap_or_default();
-        Ok(http::target::key(head, &self.parser)?.hash(hash_key))
+        cx.services.ask(head, &self.parser, cx.hash_key)
     }
 
     fn bad(&mut self, cx: &Context<'_>, bad: BadHead) -> Head {
@@ -325,18 +370,8 @@ impl Open {
     }
 
     fn park(&mut self, cx: &Context<'_>, skb: Skb) {
-        let bytes = self.parked_bytes.saturating_add(skb.len());
-        if self.parked.len() >= PARKED_PACKETS
-            || bytes > PARKED_BYTES
-            || !self.bytes_held.grow(skb.len())
-        {
-            cx.stats.inc(Counter::ParkedFull);
-            return;
-        }
-        match self.parked.push(skb.park(), quiet()) {
-            Ok(()) => self.parked_bytes = bytes,
-            Err(_) => cx.stats.inc(Counter::NoMemory),
-        }
+        // The client sends again what does not fit.
+        let _ = self.parked.keep(cx.stats, &mut self.bytes_held, skb);
     }
 }
 

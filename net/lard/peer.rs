@@ -41,7 +41,7 @@ use lard_core::wire::{
     Bye, ByeReason, ClockOffset, Frame, Framer, Hello, ListenerCaps, Ping, Pong, Roles, MAX_FRAME,
 };
 
-use crate::config::{Config, Few, NodeName, Vips};
+use crate::config::{Config, Few, NodeName, TagText, Vips};
 use crate::front_end::now;
 use crate::netns::Node;
 use crate::outbox::{note_unsent, Frames, Outbox, SendError};
@@ -117,6 +117,8 @@ pub(crate) struct Info {
     pub(crate) internal: Addr,
     pub(crate) listeners: Few<ListenerCaps, { Hello::MAX_LISTENERS }>,
     pub(crate) vips: Vips,
+    /// What it says it has.
+    pub(crate) tags: TagText,
     pub(crate) clock: ClockOffset,
     pub(crate) rtt: Duration,
 }
@@ -224,6 +226,7 @@ impl Peer {
             internal,
             listeners: Few::new(),
             vips: Few::new(),
+            tags: Few::new(),
             clock: ClockOffset::new(),
             rtt: Duration::ZERO,
         };
@@ -561,6 +564,10 @@ impl Peer {
         let frames = &mut writing.frames;
         bump(&self.traffic.writes, 1);
         node.stats.inc(Counter::CtWrites);
+        if frames.questions() != 0 {
+            node.stats.add(Counter::Asked, frames.questions());
+            node.stats.inc(Counter::AskWrites);
+        }
         bump(&self.traffic.bytes_out, frames.bytes().len() as u64);
         bump(&self.traffic.frames_out, frames.count());
         node.stats.add(Counter::CtFramesOut, frames.count());

@@ -18,7 +18,7 @@ use lard_core::addr::{Addr, ConnId, NodeId, Tuple};
 use lard_core::policy::{NodeState, MAX_NODES};
 use lard_core::wire::Roles;
 
-use crate::config::{Config, NodeName};
+use crate::config::{Config, NodeName, TagText};
 use crate::control::{ms, offset_us};
 use crate::front_end::now;
 use crate::netns::Node;
@@ -90,12 +90,21 @@ pub(crate) struct NodeRow {
     /// What the dispatcher says.
     pub(crate) state: Option<NodeState>,
     pub(crate) weight: u16,
+    /// What it has, as far as this node knows.
+    pub(crate) tags: TagText,
     /// Netlink's `link-state`.
     pub(crate) link: u32,
     /// What only the dispatcher knows.
-    pub(crate) load: Option<(u32, u64)>,
+    pub(crate) work: Option<Work>,
     /// What there is to say about the control connection.
     pub(crate) traffic: Option<Traffic>,
+}
+
+/// What a back-end has to do, as the dispatcher counts it.
+pub(crate) struct Work {
+    pub(crate) load: u32,
+    pub(crate) assigned: u64,
+    pub(crate) disk_queue: u32,
 }
 
 /// Numbers of a control connection.
@@ -125,7 +134,11 @@ pub(crate) fn next_node(node: &Node, from: u64) -> Option<(u64, NodeRow)> {
 fn node_row(node: &Node, config: &Config, id: NodeId) -> Option<NodeRow> {
     let dest = node.dispatcher.node(id);
     let member = node.control.state_of(id);
-    let load = dest.map(|d| (d.load, d.assigned));
+    let work = dest.map(|d| Work {
+        load: d.load,
+        assigned: d.assigned,
+        disk_queue: d.disk_queue,
+    });
     let state = dest.map(|d| d.state).or(member.map(|(state, _)| state));
     let weight = dest.map(|d| d.weight).or(member.map(|(_, weight)| weight));
     if id == config.node {
@@ -136,8 +149,9 @@ fn node_row(node: &Node, config: &Config, id: NodeId) -> Option<NodeRow> {
             internal: config.internal,
             state: state.or(Some(NodeState::Up)),
             weight: weight.unwrap_or(config.weight),
+            tags: tags(node, id, config.tags),
             link: LINK_LOCAL,
-            load,
+            work,
             traffic: None,
         });
     }
@@ -156,10 +170,29 @@ fn node_row(node: &Node, config: &Config, id: NodeId) -> Option<NodeRow> {
         internal: info.as_ref().map_or(Addr::UNSPECIFIED, |i| i.internal),
         state,
         weight: weight.or(peer.as_ref().map(|p| p.weight())).unwrap_or(1),
+        tags: tags(node, id, info.as_ref().map_or(TagText::new(), |i| i.tags)),
         link: info.as_ref().map_or(0, |i| i.link as u32),
-        load,
+        work,
         traffic: peer.map(|peer| traffic(&peer)),
     })
+}
+
+/// What a node says it has, and what else the dispatcher says.
+fn tags(node: &Node, id: NodeId, itself: TagText) -> TagText {
+    let mut all = itself;
+    let Some(service) = node.services.get() else {
+        return all;
+    };
+    for name in service.names().names(node.control.tags_of(id)) {
+        if !itself.as_str().split(',').any(|known| known == name) {
+            let comma = if all.is_empty() { "" } else { "," };
+            for text in [comma, name] {
+                // What does not fit is left out.
+                text.bytes().all(|b| all.push(b));
+            }
+        }
+    }
+    all
 }
 
 fn traffic(peer: &Arc<Peer>) -> Traffic {
@@ -265,7 +298,7 @@ impl Table for Nodes {
     fn head(_: &Node, out: &mut Out<'_>) -> fmt::Result {
         writeln!(
             out,
-            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>8} {:>8} {:>8}",
+            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8}",
             "NODE",
             "ROLES",
             "NAME",
@@ -275,6 +308,7 @@ impl Table for Nodes {
             "WEIGHT",
             "LOAD",
             "ASSIGNED",
+            "DISK",
             "QUEUED",
             "RTT_US",
             "HEARD_MS"
@@ -297,10 +331,10 @@ impl Table for Nodes {
             l if l == Link::Closing as u32 => "closing",
             _ => "none",
         };
-        let t = row.traffic.as_ref();
+        let (work, t) = (row.work.as_ref(), row.traffic.as_ref());
         writeln!(
             out,
-            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>8} {:>8} {:>8}",
+            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8}",
             row.id,
             Cell::new(row.roles).as_str(),
             row.name.as_ref().map_or("-", |n| n.as_str()),
@@ -308,8 +342,9 @@ impl Table for Nodes {
             link,
             row.state.map_or("unknown", |s| s.name()),
             row.weight,
-            or_dash(row.load.map(|(load, _)| load)).as_str(),
-            or_dash(row.load.map(|(_, assigned)| assigned)).as_str(),
+            or_dash(work.map(|w| w.load)).as_str(),
+            or_dash(work.map(|w| w.assigned)).as_str(),
+            or_dash(work.map(|w| w.disk_queue)).as_str(),
             or_dash(t.map(|t| t.queued)).as_str(),
             or_dash(t.map(|t| t.rtt_us)).as_str(),
             or_dash(t.map(|t| t.heard_ms)).as_str(),

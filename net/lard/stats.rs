@@ -17,9 +17,9 @@
 
 use kernel::prelude::*;
 use kernel_net::counters::Counters;
-use lard_core::http::BadHead;
+use lard_core::http::{BadHead, Pinned};
 use lard_core::tcp::Reason;
-use lard_core::wire::{DecodeError, HowClosed, Refusal};
+use lard_core::wire::{DecodeError, HowClosed, Refusal, WhyBusy};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
@@ -83,10 +83,16 @@ counters! {
     CookieSent = "fe_cookie_sent",
     /// Connections that a genuine SYN cookie opened.
     CookieAccepted = "fe_cookie_accepted",
+    /// Questions sent to a dispatcher on another node.
+    Asked = "fe_asked",
+    /// Writes that sent them; the rest is batching.
+    AskWrites = "fe_ask_writes",
     /// Requests the front-end placed itself, because the dispatcher was out of reach.
     AssignFallback = "fe_assign_fallback",
-    /// Requests answered with 503: no node may be chosen.
+    /// Requests answered with 503: no node may be chosen, or none had room in time.
     NoBackEnd = "fe_no_back_end",
+    /// Requests answered with 503: no node that has the tags of their content rule may be chosen.
+    NoTaggedBackEnd = "fe_no_tagged_back_end",
     /// Connections offered to a back-end on another node.
     HandoffSent = "fe_handoff_sent",
     /// Connections taken by the back-end on the same node.
@@ -107,6 +113,69 @@ counters! {
     ForwardEnded = "fe_forward_ended",
     /// Handed-over connections forgotten because nothing was heard of them for too long.
     ForwardExpired = "fe_forward_expired",
+
+    // --- further requests on a connection, in the mode move ---
+
+    /// Further requests that came on connections that may move, and did not begin behind a body or
+    /// another request in the same segment.
+    Next = "fe_next",
+    /// Further requests that stay: the dispatcher named the node that has the connection.
+    NextStays = "fe_next_stays",
+    /// Further requests that stay: the client sent them before it had an answer to the one before, behind
+    /// a body or while another one waited.
+    NextPipelined = "fe_next_pipelined",
+    /// Further requests that stay: the client ended or reset the connection meanwhile.
+    NextClosing = "fe_next_closing",
+    /// Further requests that stay: their head, or the dispatcher's answer, did not come in time.
+    NextExpired = "fe_next_expired",
+    /// Further requests that stay: no other node may be chosen.
+    NextNoBackEnd = "fe_next_no_back_end",
+    /// Further requests that stay: the dispatcher is out of reach.
+    NextNoDispatcher = "fe_next_no_dispatcher",
+    /// Further requests that stay: there was no room to hold them.
+    NextNoRoom = "fe_next_no_room",
+    /// Dropped: segments of a request that is held already, or beyond a gap where one could begin. The
+    /// client sends them again if need be.
+    NextDropped = "fe_next_dropped",
+    /// Back-ends on other nodes asked to let go of a connection.
+    ReleaseSent = "fe_release_sent",
+    /// Back-ends to be asked again, because the server was in a call on the socket.
+    ReleaseAgain = "fe_release_again",
+    /// Further requests that stay: RELEASE did not leave the node.
+    ReleaseNotSent = "fe_release_not_sent",
+    /// Connections that a back-end has let go of, to be handed over again.
+    MoveBegun = "fe_move_begun",
+    /// Connections reset because nobody could say whether the back-end had let go of them.
+    MoveFailed = "fe_move_failed",
+    /// Requests that stay: the back-end says that the connection is about to end.
+    BusyEnding = "fe_busy_ending",
+    /// Requests that stay: the back-end has not answered the ones before.
+    BusyAnswering = "fe_busy_answering",
+    /// Requests that stay: the server has not read everything, or the client not acknowledged everything.
+    BusyInFlight = "fe_busy_in_flight",
+    /// Requests that stay: the server was in a call on the socket.
+    BusyInUse = "fe_busy_in_use",
+    /// Requests that stay, and their connections for good: the answers cannot be followed.
+    BusyOpaque = "fe_busy_opaque",
+    /// Connections that stay for good: what should be a request has more than one reading.
+    PinnedHead = "fe_pinned_head",
+    /// Connections that stay for good: a chunk of a body has more than one reading.
+    PinnedChunk = "fe_pinned_chunk",
+    /// Connections that stay for good: the request was their last.
+    PinnedClosing = "fe_pinned_closing",
+    /// Connections that stay for good: they change to another protocol.
+    PinnedUpgrade = "fe_pinned_upgrade",
+    /// Connections that stay for good: they become tunnels.
+    PinnedConnect = "fe_pinned_connect",
+    /// Connections that stay for good: they speak HTTP/2.
+    PinnedHttp2 = "fe_pinned_http2",
+    /// Connections that stay for good: a request has a body that means nothing with its method.
+    PinnedContent = "fe_pinned_content",
+    /// Connections that stay for good: a request expects what cannot be followed.
+    PinnedExpectation = "fe_pinned_expectation",
+    /// Connections that stay for good: a part of what was sent could not be seen, or the answer to a HEAD
+    /// request could not be followed.
+    PinnedLost = "fe_pinned_lost",
 
     // --- why a request head was answered with an error ---
 
@@ -131,7 +200,8 @@ counters! {
     HttpBareCr = "http_bare_cr",
     /// A line that begins with white space: a folded field, or a trick.
     HttpFold = "http_fold",
-    /// The name of a field has a character that a token cannot have, or is missing.
+    /// The name of a field has a character that a token cannot have, is missing, or is that of a field
+    /// that matters here with `_` in place of `-`.
     HttpFieldName = "http_field_name",
     /// White space between the name of a field and the colon.
     HttpSpaceBeforeColon = "http_space_before_colon",
@@ -147,7 +217,8 @@ counters! {
     HttpHost = "http_host",
     /// The authority in the target and Host name different hosts.
     HttpHostMismatch = "http_host_mismatch",
-    /// Content-Length is not a number, does not fit in 64 bits, or comes twice.
+    /// Content-Length is not a number, begins with a needless 0, does not fit in 63 bits, or comes
+    /// twice.
     HttpContentLength = "http_content_length",
     /// Transfer-Encoding is empty, applies chunked twice, or comes with HTTP/1.0.
     HttpTransferEncoding = "http_transfer_encoding",
@@ -184,6 +255,19 @@ counters! {
     FeRefusedNoMemory = "fe_refused_no_memory",
     /// Refused by a back-end: the kernel made no socket.
     FeRefusedNotCreated = "fe_refused_not_created",
+
+    // --- dispatcher ---
+
+    /// Questions that were answered at once, with a node as a rule.
+    DpAssigned = "dp_assigned",
+    /// Connections that had to wait, because the cluster has as many as it may.
+    DpWaits = "dp_waits",
+    /// Connections that were let in after they had waited.
+    DpAdmitted = "dp_admitted",
+    /// Connections that waited for too long; their requests are answered with 503.
+    DpQueueTimeout = "dp_queue_timeout",
+    /// Connections that could not wait, because too many do; their requests are answered with 503.
+    DpQueueFull = "dp_queue_full",
 
     // --- forwarding ---
 
@@ -230,6 +314,8 @@ counters! {
     BeTimeWait = "be_time_wait",
     /// Handed-over connections that were reset or timed out.
     BeReset = "be_reset",
+    /// Connections that this node gave up for another.
+    BeReleased = "be_released",
     /// Ends of connections that were reported when the control connection was back.
     BeToldLate = "be_told_late",
     /// Ends of connections that could not be reported to the front-end or the dispatcher.
@@ -317,6 +403,36 @@ impl From<BadHead> for Counter {
 }
 
 /// What a back-end answered to the front-end.
+impl From<WhyBusy> for Counter {
+    fn from(why: WhyBusy) -> Self {
+        match why {
+            WhyBusy::Ending => Counter::BusyEnding,
+            WhyBusy::Answering => Counter::BusyAnswering,
+            WhyBusy::InFlight => Counter::BusyInFlight,
+            WhyBusy::InUse => Counter::BusyInUse,
+            WhyBusy::Opaque => Counter::BusyOpaque,
+        }
+    }
+}
+
+/// Why a connection that could move does not any more.
+impl From<Pinned> for Counter {
+    fn from(why: Pinned) -> Self {
+        match why {
+            Pinned::Head(_) => Counter::PinnedHead,
+            Pinned::Chunk => Counter::PinnedChunk,
+            Pinned::Closing => Counter::PinnedClosing,
+            Pinned::Upgrade => Counter::PinnedUpgrade,
+            Pinned::Connect => Counter::PinnedConnect,
+            Pinned::Http2 => Counter::PinnedHttp2,
+            Pinned::Content => Counter::PinnedContent,
+            Pinned::Expectation => Counter::PinnedExpectation,
+            Pinned::Lost => Counter::PinnedLost,
+        }
+    }
+}
+
+/// Why a back-end could not take a connection, as its front-end hears it.
 impl From<Refusal> for Counter {
     fn from(refusal: Refusal) -> Self {
         match refusal {
@@ -372,6 +488,7 @@ impl Counter {
             HowClosed::Closed => Counter::BeClosed,
             HowClosed::TimeWait => Counter::BeTimeWait,
             HowClosed::Reset | HowClosed::NotAdopted => Counter::BeReset,
+            HowClosed::Moved => Counter::BeReleased,
         }
     }
 }

@@ -59,12 +59,9 @@ class Pool:
 
     def _boot(self):
         if self.lab and self.mode == "vms":
-            for number, guest in enumerate(self.lab.guests, 1):
-                if not guest.alive() or not self.lab.intact(number):
+            for number in range(1, len(self.lab.guests) + 1):
+                if not self.lab.intact(number):
                     self.lab.reboot(number)
-        elif self.lab and not self.lab.guests[0].alive():
-            self.lab.stop()
-            self.lab = None
         if self.lab is None:
             kind = {"ns": labs.NsLab, "vms": labs.VmLab}[self.mode]
             self.lab = kind(os.path.join(self.directory, "lab"), self.count, self.debug)

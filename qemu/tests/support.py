@@ -132,7 +132,8 @@ def totals(cluster):
         for name, value in cluster.stats(number).items():
             sums[name] = sums.get(name, 0) + value
     # Whatever the reason was.
-    sums["fe_503"] = sums["fe_no_back_end"] + sums["fe_handoff_given_up"]
+    causes = ("fe_no_back_end", "fe_no_tagged_back_end", "fe_handoff_given_up")
+    sums["fe_503"] = sum(sums[cause] for cause in causes)
     return sums
 
 

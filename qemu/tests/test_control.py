@@ -225,7 +225,7 @@ def test_what_a_lost_front_end_asked_for_is_no_load_for_ever(cluster):
         for number in range(count):
             key = random.getrandbits(64)
             conn = joined.id << 52 | number
-            joined.send(member.ASSIGN, struct.pack("!QQQBBH", conn, key, 0, 0, 0, 1))
+            joined.send(member.ASSIGN, member.assign(conn, key))
         chosen, body = {}, None
         while sum(chosen.values()) < count:
             kind, body = joined.receive()

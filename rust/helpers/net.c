@@ -29,6 +29,12 @@ bool lard_net_schedule_delayed_work(struct delayed_work *work, unsigned int ms)
 	return schedule_delayed_work(work, msecs_to_jiffies(ms));
 }
 
+/* Not before the work was initialised; it may be disabled. */
+void lard_net_hasten_delayed_work(struct delayed_work *work)
+{
+	mod_delayed_work(system_percpu_wq, work, 1);
+}
+
 struct net_device *lard_net_dev_by_name_rcu(struct net *net, const char *name)
 {
 	return dev_get_by_name_rcu(net, name);

@@ -142,6 +142,65 @@ u64 lard_sock_bytes_received(const struct sock *sk)
 	return tcp_sk(sk)->bytes_received;
 }
 
+/* --- giving a connection up --------------------------------------------------------------- */
+
+u32 lard_sock_snd_nxt(const struct sock *sk)
+{
+	return tcp_sk(sk)->snd_nxt;
+}
+
+/* Is there anything that TCP would still send, or has not given to the process? Locked. */
+bool lard_sock_is_drained(const struct sock *sk)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+
+	return tp->write_seq == tp->snd_nxt && tp->copied_seq == tp->rcv_nxt &&
+	       skb_queue_empty(&sk->sk_receive_queue) && RB_EMPTY_ROOT(&tp->out_of_order_queue) &&
+	       !sk->sk_backlog.tail && !tp->urg_data;
+}
+
+/* Does anybody but TCP and the process have a part in it? Locked. */
+bool lard_sock_is_plain(const struct sock *sk)
+{
+	return !inet_csk(sk)->icsk_ulp_ops && !rcu_access_pointer(sk->sk_user_data) &&
+	       !sk_is_mptcp(sk) && !tcp_sk(sk)->repair;
+}
+
+bool lard_sock_is_shut(const struct sock *sk)
+{
+	return sk->sk_shutdown;
+}
+
+bool lard_sock_has_timestamps(const struct sock *sk)
+{
+	return tcp_sk(sk)->rx_opt.tstamp_ok;
+}
+
+bool lard_sock_counts_usec(const struct sock *sk)
+{
+	return tcp_sk(sk)->tcp_usec_ts;
+}
+
+/* What the socket would send as its timestamp now: no smaller than what it has sent. */
+u32 lard_sock_tsval(const struct sock *sk)
+{
+	return tcp_clock_ts(tcp_sk(sk)->tcp_usec_ts) + tcp_sk(sk)->tsoffset;
+}
+
+/*
+ * What tcp_v4_rcv() does with a segment once it has found and locked the socket. The socket is
+ * locked and not owned by a process; the packet's data is at its TCP header, without payload.
+ */
+void lard_sock_receive_locked(struct sock *sk, struct sk_buff *skb, u32 seq)
+{
+	memset(TCP_SKB_CB(skb), 0, sizeof(*TCP_SKB_CB(skb)));
+	TCP_SKB_CB(skb)->seq = seq;
+	TCP_SKB_CB(skb)->end_seq = seq;
+	TCP_SKB_CB(skb)->ack_seq = ntohl(tcp_hdr(skb)->ack_seq);
+	TCP_SKB_CB(skb)->tcp_flags = tcp_flags_ntohs(tcp_hdr(skb));
+	sk->sk_backlog_rcv(sk, skb);
+}
+
 /* The old value; the new one is there only if the old one is what was expected. */
 void *lard_sock_swap_destruct(struct sock *sk, void (*expected)(struct sock *),
 			      void (*new)(struct sock *))

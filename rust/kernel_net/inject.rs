@@ -303,6 +303,41 @@ fn take_child(
     Ok(())
 }
 
+/// A reset for a socket that nobody sent.
+pub(crate) struct Reset(Packet);
+
+impl Reset {
+    /// One from the client, at the sequence number that the socket expects next. RCU held.
+    pub(crate) fn new(net: &Net, flow: &Flow, rcv_nxt: u32) -> Option<Self> {
+        let bare = Handoff {
+            flow: *flow,
+            irs: 0,
+            iss: 0,
+            mss: MIN_MSS,
+            wscale: None,
+            sack: false,
+            ts: None,
+            window: 0,
+            fin: false,
+        };
+        let packet = Packet::with_header(net, 0, &bare, rcv_nxt, RST, 0);
+        packet.ok().map(Self)
+    }
+
+    /// Lets the socket have it. Synchronous: TCP is done with the socket on return.
+    ///
+    /// # Safety
+    ///
+    /// `sk` is a TCP socket of IPv4, locked with softirqs off and not owned by a process; the caller
+    /// has a reference to it, and RCU is held since [`Reset::new`].
+    pub(crate) unsafe fn receive(self, sk: *mut bindings::sock, rcv_nxt: u32) {
+        let skb = self.0.skb.as_ptr();
+        core::mem::forget(self.0);
+        // SAFETY: As the caller says. The packet's data begins at its TCP header, and TCP frees it.
+        unsafe { bindings::lard_sock_receive_locked(sk, skb, rcv_nxt) };
+    }
+}
+
 /// Ends a socket without a word to the client, as a RST from the client would.
 ///
 /// # Safety

@@ -131,6 +131,19 @@ pub(crate) fn local_route(net: &Net) -> Option<NonNull<bindings::rtable>> {
     unsafe { (*entry(net)?.as_ptr()).local.as_ref()?.get(net) }
 }
 
+/// Lets the next tick of a namespace come at once, that is with the kernel's next timer tick.
+///
+/// # Context
+///
+/// Any.
+pub fn hasten(net: &Net) {
+    if let Some(entry) = entry(net) {
+        // SAFETY: The entry is filled, and stays while the namespace is borrowed; while its hooks are
+        // off the work is disabled.
+        unsafe { bindings::lard_net_hasten_delayed_work((*entry.as_ptr()).work.get()) };
+    }
+}
+
 /// The place of a type's state in every namespace; a static of the module.
 pub struct Slot<T: PerNet> {
     ops: UnsafeCell<Option<bindings::pernet_operations>>,
@@ -197,6 +210,7 @@ impl<T: PerNet> Slot<T> {
                 2,
             ))?;
             *(*entry).enabled.get() = true;
+            bindings::enable_delayed_work((*entry).work.get());
             bindings::lard_net_schedule_delayed_work((*entry).work.get(), TICK_MS);
         }
         Ok(())
@@ -265,6 +279,8 @@ impl<T: PerNet> Slot<T> {
                 },
             ]);
             bindings::lard_net_init_delayed_work((*entry).work.get(), Some(Self::on_tick));
+            // Nobody can make it run while the hooks are off.
+            bindings::disable_delayed_work_sync((*entry).work.get());
             // INVARIANT: Everything else is filled.
             (&raw mut (*entry).state).write(Arc::into_raw(state).cast());
         }
@@ -368,7 +384,7 @@ unsafe fn quiet(entry: *mut Entry) -> bool {
             return false;
         }
         bindings::nf_unregister_net_hooks((*entry).net, (*entry).hooks.get().cast(), 2);
-        bindings::cancel_delayed_work_sync((*entry).work.get());
+        bindings::disable_delayed_work_sync((*entry).work.get());
     }
     true
 }
@@ -383,18 +399,20 @@ unsafe extern "C" fn on_local_out(
 ) -> core::ffi::c_uint {
     // SAFETY: The packet is the hook's to look at and to mark; it holds its socket.
     unsafe {
+        let sk = bindings::lard_skb_full_sk(skb);
+        let child = (!sk.is_null() && child::is_child(sk)).then_some(sk);
         let is_childs = match inject::answers_injection(skb) {
             // The front-end still has the connection.
             Some(flags) if flags & inject::RST != 0 => return NF_DROP,
             Some(_) => true,
-            None => {
-                let sk = bindings::lard_skb_full_sk(skb);
-                !sk.is_null() && child::is_child(sk)
-            }
+            None => child.is_some(),
         };
         // Connection tracking has not seen the handshake, and does not see what the client sends.
         if is_childs {
             bindings::lard_skb_untrack(skb);
+        }
+        if let Some(sk) = child {
+            child::sent(sk, skb);
         }
     }
     NF_ACCEPT

@@ -8,18 +8,20 @@
 #![forbid(unsafe_code)]
 
 use lard_core::addr::{Endpoint, NodeId};
-use lard_core::policy::{NodeState, MAX_NODES};
+use lard_core::policy::{Admission, NodeState, MAX_NODES};
 use lard_core::wire::{
-    Adopted, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Refusal, Refused, Roles,
+    Adopted, Assign, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Refusal, Refused,
+    Release, Roles, Service, Wait, WhyBusy,
 };
 
 use super::Control;
-use crate::config::{Config, Few, NodeName};
+use crate::config::{Config, Few, NodeName, TagText};
 use crate::front_end::now;
 use crate::netlink;
 use crate::netns::Node;
 use crate::outbox::SendError;
 use crate::peer::{Link, Lost, Peer};
+use crate::service::Unusable;
 use crate::stats::Counter;
 
 impl Control {
@@ -41,8 +43,10 @@ impl Control {
                 own(Roles::DISPATCHER) && is(Roles::FRONT_END) && m.conn.node() == from
             }
             Message::Assigned(m) => from == config.dispatcher && m.conn.node() == config.node,
+            Message::Wait(m) => from == config.dispatcher && m.conn.node() == config.node,
+            Message::Admitted(m) => from == config.dispatcher && m.conn.node() == config.node,
             Message::Load(_) => own(Roles::DISPATCHER) && is(Roles::BACK_END),
-            Message::NodeUp(_) | Message::NodeDown(_) | Message::Drain(_) => {
+            Message::NodeUp(_) | Message::NodeDown(_) | Message::Drain(_) | Message::Service(_) => {
                 from == config.dispatcher
             }
             Message::Handoff(m) => {
@@ -68,30 +72,32 @@ impl Control {
             Message::Pong(pong) => peer.on_pong(pong),
             Message::Bye(_) => return Err(Lost::Bye),
             Message::Assign(question) => {
-                let to = node.dispatcher.assign(question);
-                let answer = Assigned {
-                    conn: question.conn,
-                    node: to,
-                    tag: None,
-                };
-                if let (Err(_), Some(to)) = (self.count(peer.send(&answer)), to) {
-                    node.dispatcher.finished(to);
-                }
+                self.on_assign(node, peer, question);
             }
             Message::Assigned(m) => {
                 peer.answered();
                 node.cell
                     .with(|net| node.front_end.assigned(node, net, m.conn, m.node));
             }
-            Message::Load(load) => node.dispatcher.load(from, load),
-            Message::NodeUp(m) => self.note(node, m.node, NodeState::Up, Some(m.weight)),
+            Message::Wait(m) => {
+                peer.answered();
+                node.cell
+                    .with(|_| node.front_end.waits(m.conn, m.at_most_ms));
+            }
+            Message::Admitted(m) => {
+                node.cell
+                    .with(|net| node.front_end.assigned(node, net, m.conn, m.node));
+            }
+            Message::Load(load) => node.dispatcher.load(node, from, load),
+            Message::NodeUp(m) => {
+                self.note(node, m.node, NodeState::Up, Some(m.weight));
+                self.note_tags(m.node, m.tags);
+            }
             Message::NodeDown(m) => self.note(node, m.node, NodeState::Down, None),
             Message::Drain(m) => self.note(node, m.node, NodeState::Draining, None),
+            Message::Service(service) => self.on_service(node, service)?,
             Message::Handoff(handoff) => self.on_handoff(node, peer, handoff),
-            // Connections are not moved in this version: they always have something to do.
-            Message::Release(m) => {
-                let _ = self.count(peer.send(&Busy { conn: m.conn }));
-            }
+            Message::Release(m) => self.on_release(node, peer, m),
             Message::Adopted(m) => {
                 node.cell
                     .with(|net| node.front_end.adopted(node, net, m.conn, from));
@@ -102,8 +108,14 @@ impl Control {
                         .refused(node, net, m.conn, from, m.reason, m.client_reset)
                 });
             }
-            // Answers to questions that this version does not ask.
-            Message::Released(_) | Message::Busy(_) => {}
+            Message::Released(m) => {
+                node.cell
+                    .with(|net| node.front_end.released(node, net, m.conn, from, m));
+            }
+            Message::Busy(m) => {
+                node.cell
+                    .with(|net| node.front_end.busy(node, net, m.conn, from, m.why));
+            }
             Message::Closed(m) => self.on_closed(node, config, from, m),
         }
         Ok(())
@@ -130,6 +142,7 @@ impl Control {
             info.name = Some(NodeName::new(hello.name));
             info.listeners = Few::collect(hello.listeners.iter());
             info.vips = Few::collect(hello.vips.iter());
+            info.tags = TagText::of(hello.tags);
             info.link == Link::Ready
         });
         let vips: Few<Endpoint, { Hello::MAX_VIPS }> =
@@ -141,6 +154,18 @@ impl Control {
             node.cell.with(|net| self.refresh(node, config, net));
         }
         Ok(())
+    }
+
+    /// The dispatcher says what the service is. One that says what this node cannot read is no
+    /// dispatcher of this node's making; without memory the connection ends, so that it is said again.
+    fn on_service(&self, node: &Node, service: &Service<'_>) -> Result<(), Lost> {
+        node.services.learn(service).map_err(|why| match why {
+            Unusable::Memory(_) => Lost::Error,
+            Unusable::Key | Unusable::Line(_) | Unusable::Tags => {
+                node.stats.inc(Counter::CtBadValue);
+                Lost::Malformed
+            }
+        })
     }
 
     /// PING: the peer wants to know our clock. Once it does, messages can be sent to it: a back-end
@@ -176,8 +201,11 @@ impl Control {
     /// The dispatcher tells a new node of the others, and the others of the new node.
     fn welcome(&self, node: &Node, config: &Config, peer: &Peer, roles: Roles) {
         let id = peer.id();
-        if roles.contains(Roles::BACK_END) && node.dispatcher.node_up(id, peer.weight()).is_ok() {
+        if roles.contains(Roles::BACK_END)
+            && node.dispatcher.node_up(node, id, peer.weight()).is_ok()
+        {
             self.note(node, id, NodeState::Up, Some(peer.weight()));
+            self.note_own_tags(node, config, id);
             self.announce(node, id);
         }
         for other in (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok()) {
@@ -185,6 +213,28 @@ impl Control {
             if let Some(up) = self.node_up(config, other) {
                 let _ = self.count(peer.send(&up));
             }
+        }
+    }
+
+    fn on_assign(&self, node: &Node, peer: &Peer, question: &Assign) {
+        let conn = question.conn;
+        let to = match node.dispatcher.assign(node, question) {
+            Admission::Assigned(to) => to,
+            Admission::Refused => None,
+            Admission::Waits => {
+                let at_most_ms = node.dispatcher.queue_time_ms();
+                // Untold the front-end waits for as long as for any answer.
+                let _ = self.count(peer.send(&Wait { conn, at_most_ms }));
+                return;
+            }
+        };
+        let answer = Assigned {
+            conn,
+            node: to,
+            tag: None,
+        };
+        if let (Err(_), Some(to)) = (self.count(peer.send(&answer)), to) {
+            node.dispatcher.finished(node, to);
         }
     }
 
@@ -217,9 +267,25 @@ impl Control {
         }
     }
 
+    fn on_release(&self, node: &Node, peer: &Peer, release: &Release) {
+        let conn = release.conn;
+        let released = node
+            .cell
+            .with(|net| node.back_end.release(node, net, Some(peer.id()), release))
+            .unwrap_or(Err(WhyBusy::Ending));
+        let sent = match released {
+            Ok(released) => peer.send(&released),
+            Err(why) => peer.send(&Busy { conn, why }),
+        };
+        // As for a hand-off: the front-end must learn what became of it.
+        if self.count(sent) == Err(SendError::Full) {
+            peer.fail(Lost::Error);
+        }
+    }
+
     fn on_closed(&self, node: &Node, config: &Config, from: NodeId, closed: &Closed) {
         if config.is(Roles::DISPATCHER) {
-            node.dispatcher.finished(closed.node);
+            node.dispatcher.finished(node, closed.node);
         }
         if closed.conn.node() == config.node && closed.node == from {
             node.front_end.closed(closed.conn, from, closed.how);

@@ -12,16 +12,20 @@ use kernel_net::genl::{Attr, Attrs, Request};
 use kernel_net::net::Net;
 use lard_core::addr::{Addr, Endpoint, NodeId};
 use lard_core::classify::{Rule, MAX_RULES};
+use lard_core::content::{is_tags, TooManyTags, MAX_LINES};
+use lard_core::follow::Mode;
+use lard_core::http::{BadKeyParts, KeyParts};
 use lard_core::policy::{self, NodeState, PolicyKind, MAX_WEIGHT};
 use lard_core::wire::{Name, Roles};
 
-use super::numbers::{endpoint, node, param, rule, STATE_DRAIN, STATE_UP};
-use super::{attached, MAX_CHANGES, POLICY_NAME};
-use crate::config::{Config, Few, NodeName, Vips};
+use super::numbers::{endpoint, node, param, rule, service, STATE_DRAIN, STATE_UP};
+use super::{attached, KEY_NAME, MAX_CHANGES, MODE_NAME, POLICY_NAME};
+use crate::config::{Config, Few, NodeName, TagText, Vips};
 use crate::control::Admin;
 use crate::netns::{Node, NODES};
 use crate::params::{ParamError, Params};
 use crate::peer::Introduction;
+use crate::service::Unusable;
 
 /// Takes nothing new.
 pub(super) fn halt(node: &Node) {
@@ -39,6 +43,14 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
         None => PolicyKind::default(),
         Some(name) => read_policy(request, name.text().unwrap_or_default())?,
     };
+    let key = request.attrs().get(node::KEY).and_then(|k| k.text());
+    let lines = read_lines(request, node::CONTENT)?;
+    if !config.is(Roles::DISPATCHER) && (key.is_some() || !lines.is_empty()) {
+        return Err(request.fail(EINVAL, format_args!("the service is the dispatcher's")));
+    }
+    // From scratch, whatever it was before.
+    let key = key.unwrap_or(KeyParts::DEFAULT_TEXT);
+    let service = (key, core::str::from_utf8(&lines).unwrap_or_default());
 
     let mut admin = node.control.admin();
     if node
@@ -67,6 +79,12 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
             ));
         }
     }
+    if config.is(Roles::DISPATCHER) {
+        let (key, lines) = service;
+        let service = node.services.changed(Some(key), Some(lines), None);
+        node.services
+            .put(service.map_err(|why| unusable(request, why))?);
+    }
     let started = start(node, request.net(), &config, &rules, policy);
     if started.is_err() {
         halt(node);
@@ -94,7 +112,7 @@ fn start(
         node.forward.learn(config.node, config.internal, true)?;
         node.back_end.start(net, config);
         if config.is(Roles::DISPATCHER) {
-            let added = node.dispatcher.node_up(config.node, config.weight);
+            let added = node.dispatcher.node_up(node, config.node, config.weight);
             added.map_err(|_| EINVAL)?;
         }
     }
@@ -179,6 +197,7 @@ fn read_config(request: &Request<'_>) -> Result<Config> {
         internal_ifindex,
         any_listener: attrs.get(node::ANY_LISTENER).is_some(),
         weight: read_weight(request)?.unwrap_or(1),
+        tags: read_tags(request)?,
         hash_key,
         dispatcher,
         vips: read_endpoints(request, node::VIP, "vip")?,
@@ -201,6 +220,40 @@ fn read_weight(request: &Request<'_>) -> Result<Option<u16>> {
     match weight.filter(|w| *w <= MAX_WEIGHT) {
         Some(weight) => Ok(Some(weight)),
         None => Err(request.fail(EINVAL, format_args!("weight is above {MAX_WEIGHT}"))),
+    }
+}
+
+fn read_tags(request: &Request<'_>) -> Result<TagText> {
+    let tags = match request.attrs().get(node::TAGS) {
+        None => "",
+        Some(tags) => tags.text().unwrap_or_default(),
+    };
+    match tags.is_empty() || is_tags(tags) {
+        true => Ok(TagText::of(tags)),
+        false => Err(request.fail(EINVAL, format_args!("tags are names joined by commas"))),
+    }
+}
+
+/// Content rules and what nodes have, as one text.
+fn read_lines(request: &Request<'_>, kind: u16) -> Result<KVec<u8>> {
+    let mut lines = KVec::new();
+    for (i, line) in request.attrs().all(kind).enumerate() {
+        if i >= MAX_LINES {
+            return Err(request.fail(E2BIG, format_args!("more than {MAX_LINES} content rules")));
+        }
+        let line = line.text().unwrap_or_default();
+        lines.extend_from_slice(line.as_bytes(), GFP_KERNEL)?;
+        lines.push(b'\n', GFP_KERNEL)?;
+    }
+    Ok(lines)
+}
+
+fn unusable(request: &Request<'_>, why: Unusable) -> Error {
+    match why {
+        Unusable::Key => request.fail(EINVAL, format_args!("{BadKeyParts}")),
+        Unusable::Line(bad) => request.fail(EINVAL, format_args!("{bad}")),
+        Unusable::Tags => request.fail(E2BIG, format_args!("{TooManyTags}")),
+        Unusable::Memory(error) => error,
     }
 }
 
@@ -263,6 +316,7 @@ fn leave(node: &Arc<Node>, net: &Net, admin: &mut Admin) {
     node.front_end.clear();
     node.back_end.clear();
     node.dispatcher.stop();
+    node.services.forget();
     node.set_config(None);
     node.control.set_owner(admin, None);
 }
@@ -345,9 +399,22 @@ pub(super) fn node_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     if state.is_none() && weight.is_none() {
         return Err(request.fail(EINVAL, format_args!("neither state nor weight was given")));
     }
-    let set = node.dispatcher.set_node(id, state, weight);
+    let set = node.dispatcher.set_node(node, id, state, weight);
     set.map_err(|_| request.fail(ENOENT, format_args!("node {id} is no back-end")))?;
     node.control.set_node(node, id, state, weight);
+    Ok(())
+}
+
+pub(super) fn disk_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
+    let _admin = node.control.admin();
+    if !attached(node, request)?.is(Roles::BACK_END) {
+        return Err(request.fail(
+            EOPNOTSUPP,
+            format_args!("only back-ends report their disks"),
+        ));
+    }
+    let length = request.require(node::DISK_QUEUE, "disk-queue")?.u32();
+    node.back_end.set_disk_queue(length.ok_or(EINVAL)?);
     Ok(())
 }
 
@@ -361,11 +428,32 @@ pub(super) fn rule_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     node.classify.set(config.fe_port, &rules)
 }
 
+/// Replaces the content rules, and the key if one is given.
+pub(super) fn service_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
+    let mut admin = node.control.admin();
+    let config = attached(node, request)?;
+    if !config.is(Roles::DISPATCHER) {
+        let dispatcher = config.dispatcher;
+        return Err(request.fail(
+            EOPNOTSUPP,
+            format_args!("ask the dispatcher, which is node {dispatcher}"),
+        ));
+    }
+    let key = request.attrs().get(service::KEY).and_then(|k| k.text());
+    let lines = read_lines(request, service::CONTENT)?;
+    let lines = core::str::from_utf8(&lines).unwrap_or_default();
+    let service = node.services.changed(key, Some(lines), None);
+    let service = service.map_err(|why| unusable(request, why))?;
+    node.control
+        .change_service(node, &config, &mut admin, service);
+    Ok(())
+}
+
 pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
-    let _admin = node.control.admin();
+    let mut admin = node.control.admin();
     let mut own: Few<(usize, u64), MAX_CHANGES> = Few::new();
     let mut of_policies: Few<(&str, u32), MAX_CHANGES> = Few::new();
-    let mut policy = None;
+    let (mut policy, mut key, mut mode) = (None, None, None);
     for entry in request.attrs().all(param::SET).map(Attr::nested) {
         let (name, value) = read_change(request, entry)?;
         let room = match Params::check(name, value) {
@@ -374,12 +462,22 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
                 policy = Some(read_policy(request, value)?);
                 true
             }
-            Err(ParamError::Unknown) if policy::Params::ALL.iter().any(|p| p.name == name) => {
-                let value = value.parse().map_err(|_| not_a_number(request, name))?;
-                of_policies.push((name, value))
+            Err(ParamError::Unknown) if name == KEY_NAME => {
+                key = Some(value);
+                true
+            }
+            Err(ParamError::Unknown) if name == MODE_NAME => {
+                let known = value.parse::<Mode>();
+                mode = Some(known.map_err(|e| request.fail(EINVAL, format_args!("{e}")))?);
+                true
             }
             Err(ParamError::Unknown) => {
-                return Err(request.fail(ENOENT, format_args!("there is no parameter {name}")));
+                let spec = policy::Params::ALL.iter().find(|p| p.name == name);
+                let spec = spec.ok_or_else(|| {
+                    request.fail(ENOENT, format_args!("there is no parameter {name}"))
+                })?;
+                let value = spec.parse(value);
+                of_policies.push((name, value.ok_or_else(|| not_a_number(request, name))?))
             }
             Err(ParamError::NotANumber) => return Err(not_a_number(request, name)),
             Err(ParamError::OutOfRange(min, max)) => {
@@ -396,8 +494,24 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     if policy.is_some() && node.dispatcher.policy().is_none() {
         return Err(request.fail(EOPNOTSUPP, format_args!("the policy is the dispatcher's")));
     }
+    let service = match (key, mode) {
+        (None, None) => None,
+        (key, mode) => {
+            let changed = node.services.changed(key, None, mode);
+            Some(changed.map_err(|why| unusable(request, why))?)
+        }
+    };
+    if key.is_some() && node.dispatcher.policy().is_none() {
+        return Err(request.fail(EOPNOTSUPP, format_args!("the key is the dispatcher's")));
+    }
+    if mode.is_some() && node.dispatcher.policy().is_none() {
+        return Err(request.fail(EOPNOTSUPP, format_args!("the mode is the dispatcher's")));
+    }
     if !of_policies.is_empty() {
-        match node.dispatcher.set_params(of_policies.iter().copied()) {
+        match node
+            .dispatcher
+            .set_params(node, of_policies.iter().copied())
+        {
             Some(Ok(())) => {}
             Some(Err(e @ policy::ParamError::Range(..))) => {
                 return Err(request.fail(ERANGE, format_args!("{e}")));
@@ -410,12 +524,16 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
         }
     }
     if let Some(policy) = policy {
-        node.dispatcher.set_policy(policy);
+        node.dispatcher.set_policy(node, policy);
     }
     for change in own.iter() {
         node.params.set(*change);
     }
     if let Some(config) = node.config() {
+        if let Some(service) = service {
+            node.control
+                .change_service(node, &config, &mut admin, service);
+        }
         node.control.refresh(node, &config, request.net());
     }
     Ok(())

@@ -39,6 +39,9 @@ pub(super) mod cmd {
     pub(crate) const PEER_READY: u8 = 14;
     pub(crate) const PEER_LOST: u8 = 15;
     pub(crate) const NODE_CHANGE: u8 = 16;
+    pub(crate) const SERVICE_SET: u8 = 17;
+    pub(crate) const SERVICE_GET: u8 = 18;
+    pub(crate) const DISK_SET: u8 = 19;
 }
 
 pub(super) mod node {
@@ -79,6 +82,12 @@ pub(super) mod node {
     pub(crate) const CHILDREN: u16 = 35;
     pub(crate) const OWNER: u16 = 36;
     pub(crate) const STOPPING: u16 = 37;
+    pub(crate) const KEY: u16 = 38;
+    pub(crate) const CONTENT: u16 = 39;
+    pub(crate) const TAGS: u16 = 40;
+    pub(crate) const DISK_QUEUE: u16 = 41;
+    pub(crate) const LIMIT: u16 = 42;
+    pub(crate) const WAITING: u16 = 43;
 }
 
 pub(super) mod conn {
@@ -105,6 +114,13 @@ pub(super) mod rule {
     pub(crate) const INDEX: u16 = 1;
     pub(crate) const TEXT: u16 = 2;
     pub(crate) const RULE: u16 = 3;
+}
+
+pub(super) mod service {
+    pub(crate) const INDEX: u16 = 1;
+    pub(crate) const TEXT: u16 = 2;
+    pub(crate) const CONTENT: u16 = 3;
+    pub(crate) const KEY: u16 = 4;
 }
 
 pub(super) mod param {

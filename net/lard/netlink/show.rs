@@ -9,10 +9,12 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel_net::genl::{Dump, Message, Request};
 use lard_core::addr::Endpoint;
+use lard_core::follow::Mode;
+use lard_core::http::KeyParts;
 use lard_core::policy::{self, PolicyKind};
 
-use super::numbers::{conn, endpoint, node, param, rule, stat, state_number};
-use super::{attached, POLICY_NAME, RULE_LEN};
+use super::numbers::{conn, endpoint, node, param, rule, service, stat, state_number};
+use super::{attached, KEY_NAME, MODE_NAME, POLICY_NAME, RULE_LEN};
 use crate::config::Few;
 use crate::control::ms;
 use crate::netns::Node;
@@ -61,6 +63,12 @@ pub(super) fn self_get(node: &Arc<Node>, request: &Request<'_>) -> Result {
         if config.dispatcher.is_some() {
             m.put_u16(node::DISPATCHER, config.dispatcher.0)?;
         }
+        if let Some(service) = node.services.get() {
+            m.put_text(node::KEY, service.key())?;
+        }
+        if !config.tags.is_empty() {
+            m.put_text(node::TAGS, config.tags.as_str())?;
+        }
         for vip in config.vips.iter() {
             put_endpoint(m, node::VIP, *vip)?;
         }
@@ -69,6 +77,12 @@ pub(super) fn self_get(node: &Arc<Node>, request: &Request<'_>) -> Result {
         }
         m.put_u32(node::ENTRIES, node.front_end.len())?;
         m.put_u32(node::CHILDREN, node.back_end.len())?;
+        if let Some((limit, waiting)) = node.dispatcher.admission() {
+            if let Some(limit) = limit {
+                m.put_uint(node::LIMIT, limit)?;
+            }
+            m.put_u32(node::WAITING, u32::try_from(waiting).unwrap_or(u32::MAX))?;
+        }
         match owner {
             Some(owner) => m.put_u32(node::OWNER, owner),
             None => m.put_flag(node::STOPPING),
@@ -88,9 +102,13 @@ pub(super) fn dump_nodes(node: &Node, dump: &mut Dump<'_>) -> Result {
             m.put_u32(node::STATE, state_number(row.state))?;
             m.put_u32(node::LINK, row.link)?;
             m.put_u32(node::WEIGHT, row.weight.into())?;
-            if let Some((load, assigned)) = row.load {
-                m.put_u32(node::LOAD, load)?;
-                m.put_uint(node::ASSIGNED, assigned)?;
+            if let Some(work) = &row.work {
+                m.put_u32(node::LOAD, work.load)?;
+                m.put_uint(node::ASSIGNED, work.assigned)?;
+                m.put_u32(node::DISK_QUEUE, work.disk_queue)?;
+            }
+            if !row.tags.is_empty() {
+                m.put_text(node::TAGS, row.tags.as_str())?;
             }
             let Some(t) = &row.traffic else {
                 return Ok(());
@@ -182,6 +200,22 @@ pub(super) fn dump_rules(node: &Node, dump: &mut Dump<'_>) -> Result {
     )
 }
 
+/// The content rules, and what is said about nodes, line by line.
+pub(super) fn dump_service(node: &Node, dump: &mut Dump<'_>) -> Result {
+    let Some(settings) = node.services.get() else {
+        return Ok(());
+    };
+    let line = |i: usize| settings.lines().lines().nth(i);
+    dump_indexed(
+        dump,
+        |i| line(i).is_some(),
+        |i, m| {
+            m.put_u32(service::INDEX, u32::try_from(i).unwrap_or(u32::MAX))?;
+            m.put_text(service::TEXT, line(i).unwrap_or_default())
+        },
+    )
+}
+
 /// A line of text.
 struct Line {
     bytes: Few<u8, { RULE_LEN as usize }>,
@@ -206,7 +240,8 @@ impl Write for Line {
     }
 }
 
-/// The module's parameters, then the dispatcher's policy and the parameters of all policies.
+/// The module's parameters; then the dispatcher's: the policy, the parameters of all policies, the
+/// key, the mode.
 pub(super) fn dump_params(node: &Node, dump: &mut Dump<'_>) -> Result {
     let own = (0..).take_while(|i| Params::spec(*i).is_some()).count();
     let policy = node.dispatcher.policy();
@@ -216,7 +251,18 @@ pub(super) fn dump_params(node: &Node, dump: &mut Dump<'_>) -> Result {
         let spec = policy::Params::ALL.get(place)?;
         Some((spec, of_policies?.value(place)))
     };
-    let exists = |i: usize| i < own || i == own && policy.is_some() || of_policy(i).is_some();
+    // Behind them, on the dispatcher, what makes a target, and what becomes of further requests.
+    let last = own.saturating_add(1).saturating_add(policy::PARAMS);
+    let service = node.services.get().filter(|_| policy.is_some());
+    let key = |i: usize| service.as_ref().filter(|_| i == last).map(|s| s.key());
+    let is_mode = |i: usize| service.is_some() && i == last.saturating_add(1);
+    let exists = |i: usize| {
+        i < own
+            || i == own && policy.is_some()
+            || of_policy(i).is_some()
+            || key(i).is_some()
+            || is_mode(i)
+    };
     dump_indexed(dump, exists, |i, m| {
         let (name, value, default, min, max) = if let Some(spec) = Params::spec(i) {
             (
@@ -230,20 +276,35 @@ pub(super) fn dump_params(node: &Node, dump: &mut Dump<'_>) -> Result {
             let [value, default, min, max] =
                 [value, spec.default, spec.min, spec.max].map(u64::from);
             (spec.name, value, default, min, max)
+        } else if let Some(key) = key(i) {
+            m.put_text(param::NAME, KEY_NAME)?;
+            m.put_text(param::VALUE, key)?;
+            return m.put_text(param::DEFAULT, KeyParts::DEFAULT_TEXT);
+        } else if is_mode(i) {
+            m.put_text(param::NAME, MODE_NAME)?;
+            m.put_text(param::VALUE, node.services.mode().name())?;
+            return m.put_text(param::DEFAULT, Mode::default().name());
         } else {
             m.put_text(param::NAME, POLICY_NAME)?;
             m.put_text(param::VALUE, policy.map_or("", |p| p.name()))?;
             return m.put_text(param::DEFAULT, PolicyKind::default().name());
         };
+        let word = |value: u64| {
+            let (spec, _) = of_policy(i)?;
+            spec.word(u32::try_from(value).ok()?)
+        };
         m.put_text(param::NAME, name)?;
-        put_number(m, param::VALUE, value)?;
-        put_number(m, param::DEFAULT, default)?;
+        put_value(m, param::VALUE, value, word(value))?;
+        put_value(m, param::DEFAULT, default, word(default))?;
         m.put_uint(param::MIN, min)?;
         m.put_uint(param::MAX, max)
     })
 }
 
-fn put_number(message: &mut Message<'_>, kind: u16, value: u64) -> Result {
+fn put_value(message: &mut Message<'_>, kind: u16, value: u64, word: Option<&str>) -> Result {
+    if let Some(word) = word {
+        return message.put_text(kind, word);
+    }
     let mut line = Line::new();
     // Twenty digits always fit.
     let _ = write!(line, "{value}");

@@ -110,6 +110,9 @@ class Connection:
             name, _, value = line.partition(":")
             fields[name.lower()] = value.strip()
         digest, kept, length = hashlib.sha256(), [], 0
+        if fields.get("transfer-encoding") == "chunked" and method != "HEAD":
+            body = self.chunks()
+            return Answer(status, fields, body, len(body), hashlib.sha256(body).hexdigest())
         want = int(fields["content-length"]) if "content-length" in fields else None
         if method == "HEAD" or status in (204, 304):
             want = 0
@@ -128,6 +131,23 @@ class Connection:
             if keep_body:
                 kept.append(part)
         return Answer(status, fields, b"".join(kept), length, digest.hexdigest())
+
+    def take(self, count):
+        while len(self.buffer) < count:
+            self.more()
+        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        return taken
+
+    def chunks(self):
+        body = b""
+        while True:
+            while b"\r\n" not in self.buffer:
+                self.more()
+            size, _, self.buffer = self.buffer.partition(b"\r\n")
+            chunk = self.take(int(size, 16) + 2)
+            if chunk == b"\r\n":
+                return body
+            body += chunk[:-2]
 
     def request(self, target, method="GET", keep_body=True, **named):
         self.send(head(target, method=method, **named))

@@ -15,9 +15,9 @@ import struct
 
 CONTROL_PORT = 7021
 HELLO, PING, PONG, BYE = 1, 2, 3, 4
-ASSIGN, ASSIGNED, LOAD, NODE_UP, NODE_DOWN, DRAIN = range(16, 22)
+ASSIGN, ASSIGNED, LOAD, NODE_UP, NODE_DOWN, DRAIN, SERVICE = range(16, 23)
 HANDOFF, ADOPTED, REFUSED, CLOSED, RELEASE, RELEASED, BUSY = range(32, 39)
-TYPES = (HELLO, PING, PONG, BYE, *range(16, 22), *range(32, 39))
+TYPES = (HELLO, PING, PONG, BYE, *range(16, 23), *range(32, 39))
 
 DISPATCHER, FRONT_END, BACK_END = 1, 2, 4
 
@@ -134,15 +134,26 @@ class Member:
             return False
         return True
 
-    def hello(self, address, version=1, cluster=None, node=None, name=None, tail=b""):
-        name = (name or self.name).encode()
+    def hello(self, address, version=1, cluster=None, node=None, name=None, tags="", tail=b""):
+        name, tags = (name or self.name).encode(), tags.encode()
         body = struct.pack("!HHQ", version, node or self.id, cluster or self.cluster)
         body += struct.pack("!BBBB", self.roles, 0, 0, len(name)) + mapped(address)
-        body += struct.pack("!HH", 8080, 7080)
-        return body + name + tail
+        body += struct.pack("!HHBB", 8080, 7080, len(tags), 0)
+        return body + name + tags + tail
 
     def close(self):
         self.socket.close()
+
+
+def assign(conn, key, tags=0):
+    """Body of an ASSIGN."""
+    return struct.pack("!QQQBBHI", conn, key, 0, 0, 0, 1, tags)
+
+
+def service(key, tags, lines):
+    """Body of a SERVICE; the three are texts."""
+    texts = [text.encode() for text in (key, tags, lines)]
+    return struct.pack("!HHHH", *map(len, texts), 0) + b"".join(texts)
 
 
 def handoff(conn, client, vip, data, irs=1000, iss=2000, expires=1 << 62, mss=1460, flags=0):

@@ -103,6 +103,10 @@ class Handler:
     POST /echo        JSON: length and checksum of the body
     POST /until-eof   JSON: length and checksum of everything up to the client's FIN
     GET /wait/NAME    answers once the file /run/lard-test/NAME exists
+    GET /slow/NAME    half of an answer, and the rest once the file /run/lard-test/NAME exists
+    GET /chunked/N    N bytes of the stream in chunks
+    GET /status/204   and 304: answers without a body
+    GET /close/N      N bytes of the stream, and the end of the connection for their end
     GET /hang         never answers; ends when the client does
     GET /count        requests this server process has begun, by target, as JSON
     """
@@ -157,6 +161,9 @@ class Handler:
         body = self.body(fields, target)
         keep = fields.get("connection", "").lower()
         keep = keep == "keep-alive" if version == "HTTP/1.0" else keep != "close"
+        special = self.special(target.partition("?")[0])
+        if special is not None:
+            return special and keep
         status, answer = self.answer(method, target, head, body)
         if answer is None:
             while self.more():
@@ -171,6 +178,38 @@ class Handler:
             answer = b""
         self.connection.sendall(reply.encode() + bytes(answer))
         return keep and target != "/until-eof"
+
+    def special(self, path):
+        """Answers without a length of their own; whether the connection goes on, None for others."""
+        _, kind, word = (path + "//").split("/")[:3]
+        start = f"X-Node: {self.name}\r\nX-Request: {self.requests}\r\n"
+        if kind == "slow":
+            reply = f"HTTP/1.1 200 OK\r\n{start}Content-Length: 20\r\n\r\n0123456789"
+            self.connection.sendall(reply.encode())
+            self.wait_for(word)
+            self.connection.sendall(b"abcdefghij")
+        elif kind == "chunked":
+            self.connection.sendall(
+                f"HTTP/1.1 200 OK\r\n{start}Transfer-Encoding: chunked\r\n\r\n".encode()
+            )
+            for at in range(0, int(word), 1000):
+                part = bytes(self.data[at : min(at + 1000, int(word))])
+                self.connection.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+            self.connection.sendall(b"0\r\n\r\n")
+        elif kind == "status":
+            self.connection.sendall(f"HTTP/1.1 {word} No Body\r\n{start}\r\n".encode())
+        elif kind == "close":
+            reply = f"HTTP/1.1 200 OK\r\n{start}Connection: close\r\n\r\n".encode()
+            self.connection.sendall(reply + bytes(self.data[: int(word)]))
+            return False
+        else:
+            return None
+        return True
+
+    @staticmethod
+    def wait_for(name):
+        while not os.path.exists("/run/lard-test/" + name):
+            time.sleep(0.05)
 
     def body(self, fields, target):
         if target == "/until-eof":
@@ -226,8 +265,7 @@ class Handler:
             digest = hashlib.sha256(body).hexdigest()
             return "200 OK", json.dumps({"length": len(body), "sha256": digest}).encode()
         if path.startswith("/wait/"):
-            while not os.path.exists("/run/lard-test/" + path[6:]):
-                time.sleep(0.05)
+            self.wait_for(path[6:])
             return "200 OK", f"{self.name}\n".encode()
         if path == "/count":
             with self.lock:

@@ -15,9 +15,10 @@
 //! * [`tcp`] – the responder that completes the handshake and collects the request head, the sender
 //!   of the front-end's own replies, SYN cookies, and what is kept of a connection while its packets
 //!   are forwarded;
-//! * [`http`] – the request-head parser and the target key;
+//! * [`http`] – the request-head parser and the target key, and where requests and responses end;
 //! * [`content`] – which back-ends may serve a request;
 //! * [`policy`] – which node serves a target;
+//! * [`follow`] – further requests of a connection, and when it may move for one of them;
 //! * [`wire`] – the frames the nodes exchange;
 //! * [`icmp`] – which connection an ICMP error is about;
 //! * [`addr`], [`time`] – the words all of them share.
@@ -36,6 +37,7 @@
 pub mod addr;
 pub mod classify;
 pub mod content;
+pub mod follow;
 pub mod http;
 pub mod icmp;
 pub mod policy;

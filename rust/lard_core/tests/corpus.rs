@@ -108,4 +108,13 @@ macro_rules! replay {
     };
 }
 
-replay!(head_parser, segment_parser, frames, rules);
+replay!(
+    head_parser,
+    framing,
+    rewrite,
+    http2,
+    segment_parser,
+    frames,
+    rules,
+    content
+);

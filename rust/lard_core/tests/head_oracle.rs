@@ -13,8 +13,10 @@ use proptest::prelude::*;
 const LIMIT: usize = 8_192;
 
 /// Refusals that go beyond the syntax, or beyond httparse's idea of it.
-fn is_ours_alone(bad: BadHead) -> bool {
+fn is_ours_alone(bad: BadHead, stream: &[u8]) -> bool {
     match bad {
+        // It does not mind names that look like others.
+        BadHead::FieldName => stream.contains(&b'_'),
         // httparse takes a line feed for a line end, and any number of empty lines.
         BadHead::BareLf | BadHead::EmptyLines => true,
         // It takes `#`, bytes above 127 and any form of target.
@@ -36,7 +38,6 @@ fn is_ours_alone(bad: BadHead) -> bool {
         | BadHead::VersionUnsupported
         | BadHead::BareCr
         | BadHead::Fold
-        | BadHead::FieldName
         | BadHead::SpaceBeforeColon
         | BadHead::FieldValue => false,
         // The parser itself never says these.
@@ -79,7 +80,7 @@ fn compare(stream: &[u8]) {
         }
         (Status::Complete(_), other) => panic!("httparse: {other:?} for {}", text()),
         (Status::Bad(bad), Ok(httparse::Status::Complete(_))) => {
-            assert!(is_ours_alone(bad), "{bad} for {}", text());
+            assert!(is_ours_alone(bad, stream), "{bad} for {}", text());
         }
         // Who sees a mistake first does not matter, nor whether a head that lacks something is wrong
         // already.
@@ -126,7 +127,7 @@ const HEADS: &[&str] = &[
     "\r\n\r\nGET /index.html HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
     "HEAD http://h:8080/a?b HTTP/1.1\r\nhost:\th:8080 \t\r\nX:\r\nY: a \t b \r\n\r\n",
     "POST /u HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n0\r\n\r\n",
-    "PUT /u HTTP/1.1\r\nContent-Length:  0042 \r\nHost: h\r\nConnection: a, close ,b\r\n\r\nbody",
+    "PUT /u HTTP/1.1\r\nContent-Length:  42 \r\nHost: h\r\nConnection: a, close ,b\r\n\r\nbody",
     "OPTIONS * HTTP/1.1\r\nHost:\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     "CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\nVia: 1.1 \u{e4}\r\n\r\n",
     "PRI * HTTP/2.0\r\n\r\n",

@@ -3,7 +3,8 @@
 //! Random messages through the codec and back, alone and as a stream in random pieces.
 
 use lard_core::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
-use lard_core::policy::NodeSet;
+use lard_core::follow::Mode;
+use lard_core::policy::{NodeSet, Tags};
 use lard_core::time::Instant;
 use lard_core::wire::*;
 use proptest::prelude::*;
@@ -73,12 +74,12 @@ fn handoff() -> impl Strategy<Value = Handoff<'static>> {
             1u16..,
             any::<u16>(),
             any::<bool>(),
-            any::<bool>(),
+            (any::<bool>(), any::<bool>()),
         ),
         prop::option::of((0u8..=14, 0u8..=14)),
         prop::option::of((any::<u32>(), any::<u32>(), unit())),
     )
-        .prop_map(|(ids, (expires, mss, window, sack, fin), wscale, ts)| {
+        .prop_map(|(ids, (expires, mss, window, sack, (fin, movable)), wscale, ts)| {
             let (conn, client, vip, irs, iss) = ids;
             Handoff {
                 conn,
@@ -92,6 +93,7 @@ fn handoff() -> impl Strategy<Value = Handoff<'static>> {
                 sack,
                 timestamps: ts.map(|(recent, sent, unit)| Timestamps { recent, sent, unit }),
                 fin,
+                movable,
                 data: &[],
             }
         })
@@ -104,31 +106,45 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
         instant().prop_map(|sent| Ping { sent }.into()),
         (instant(), instant()).prop_map(|(sent, clock)| Pong { sent, clock }.into()),
         prop::sample::select(&ByeReason::ALL).prop_map(|reason| Bye { reason }.into()),
-        (conn(), any::<u64>(), any::<u64>(), any::<bool>(), 1u16..).prop_map(
-            |(conn, key, exclude, subsequent, batch)| {
+        (
+            conn(),
+            any::<u64>(),
+            any::<u64>(),
+            prop::option::of(node()),
+            1u16..,
+            any32()
+        )
+            .prop_map(|(conn, key, exclude, home, batch, tags)| {
                 let exclude = NodeSet::from_bits(exclude);
+                let tags = Tags(tags);
                 Assign {
                     conn,
                     key,
                     exclude,
-                    subsequent,
+                    home,
                     batch,
+                    tags,
+                }
+                .into()
+            }),
+        (conn(), prop::option::of(node()), prop::option::of(node()))
+            .prop_map(|(conn, node, tag)| Assigned { conn, node, tag }.into()),
+        (any32(), any32()).prop_map(|(active, disk_queue)| Load { active, disk_queue }.into()),
+        (node(), roles(), any::<u16>(), addr(), any32()).prop_map(
+            |(node, roles, weight, internal, tags)| {
+                let tags = Tags(tags);
+                NodeUp {
+                    node,
+                    roles,
+                    weight,
+                    internal,
+                    tags,
                 }
                 .into()
             }
         ),
-        (conn(), prop::option::of(node()), prop::option::of(node()))
-            .prop_map(|(conn, node, tag)| Assigned { conn, node, tag }.into()),
-        (any32(), any32()).prop_map(|(active, disk_queue)| Load { active, disk_queue }.into()),
-        (node(), roles(), any::<u16>(), addr()).prop_map(|(node, roles, weight, internal)| {
-            NodeUp {
-                node,
-                roles,
-                weight,
-                internal,
-            }
-            .into()
-        }),
+        (conn(), any32()).prop_map(|(conn, at_most_ms)| Wait { conn, at_most_ms }.into()),
+        (conn(), prop::option::of(node())).prop_map(|(conn, node)| Admitted { conn, node }.into()),
         (node(), prop::sample::select(&DownReason::ALL)).prop_map(|(node, reason)| NodeDown {
             node,
             reason
@@ -162,8 +178,18 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
                 }
                 .into()
             }),
-        (conn(), any32(), any32())
-            .prop_map(|(conn, next, acked)| Release { conn, next, acked }.into()),
+        (
+            (conn(), endpoint(), endpoint()),
+            (any32(), any32(), any32())
+        )
+            .prop_map(|((conn, client, vip), (next, acked, requests))| Release {
+                conn,
+                tuple: Tuple::new(client, vip),
+                next,
+                acked,
+                requests
+            }
+            .into()),
         (
             conn(),
             any32(),
@@ -179,7 +205,7 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
                 }
                 .into()
             }),
-        conn().prop_map(|conn| Busy { conn }.into()),
+        (conn(), prop::sample::select(&WhyBusy::ALL)).prop_map(|(conn, why)| Busy { conn, why }.into()),
     ]
 }
 
@@ -210,6 +236,7 @@ proptest! {
     fn hellos_return_unchanged(
         (listeners, vips, name) in hello_parts(),
         (version, node, cluster, roles) in (1u16.., node(), any::<u64>(), roles()),
+        tags in "(|[a-zA-Z0-9._-]{1,31}(,[a-zA-Z0-9._-]{1,31}){0,6})",
         (internal, fe_port, be_port) in (addr(), any::<u16>(), any::<u16>()),
     ) {
         let hello = Hello {
@@ -223,6 +250,7 @@ proptest! {
             listeners: List::new(&listeners),
             vips: List::new(&vips),
             name: Name::new(name.as_bytes()).unwrap(),
+            tags: &tags,
         };
         let frame = encode(hello.into());
         prop_assert_eq!(decode(&frame), Ok(hello.into()));
@@ -246,6 +274,16 @@ proptest! {
     }
 
     #[test]
+    fn services_return_unchanged(
+        (key, tags, lines) in (".{0,60}", ".{0,200}", "(.|\n){0,900}"),
+        mode in prop::sample::select(&Mode::ALL),
+    ) {
+        let service = Service { key: &key, tags: &tags, lines: &lines, mode };
+        let frame = encode(service.into());
+        prop_assert_eq!(decode(&frame), Ok(service.into()));
+    }
+
+    #[test]
     fn a_stream_of_messages_is_taken_apart_again(
         messages in prop::collection::vec(plain(), 1..20),
         (_, _, name) in hello_parts(),
@@ -261,6 +299,7 @@ proptest! {
             listeners: List::default(),
             vips: List::default(),
             name: Name::new(name.as_bytes()).unwrap(),
+            tags: "",
         };
         let mut stream = encode(hello.into());
         stream.extend(messages.iter().flat_map(|m| encode(*m)));

@@ -9,6 +9,7 @@
 use crate::error::{Error, Result, EXIT_USAGE};
 use crate::kernel::{Roles, MAX_VIPS, MAX_WEIGHT};
 use crate::membership::message::is_name;
+use crate::service::{join_tags, Service};
 use clap::builder::PossibleValuesParser;
 use clap::{value_parser, Arg, ArgAction, ArgMatches, Command};
 use lard_core::classify::{Rule, MAX_RULES};
@@ -51,6 +52,10 @@ pub enum Wish {
     Rules { json: bool },
     /// Replace rules.
     SetRules { rules: Vec<String> },
+    /// Show what the front-ends have in common.
+    Service { json: bool },
+    /// Replace it; the key only if one was named.
+    SetService(Service),
     /// Leave the cluster.
     Stop { force: bool },
 }
@@ -69,9 +74,12 @@ pub struct NodeOptions {
     pub policy: Option<String>,
     pub weight: u32,
     pub rules: Vec<String>,
+    pub service: Service,
+    pub tags: String,
     pub vips: Vec<Ipv4Addr>,
     pub any_listener: bool,
     pub bind_addr: Option<Ipv4Addr>,
+    pub disk: Option<PathBuf>,
     pub cluster_id: Option<u64>,
     pub state_dir: PathBuf,
 }
@@ -126,7 +134,7 @@ fn node_argument() -> Arg {
         .help("Number or name of the node, as in `cluster_startup status`")
 }
 
-fn commands() -> [Command; 8] {
+fn commands() -> [Command; 9] {
     [
         Command::new("status")
             .about("Shows this node and those it knows")
@@ -175,6 +183,25 @@ fn commands() -> [Command; 8] {
                     .help("Replace the rules by those in a file, one a line, # for comments"),
             )
             .arg(json()),
+        Command::new("service")
+            .about("Shows the target key and the content rules, or replaces them. On the dispatcher's node")
+            .arg(
+                text("content", "RULE")
+                    .action(ArgAction::Append)
+                    .help("Replace the content rules by this one; repeat for more"),
+            )
+            .arg(
+                text("file", "FILE")
+                    .value_parser(value_parser!(PathBuf))
+                    .conflicts_with_all(["content", "clear"])
+                    .help("Replace them, and the key if it is there, by what is in a file"),
+            )
+            .arg(
+                flag("clear")
+                    .conflicts_with("content")
+                    .help("Remove all content rules"),
+            )
+            .arg(json()),
         Command::new("stop")
             .about("Makes this machine's node leave the cluster; its connections go on")
             .arg(flag("force").help("Cut the connections too")),
@@ -198,6 +225,14 @@ fn command() -> Command {
         .arg(text("policy", "POLICY").value_parser(policies()))
         .arg(text("weight", "N").value_parser(value_parser!(u32).range(1..=i64::from(MAX_WEIGHT))))
         .arg(text("rule", "RULE").action(ArgAction::Append))
+        .arg(text("tag", "NAME").action(ArgAction::Append))
+        .arg(text("key", "PARTS"))
+        .arg(text("content", "RULE").action(ArgAction::Append))
+        .arg(
+            text("service", "FILE")
+                .value_parser(value_parser!(PathBuf))
+                .conflicts_with_all(["key", "content"]),
+        )
         .arg(
             text("vip", "ADDR")
                 .action(ArgAction::Append)
@@ -205,6 +240,7 @@ fn command() -> Command {
         )
         .arg(flag("any-listener"))
         .arg(text("bind-addr", "ADDR").value_parser(value_parser!(Ipv4Addr)))
+        .arg(text("disk", "PATH").value_parser(value_parser!(PathBuf)))
         .arg(text("cluster-id", "ID"))
         .arg(text("state-dir", "DIR").value_parser(value_parser!(PathBuf)))
         .subcommands(commands())
@@ -278,6 +314,7 @@ fn wish(matches: &ArgMatches) -> Result<Wish> {
             json: json(),
         },
         "rules" => rules_wish(sub)?,
+        "service" => service_wish(sub)?,
         "stop" => Wish::Stop {
             force: sub.get_flag("force"),
         },
@@ -314,6 +351,20 @@ fn rules_wish(sub: &ArgMatches) -> Result<Wish> {
     };
     check_rules(&rules)?;
     Ok(Wish::SetRules { rules })
+}
+
+fn service_wish(sub: &ArgMatches) -> Result<Wish> {
+    Ok(if let Some(file) = sub.get_one::<PathBuf>("file") {
+        Wish::SetService(Service::read(file)?)
+    } else if let Some(content) = sub.get_many::<String>("content") {
+        Wish::SetService(Service::from_options(None, content.cloned().collect())?)
+    } else if sub.get_flag("clear") {
+        Wish::SetService(Service::default())
+    } else {
+        Wish::Service {
+            json: sub.get_flag("json"),
+        }
+    })
 }
 
 /// Rules are checked here, by the module's own parser, because the module can only say that one of
@@ -353,9 +404,14 @@ fn node_options(matches: &ArgMatches) -> Result<NodeOptions> {
         (roles.front_end, "-FE", "vip"),
         (roles.back_end, "-BE", "bp"),
         (roles.back_end, "-BE", "bind-addr"),
+        (roles.back_end, "-BE", "disk"),
         (roles.dispatcher, "-D", "policy"),
         (roles.dispatcher, "-D", "cluster-id"),
         (roles.dispatcher, "-D", "state-dir"),
+        (roles.dispatcher, "-D", "service"),
+        (roles.dispatcher, "-D", "content"),
+        (roles.dispatcher, "-D", "key"),
+        (roles.back_end, "-BE", "tag"),
     ] {
         if !present && matches.contains_id(option) {
             let dashes = if SINGLE_DASH.contains(&option) {
@@ -387,6 +443,13 @@ fn node_options(matches: &ArgMatches) -> Result<NodeOptions> {
         .cloned()
         .collect();
     check_rules(&rules)?;
+    let service = match matches.get_one::<PathBuf>("service") {
+        Some(file) => Service::read(file)?,
+        None => {
+            let content = matches.get_many::<String>("content").unwrap_or_default();
+            Service::from_options(string("key"), content.cloned().collect())?
+        }
+    };
     let vips: Vec<Ipv4Addr> = matches
         .get_many::<Ipv4Addr>("vip")
         .unwrap_or_default()
@@ -422,9 +485,12 @@ fn node_options(matches: &ArgMatches) -> Result<NodeOptions> {
         policy: string("policy"),
         weight: matches.get_one::<u32>("weight").copied().unwrap_or(1),
         rules,
+        service,
+        tags: join_tags(matches.get_many::<String>("tag").unwrap_or_default())?,
         vips,
         any_listener: matches.get_flag("any-listener"),
         bind_addr: matches.get_one::<Ipv4Addr>("bind-addr").copied(),
+        disk: matches.get_one::<PathBuf>("disk").cloned(),
         cluster_id: string("cluster-id")
             .as_deref()
             .map(cluster_id)

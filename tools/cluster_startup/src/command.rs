@@ -55,6 +55,8 @@ pub fn run(wish: Wish) -> Result<()> {
             )
         }
         Wish::SetRules { rules } => Lard::open()?.set_rules(&rules),
+        Wish::Service { json } => service(json),
+        Wish::SetService(service) => Lard::open()?.set_service(&service),
         Wish::Stop { force } => stop(force),
     }
 }
@@ -79,6 +81,7 @@ fn print_json(value: &impl Serialize) -> Result<()> {
 struct Status {
     node: Option<SelfView>,
     nodes: Vec<NodeView>,
+    content: Vec<String>,
 }
 
 fn status(json: bool) -> Result<()> {
@@ -89,18 +92,44 @@ fn status(json: bool) -> Result<()> {
         Err(error) if json && error.is(libc::ENOTCONN) => None,
         Err(error) => return Err(error),
     };
-    let nodes = if node.is_some() {
-        lard.nodes()?
+    let (nodes, content) = if node.is_some() {
+        (lard.nodes()?, lard.content()?)
     } else {
-        Vec::new()
+        Default::default()
     };
     if json {
-        return print_json(&Status { node, nodes });
+        return print_json(&Status {
+            node,
+            nodes,
+            content,
+        });
     }
-    print(&status_text(node.as_ref(), &nodes))
+    print(&status_text(node.as_ref(), &nodes, &content))
 }
 
-fn status_text(node: Option<&SelfView>, nodes: &[NodeView]) -> String {
+#[derive(Serialize)]
+struct ServiceView {
+    key: Option<String>,
+    content: Vec<String>,
+}
+
+/// In the form of the file that it could be read from again.
+fn service(json: bool) -> Result<()> {
+    let lard = Lard::open()?;
+    let key = lard.this_node()?.and_then(|node| node.key);
+    let content = lard.content()?;
+    if json {
+        return print_json(&ServiceView { key, content });
+    }
+    let mut text = key.map_or_else(String::new, |key| format!("key {key}\n"));
+    for line in content {
+        text += &line;
+        text.push('\n');
+    }
+    print(&text)
+}
+
+fn status_text(node: Option<&SelfView>, nodes: &[NodeView], content: &[String]) -> String {
     let mut text = String::new();
     if let Some(node) = node {
         // Writing to a String cannot fail.
@@ -121,11 +150,23 @@ fn status_text(node: Option<&SelfView>, nodes: &[NodeView]) -> String {
             let _ = write!(text, ", policy {policy}");
         }
         text.push('\n');
+        if let Some(key) = &node.key {
+            let _ = writeln!(text, "target key: {key}");
+        }
+        for line in content {
+            let _ = writeln!(text, "content: {line}");
+        }
         let _ = writeln!(
             text,
             "connections: {} at the front-end, {} at the back-end",
             node.entries, node.children
         );
+        if let Some(waiting) = node.waiting {
+            let _ = match node.limit {
+                Some(limit) => writeln!(text, "admission: {limit} connections, {waiting} wait"),
+                None => writeln!(text, "admission: no limit, {waiting} wait"),
+            };
+        }
         if !node.owned {
             text.push_str(
                 "no process owns this node: it forwards what it has and takes nothing new; start \
@@ -146,11 +187,17 @@ fn status_text(node: Option<&SelfView>, nodes: &[NodeView]) -> String {
             show(node.weight),
             show(node.load),
             show(node.assigned),
+            show(node.disk_queue),
             show(node.rtt_us),
+            match node.tags.is_empty() {
+                true => "-".into(),
+                false => node.tags.join(","),
+            },
         ]
     });
     let heads = [
-        "ID", "NAME", "ROLES", "ADDRESS", "STATE", "LINK", "WEIGHT", "LOAD", "ASSIGNED", "RTT-US",
+        "ID", "NAME", "ROLES", "ADDRESS", "STATE", "LINK", "WEIGHT", "LOAD", "ASSIGNED", "DISK",
+        "RTT-US", "TAGS",
     ];
     text + &table(&heads, rows)
 }
@@ -307,8 +354,10 @@ mod tests {
             state: "up".into(),
             link: "ready".into(),
             weight: Some(1),
+            tags: vec!["static".into()],
             load: None,
             assigned: Some(7),
+            disk_queue: Some(2),
             frames_in: 0,
             frames_out: 0,
             bytes_in: 0,
@@ -323,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_table_has_straight_columns_and_no_trailing_blanks() {
-        let text = status_text(None, &[node(2, "a"), node(3, "a-longer-name")]);
+        let text = status_text(None, &[node(2, "a"), node(3, "a-longer-name")], &[]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
         let column = lines[0].find("ROLES").unwrap();

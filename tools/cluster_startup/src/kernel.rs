@@ -4,6 +4,7 @@
 //! without a kernel. [`crate::genl::Lard`] is the implementation that speaks netlink.
 
 use crate::error::Result;
+use crate::service::Service;
 use lard_core::addr::NodeId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -114,6 +115,10 @@ pub struct Settings {
     pub policy: Option<String>,
     /// Classification rules in order.
     pub rules: Vec<String>,
+    /// What the front-ends have in common; only of the dispatcher.
+    pub service: Service,
+    /// What the back-end has that content rules can demand: names joined by commas.
+    pub tags: String,
     /// Addresses the front-end owns.
     pub vips: Vec<SocketAddrV4>,
 }

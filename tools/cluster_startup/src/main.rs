@@ -4,10 +4,12 @@
 //! them to the module; the same program shows and changes what the cluster does.
 //!
 //! `cli` reads the command line; `resident` is the process that stays, around `membership`, which
-//! knows the module only as the trait in `kernel`; `genl` is the module; `command` does the rest.
+//! knows the module only as the trait in `kernel`; `service` reads what the front-ends have in common;
+//! `genl` is the module; `disk` is what it is told of the web server's disk; `command` does the rest.
 
 mod cli;
 mod command;
+mod disk;
 mod error;
 mod genl;
 mod interface;
@@ -15,6 +17,7 @@ mod kernel;
 mod local;
 mod membership;
 mod resident;
+mod service;
 
 use std::io::Write;
 use std::process::ExitCode;

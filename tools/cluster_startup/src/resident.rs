@@ -3,6 +3,7 @@
 //! The resident process around [`Node`]: settings, addresses, ports, signals, systemd.
 
 use crate::cli::NodeOptions;
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::genl::Lard;
 use crate::interface::{self, Internal};
@@ -41,6 +42,7 @@ pub fn run(options: &NodeOptions) -> Result<()> {
     let log: Log = Arc::new(|line: &str| eprintln!("cluster_startup: {line}"));
     let name = node_name(options.name.as_deref())?;
     let secret = read_secret(options.secret_file.as_deref(), &log)?;
+    let disk = options.disk.as_deref().map(Disk::of).transpose()?;
     let (sender, inputs) = sync_channel(MAX_INPUTS);
     listen_for_signals(sender.clone())?;
     let claimed = local::claim()?;
@@ -79,6 +81,13 @@ pub fn run(options: &NodeOptions) -> Result<()> {
         let (kernel, sender, stop) = events;
         listen_to_kernel(kernel.as_ref(), &sender, &stop);
     })?;
+    if let Some(disk) = disk {
+        let watch = (Arc::clone(&lard), Arc::clone(&log), Arc::clone(&stop));
+        in_thread("disk", move || {
+            let (lard, log, stop) = watch;
+            disk.watch(&lard, &log, &stop);
+        })?;
+    }
     let calls = (sender.clone(), Arc::clone(&log), Arc::clone(&stop));
     in_thread("control", move || {
         let (sender, log, stop) = calls;
@@ -287,6 +296,8 @@ fn settings(options: &NodeOptions, internal: &Internal) -> Result<Settings> {
         weight: options.weight,
         policy: options.roles.dispatcher.then_some(policy),
         rules,
+        service: options.service.clone(),
+        tags: options.tags.clone(),
         vips,
     })
 }

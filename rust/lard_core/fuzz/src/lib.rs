@@ -6,12 +6,23 @@
 
 use lard_core::addr::{Addr, Endpoint, Tuple};
 use lard_core::classify::{self, Packet, Rule};
-use lard_core::content::{self, Asked};
-use lard_core::http::{target, BadHead, BodyScanner, HeadParser, KeyParts, Scanned, Status};
+use lard_core::content::{self, Asked, Line, Place, Rules, TagNames};
+use lard_core::http::http2::{first_request, First};
+use lard_core::http::rewrite::is_reserved;
+use lard_core::http::{
+    target, BadHead, BadRewrite, BodyScanner, HeadParser, KeyParts, KeyPlaces, Rewritten, Scanned,
+    Status,
+};
 use lard_core::icmp;
 use lard_core::tcp::{cookie, reset_for, Config, Responder, Secret, Segment, SegmentOut};
 use lard_core::time::Instant;
 use lard_core::wire::{DecodeError, Framer, Header, Message, HEADER_LEN};
+
+#[path = "../../tests/http/oracle.rs"]
+mod oracle;
+
+#[path = "../../tests/http/paths.rs"]
+mod paths;
 
 /// A request head with what follows it. The first byte decides where the stream is cut.
 pub fn head_parser(data: &[u8]) {
@@ -65,10 +76,12 @@ pub fn head_parser(data: &[u8]) {
                 parts.hash(&key, stream, [1, 2]),
                 "what is behind the head counts"
             );
-            let rule =
-                content::Rule::parse("host *.com prefix /a suffix b header X cookie c=d tag 1");
+            let rule = "host *.com prefix /a suffix b header X cookie c=d tag x";
+            let Ok(Some(Line::Rule(rule))) = Line::parse(rule) else {
+                panic!("{rule} is a rule");
+            };
             let asked = Asked::new(head, &whole).expect("its target was read above");
-            let _ = rule.expect("a rule").matches(&asked);
+            let _ = rule.matches(&asked);
         }
         Err(bad) => assert!(matches!(
             bad,
@@ -95,6 +108,85 @@ pub fn head_parser(data: &[u8]) {
     }
     // With nothing fed at all not even an empty body was seen to end.
     assert!(scanned == Scanned::Partial || behind.is_empty());
+}
+
+/// The stream of a persistent connection. The first two bytes decide where it is cut.
+pub fn framing(data: &[u8]) {
+    let [first, second, stream @ ..] = data else {
+        return;
+    };
+    let limit = 512;
+    let said = oracle::check(stream, limit);
+    for size in [1, usize::from(*first).max(2)] {
+        assert_eq!(oracle::framed(stream.chunks(size), limit), said);
+    }
+    let end = stream.len() * usize::from(*second) / 255;
+    let (one, two) = stream.split_at(end);
+    assert_eq!(oracle::framed([one, &[], two], limit), said);
+}
+
+/// The target of a request in the mode `forward`.
+pub fn rewrite(data: &[u8]) {
+    let head = [b"GET ", data, b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
+    let mut parser = HeadParser::new(HeadParser::MAX_LIMIT);
+    if parser.feed(&head) != Status::Complete(head.len()) {
+        return;
+    }
+    let Ok(key) = target::key(&head, &parser) else {
+        return;
+    };
+    let path = key.path.split(|b| *b == b'?').next().unwrap_or_default();
+    let reserved = is_reserved(&key);
+    let finds = |path: &[u8], habit| paths::is_node(&paths::first_segment(path, habit));
+    for habit in paths::habits().filter(|_| path.starts_with(b"/")) {
+        assert!(reserved || !finds(path, habit), "{habit:?}");
+    }
+    let rewritten = Rewritten::new(&head, &parser, [10, 255, 0, 3]);
+    match &rewritten {
+        Ok(_) => assert!(!reserved),
+        Err(BadRewrite::Reserved) => assert!(reserved),
+        Err(_) => {}
+    }
+    if let Ok(rewritten) = rewritten {
+        let new = rewritten.parts().concat();
+        assert_eq!(new.len(), rewritten.head_len());
+        assert!(new.len() <= head.len() + Rewritten::MAX_GROWTH);
+        let mut parser = HeadParser::new(HeadParser::MAX_LIMIT);
+        assert_eq!(parser.feed(&new), Status::Complete(new.len()));
+        let new = target::key(&new, &parser).expect("a target");
+        assert!(new.path.ends_with(key.path) && is_reserved(&new));
+        let path = new.path.split(|b| *b == b'?').next().unwrap_or_default();
+        assert!(
+            paths::habits().all(|habit| finds(path, habit)),
+            "the mount is left"
+        );
+    }
+}
+
+/// The beginning of a connection that speaks HTTP/2, behind its preface.
+pub fn http2(data: &[u8]) {
+    let stream = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", data].concat();
+    let mut buf = [0; 300];
+    let whole = first_request(&stream, &mut buf);
+    if let First::Target(target) = whole {
+        assert!(target.path.starts_with(b"/") && !target.host.is_empty());
+        let port = target
+            .port
+            .map(|port| format!(":{port}"))
+            .unwrap_or_default();
+        // What was read can be asked for in the older version as well, and is the same.
+        let line = [b"GET ", target.path, b" HTTP/1.1\r\n"].concat();
+        let field = [b"Host: ", target.host, port.as_bytes(), b"\r\n\r\n"].concat();
+        let head = [line, field].concat();
+        let mut parser = HeadParser::new(1_000);
+        assert_eq!(parser.feed(&head), Status::Complete(head.len()));
+        assert_eq!(target::key(&head, &parser), Ok(target));
+    }
+    let mut buf = [0; 300];
+    for end in 0..stream.len() {
+        let part = first_request(&stream[..end], &mut buf);
+        assert!(part == First::Partial || part == whole, "more bytes matter");
+    }
 }
 
 /// A TCP header with options, or an ICMP error; what is made of it must be readable again.
@@ -175,6 +267,53 @@ pub fn frames(data: &[u8]) {
             }
         }
     }
+}
+
+/// Content rules as an administrator types them, and as the dispatcher sends them on. What is behind
+/// the first empty line serves as a request.
+pub fn content(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let names = match TagNames::new().renewed(&text) {
+        Ok(names) => names,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    let wire: String = names.wire().collect();
+    assert_eq!(
+        TagNames::from_wire(&wire).map(|n| n.wire().collect()),
+        Some(wire)
+    );
+    if let Some(read) = TagNames::from_wire(&text) {
+        assert_eq!(read.wire().collect::<String>(), text);
+    }
+    assert_eq!(names.renewed(&text).as_ref(), Ok(&names), "nothing is new");
+    if let Ok(parts) = KeyPlaces::parse(&text) {
+        assert_eq!(KeyParts::parse(&text), Ok(parts.parts(&text)));
+    }
+    let _ = names.of_node(&text, "web1", &text);
+    let places: Result<Vec<Place>, _> = Rules::compile(&text, &names).collect();
+    let places = match places {
+        Ok(places) => places,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    assert!(places.len() <= content::MAX_LINES);
+
+    let begin = data.windows(2).position(|w| w == b"\n\n");
+    let head = &data[begin.map_or(0, |at| at + 2)..];
+    let mut parser = HeadParser::new(4_096);
+    let Status::Complete(end) = parser.feed(head) else {
+        return;
+    };
+    let Ok(asked) = Asked::new(&head[..end], &parser) else {
+        return;
+    };
+    let chosen = Rules::new(&text, &places).choose(&asked);
+    let rules = content::lines(&text).filter_map(|(_, line)| match line {
+        Ok(Line::Rule(rule)) => Some(rule),
+        _ => None,
+    });
+    let first = rules.into_iter().find(|rule| rule.matches(&asked));
+    let expected = first.map_or(Default::default(), |rule| names.known(rule.tags));
+    assert_eq!(chosen, expected, "places are not what they stand for");
 }
 
 /// A list of rules as an administrator types it. The last bytes serve as a packet.

@@ -6,21 +6,32 @@
 //! tags the policy chooses. A request that no rule matches may go to any back-end.
 //!
 //! ```text
-//! prefix /static/ suffix .jpg tag 1
-//! host *.example.com method POST tag 2
+//! prefix /static/              tag static
+//! host *.example.com method POST   tag app
+//! node web1,web2               tag static
 //! ```
 //!
-//! ```
-//! use lard_core::content::{choose, Asked, Rule};
-//! use lard_core::http::{target, HeadParser};
-//! use lard_core::policy::Tags;
+//! The last line is no rule: it says what back-ends have, by their names, in addition to what they say
+//! themselves.
 //!
-//! let rules = [Rule::parse("prefix /static/ tag 1")?, Rule::parse("tag 2")?];
+//! ```
+//! use lard_core::content::{Asked, Rules, TagNames};
+//! use lard_core::http::HeadParser;
+//!
+//! let text = "prefix /static/ tag static\ntag app\nnode web1 tag static\n";
+//! let names = TagNames::new().renewed(text)?;
+//! let mut places = Vec::new();
+//! for rule in Rules::compile(text, &names) {
+//!     places.push(rule?);
+//! }
+//! let rules = Rules::new(text, &places);
+//!
 //! let head = b"GET /static/a.gif HTTP/1.1\r\nHost: www.example.com\r\n\r\n";
 //! let mut parser = HeadParser::new(8_192);
 //! parser.feed(head);
-//! let asked = Asked::new(head, &parser)?;
-//! assert_eq!(choose(&rules, &asked), Tags(1));
+//! let wanted = rules.choose(&Asked::new(head, &parser)?);
+//! assert_eq!(wanted, names.known("static"));
+//! assert!(names.of_node(text, "web1", "").contain(wanted));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -30,17 +41,27 @@
 //!
 //! # Layout
 //!
-//! This file matches; `text` reads rules as administrators write them.
+//! This file matches; `text` reads lines as administrators write them; `names` gives tags their bits;
+//! `places` keeps rules beside their text, in memory of the caller's.
 
+mod names;
+mod places;
 mod text;
 
-pub use text::BadRule;
+pub use names::{is_tags, TagNames, TooManyTags, MAX_TAGS};
+pub use places::{BadLine, Place, Rules};
+pub use text::{lines, BadRule, Line, Why};
 
 use super::http::{fields, normal, target, BadHead, HeadParser, TargetKey};
-use super::policy::Tags;
 
-/// Most rules of a service.
-pub const MAX_RULES: usize = 64;
+/// Most lines of a service: rules, and what nodes have.
+pub const MAX_LINES: usize = 64;
+
+/// Bytes of the longest line.
+pub const MAX_LINE: usize = 255;
+
+/// Bytes of all lines together, with their ends.
+pub const MAX_TEXT: usize = MAX_LINES * (MAX_LINE + 1);
 
 /// A rule. Conditions that are not given hold for every request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,8 +78,8 @@ pub struct Rule<'r> {
     pub header: Option<Named<'r>>,
     /// A cookie that must be there.
     pub cookie: Option<Named<'r>>,
-    /// What the back-ends must have.
-    pub tags: Tags,
+    /// What the back-ends must have: names of tags, joined by commas.
+    pub tags: &'r str,
 }
 
 /// Something with a name that has this value, or any.
@@ -87,6 +108,11 @@ impl<'h> Asked<'h> {
             target: target::key(head, parser)?,
         })
     }
+
+    /// The target, of which the dispatcher is told a hash.
+    pub const fn target(&self) -> &TargetKey<'h> {
+        &self.target
+    }
 }
 
 impl Rule<'_> {
@@ -109,12 +135,6 @@ impl Rule<'_> {
                 .cookie
                 .is_none_or(|n| is_value(n, fields::cookie(asked.head, n.name)))
     }
-}
-
-/// What the back-ends of a request must have.
-pub fn choose<'r>(rules: impl IntoIterator<Item = &'r Rule<'r>>, asked: &Asked<'_>) -> Tags {
-    let mut matching = rules.into_iter().filter(|rule| rule.matches(asked));
-    matching.next().map_or(Tags::NONE, |rule| rule.tags)
 }
 
 /// Is `host` the one of a rule, or below it?

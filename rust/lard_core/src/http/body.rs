@@ -2,6 +2,9 @@
 
 //! Where a request ends: the framing of its body, and a scanner that finds the end.
 
+use super::chars::{self, TOKEN, VALUE};
+use super::field::{Field, Name};
+
 /// How the body of a request is delimited (RFC 9112, 6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Body {
@@ -21,17 +24,21 @@ pub enum Body {
 /// chunk          = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
 /// chunk-size     = 1*HEXDIG
 /// last-chunk     = 1*("0") [ chunk-ext ] CRLF
+/// chunk-ext      = *( ";" chunk-ext-name [ "=" chunk-ext-val ] )
 /// trailer-section = *( field-line CRLF )
 /// ```
 ///
-/// Line ends are CRLF and nothing else, and an extension holds no control characters: the same
-/// strictness as in the head, for the same reason.
+/// As in the head, only what has one reading is taken: line ends are CRLF and nothing else, a size
+/// fits in 31 bits and is written with at most eight digits, names and values of extensions are tokens
+/// without white space around them, and no trailer has the name of a field that frames a message.
 #[derive(Clone, Debug)]
 pub struct BodyScanner {
     state: State,
+    /// The name of the trailer so far.
+    name: Name,
     /// Bytes of data still to come in a body or chunk of known length, or the size read so far.
     left: u64,
-    /// Bytes of the extension or trailer line so far.
+    /// Digits of the size, or bytes of the extensions, so far.
     line: u16,
     trailer: u16,
 }
@@ -43,13 +50,18 @@ enum State {
     /// At a chunk's size, of which no digit was seen.
     SizeStart,
     Size,
+    ExtensionStart,
     Extension,
+    /// Behind the `=` of an extension.
+    ExtensionValueStart,
+    ExtensionValue,
     SizeLf,
     Data,
     DataCr,
     DataLf,
     /// At the start of a trailer line.
     TrailerStart,
+    TrailerName,
     Trailer,
     TrailerLf,
     EndLf,
@@ -81,9 +93,15 @@ impl core::fmt::Display for BadBody {
 impl core::error::Error for BadBody {}
 
 impl BodyScanner {
-    /// Longest chunk extension and longest trailer section. Neither means anything to a front-end;
-    /// without a bound they could be used to keep it busy with lines that carry no content.
+    /// Longest extensions of a chunk and longest trailer section. Neither means anything to a
+    /// front-end; without a bound they could be used to keep it busy with lines that carry no content.
     const MAX_EXTRA: u16 = 4_096;
+
+    /// Most digits of a size: 31 bits take eight.
+    const MAX_DIGITS: u16 = 8;
+
+    /// The largest chunk: what a reader with 32 bits, signed or not, reads like one with 64.
+    const MAX_CHUNK: u64 = i32::MAX as u64;
 
     /// For the body that [`HeadParser::body`](super::HeadParser::body) announced.
     pub const fn new(body: Body) -> Self {
@@ -95,6 +113,7 @@ impl BodyScanner {
         };
         BodyScanner {
             state,
+            name: Name::START,
             left,
             line: 0,
             trailer: 0,
@@ -114,7 +133,8 @@ impl BodyScanner {
                 return Scanned::Partial;
             };
             let n = match self.state {
-                State::Length | State::Data => self.skip(left.len()),
+                // CAST: at most the length of `left`.
+                State::Length | State::Data => self.skip(left.len() as u64) as usize,
                 _ => {
                     self.state = self.step(*b).unwrap_or(State::Bad);
                     1
@@ -124,14 +144,21 @@ impl BodyScanner {
         }
     }
 
-    /// Passes over data without looking at it.
-    fn skip(&mut self, available: usize) -> usize {
-        let n = usize::try_from(self.left)
-            .unwrap_or(usize::MAX)
-            .min(available);
-        self.left = self.left.saturating_sub(n as u64);
-        if self.left == 0 {
+    /// How many of the next bytes are data, whatever they are.
+    pub const fn skippable(&self) -> u64 {
+        match self.state {
+            State::Length | State::Data => self.left,
+            _ => 0,
+        }
+    }
+
+    /// Passes over up to `n` bytes of data without looking at them, and says over how many.
+    pub fn skip(&mut self, n: u64) -> u64 {
+        let n = n.min(self.skippable());
+        if n > 0 {
+            self.left = self.left.saturating_sub(n);
             self.state = match self.state {
+                state if self.left > 0 => state,
                 State::Data => State::DataCr,
                 _ => State::Done,
             };
@@ -141,32 +168,47 @@ impl BodyScanner {
 
     fn step(&mut self, b: u8) -> Option<State> {
         let next = match (self.state, b) {
-            (State::SizeStart | State::Size, b) if b.is_ascii_hexdigit() => {
-                let digit = char::from(b).to_digit(16)?;
-                let size = self.left.checked_mul(16)?;
-                self.left = size.checked_add(u64::from(digit))?;
-                State::Size
+            (State::SizeStart, b) => {
+                self.left = 0;
+                self.line = 0;
+                self.digit(b)?
             }
-            (State::Size, b'\r') => State::SizeLf,
-            // chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
+            (State::Size, b) if b.is_ascii_hexdigit() => self.digit(b)?,
+            (State::Size | State::Extension | State::ExtensionValue, b'\r') => State::SizeLf,
             (State::Size, b';') => {
                 self.line = 0;
+                State::ExtensionStart
+            }
+            (State::Extension | State::ExtensionValue, b';') => State::ExtensionStart,
+            (State::Extension, b'=') => State::ExtensionValueStart,
+            (State::ExtensionStart | State::Extension, b) => {
+                self.line = bounded(self.line, b, TOKEN)?;
                 State::Extension
             }
-            (State::Extension, b'\r') => State::SizeLf,
-            (State::Extension, b) => {
-                self.line = bounded(self.line, b)?;
-                State::Extension
+            (State::ExtensionValueStart | State::ExtensionValue, b) => {
+                self.line = bounded(self.line, b, TOKEN)?;
+                State::ExtensionValue
             }
             (State::SizeLf, b'\n') if self.left == 0 => State::TrailerStart,
             (State::SizeLf, b'\n') => State::Data,
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::SizeStart,
             (State::TrailerStart, b'\r') => State::EndLf,
-            (State::TrailerStart, b' ' | b'\t') => return None,
+            (State::TrailerStart, b) => {
+                self.name = Name::START;
+                self.trailer_name(b)?
+            }
+            (State::TrailerName, b':') => {
+                // RFC 9110, 6.5.1: fields that frame or route a message are no trailers.
+                if self.name.end() != Ok(Field::Other) {
+                    return None;
+                }
+                State::Trailer
+            }
+            (State::TrailerName, b) => self.trailer_name(b)?,
             (State::Trailer, b'\r') => State::TrailerLf,
-            (State::TrailerStart | State::Trailer, b) => {
-                self.trailer = bounded(self.trailer, b)?;
+            (State::Trailer, b) => {
+                self.trailer = bounded(self.trailer, b, VALUE)?;
                 State::Trailer
             }
             (State::TrailerLf, b'\n') => State::TrailerStart,
@@ -175,10 +217,24 @@ impl BodyScanner {
         };
         Some(next)
     }
+
+    fn digit(&mut self, b: u8) -> Option<State> {
+        let digit = char::from(b).to_digit(16)?;
+        self.line = self.line.saturating_add(1);
+        self.left = self.left.checked_mul(16)?.checked_add(u64::from(digit))?;
+        let fits = self.line <= Self::MAX_DIGITS && self.left <= Self::MAX_CHUNK;
+        fits.then_some(State::Size)
+    }
+
+    fn trailer_name(&mut self, b: u8) -> Option<State> {
+        self.trailer = bounded(self.trailer, b, TOKEN)?;
+        self.name.step(b);
+        Some(State::TrailerName)
+    }
 }
 
 /// Counts a byte of a line that is passed over.
-fn bounded(count: u16, b: u8) -> Option<u16> {
-    let fits = count < BodyScanner::MAX_EXTRA && super::chars::is(b, super::chars::VALUE);
+fn bounded(count: u16, b: u8, class: u8) -> Option<u16> {
+    let fits = count < BodyScanner::MAX_EXTRA && chars::is(b, class);
     fits.then(|| count.saturating_add(1))
 }

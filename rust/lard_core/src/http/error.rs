@@ -28,7 +28,8 @@ pub enum BadHead {
     BareCr,
     /// A line that begins with white space: a folded field, or a trick.
     Fold,
-    /// The name of a field has a character that a token cannot have, or is missing.
+    /// The name of a field has a character that a token cannot have, is missing, or is that of a
+    /// field that matters here with `_` in place of `-`.
     FieldName,
     /// White space between the name of a field and the colon.
     SpaceBeforeColon,
@@ -44,7 +45,8 @@ pub enum BadHead {
     Host,
     /// The authority in the target and Host name different hosts.
     HostMismatch,
-    /// Content-Length is not a number, does not fit in 64 bits, or comes twice.
+    /// Content-Length is not a number, begins with a needless 0, does not fit in 63 bits, or comes
+    /// twice.
     ContentLength,
     /// Transfer-Encoding is empty, applies chunked twice, or comes with HTTP/1.0.
     TransferEncoding,

@@ -35,15 +35,13 @@ const FIELDS: [(&[u8], Field); 6] = [
 pub(super) enum Word {
     Close,
     KeepAlive,
-    Upgrade,
     Chunked,
     Continue,
 }
 
-const WORDS: [(&[u8], Word); 5] = [
+const WORDS: [(&[u8], Word); 4] = [
     (b"close", Word::Close),
     (b"keep-alive", Word::KeepAlive),
-    (b"upgrade", Word::Upgrade),
     (b"chunked", Word::Chunked),
     (b"100-continue", Word::Continue),
 ];
@@ -86,22 +84,36 @@ impl Matcher {
 
 /// Recognises the name of a field.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Name(Matcher);
+pub(super) struct Name {
+    matcher: Matcher,
+    underscore: bool,
+}
 
 impl Name {
-    pub(super) const START: Name = Name(Matcher::START);
+    pub(super) const START: Name = Name {
+        matcher: Matcher::START,
+        underscore: false,
+    };
 
     pub(super) fn step(&mut self, b: u8) {
-        self.0.step(&FIELDS, b);
+        // Gateways to programs make one name of both spellings, so a server behind one may see
+        // Content-Length where there is Content_Length.
+        self.underscore |= b == b'_';
+        let b = if b == b'_' { b'-' } else { b };
+        self.matcher.step(&FIELDS, b);
     }
 
     /// Can the rest be skipped, because no name we know begins like this?
     pub(super) const fn is_other(&self) -> bool {
-        self.0.left == 0
+        self.matcher.left == 0
     }
 
-    pub(super) fn end(&self) -> Field {
-        self.0.end(&FIELDS).unwrap_or(Field::Other)
+    /// The field with this name; refused if it is only almost the name.
+    pub(super) fn end(&self) -> Result<Field, BadHead> {
+        match self.matcher.end(&FIELDS) {
+            Some(_) if self.underscore => Err(BadHead::FieldName),
+            field => Ok(field.unwrap_or(Field::Other)),
+        }
     }
 }
 
@@ -168,6 +180,9 @@ impl List {
 /// ```text
 /// Content-Length = 1*DIGIT                                       ; RFC 9110, 8.6
 /// ```
+///
+/// Zeros in front are refused although the grammar has them: there are servers that read such a
+/// number as an octal one. So is what does not fit in 63 bits, in which most servers keep it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Number {
     value: Option<u64>,
@@ -185,8 +200,12 @@ impl Number {
             b' ' | b'\t' => self.ended = true,
             b'0'..=b'9' if !self.ended => {
                 let digit = u64::from(b.wrapping_sub(b'0'));
-                let value = self.value.unwrap_or(0).checked_mul(10);
-                let value = value.and_then(|v| v.checked_add(digit));
+                let value = match self.value {
+                    None => Some(digit),
+                    Some(0) => None,
+                    Some(value) => value.checked_mul(10).and_then(|v| v.checked_add(digit)),
+                };
+                let value = value.filter(|value| *value <= i64::MAX.unsigned_abs());
                 self.value = Some(value.ok_or(BadHead::ContentLength)?);
             }
             // Anything else, a list of lengths included.

@@ -12,7 +12,7 @@
 
 use super::chars::{self, TOKEN};
 use super::normal::normal;
-use super::{fields, TargetKey};
+use super::{fields, Span, TargetKey};
 use core::fmt;
 use core::hash::Hasher;
 
@@ -46,6 +46,9 @@ impl fmt::Display for BadKeyParts {
 impl core::error::Error for BadKeyParts {}
 
 impl<'p> KeyParts<'p> {
+    /// The default, as it is written.
+    pub const DEFAULT_TEXT: &'static str = "host+path+query";
+
     /// `host+path+query`.
     pub const DEFAULT: KeyParts<'static> = KeyParts {
         host: true,
@@ -129,6 +132,54 @@ impl<'p> KeyParts<'p> {
     }
 }
 
+/// [`KeyParts`] as places in the text they were read from, for whoever keeps that text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyPlaces {
+    plain: KeyParts<'static>,
+    header: Option<Span>,
+    cookie: Option<Span>,
+}
+
+impl KeyPlaces {
+    /// Reads parts as [`KeyParts::parse`] does.
+    pub fn parse(text: &str) -> Result<Self, BadKeyParts> {
+        let KeyParts {
+            host,
+            path,
+            query,
+            header,
+            cookie,
+        } = KeyParts::parse(text)?;
+        let place = |name: Option<&[u8]>| match name {
+            None => Ok(None),
+            Some(name) => match Span::within(text.as_bytes(), name) {
+                None => Err(BadKeyParts),
+                found => Ok(found),
+            },
+        };
+        Ok(KeyPlaces {
+            plain: KeyParts {
+                host,
+                path,
+                query,
+                header: None,
+                cookie: None,
+            },
+            header: place(header)?,
+            cookie: place(cookie)?,
+        })
+    }
+
+    /// The parts, of which `text` is the text they were read from.
+    pub fn parts<'t>(&self, text: &'t str) -> KeyParts<'t> {
+        KeyParts {
+            header: self.header.map(|span| span.of(text.as_bytes())),
+            cookie: self.cookie.map(|span| span.of(text.as_bytes())),
+            ..self.plain
+        }
+    }
+}
+
 /// Feeds a hasher in pieces that are worth a call.
 fn write(hasher: &mut impl Hasher, bytes: impl Iterator<Item = u8>) {
     let mut piece = [0; 64];
@@ -208,6 +259,18 @@ mod tests {
     fn parts_are_read_or_refused() {
         assert_eq!(KeyParts::parse("host+path+query"), Ok(KeyParts::DEFAULT));
         assert_eq!(KeyParts::parse("query+path+host"), Ok(KeyParts::DEFAULT));
+        assert_eq!(
+            KeyParts::parse(KeyParts::DEFAULT_TEXT),
+            Ok(KeyParts::DEFAULT)
+        );
+        for text in [
+            "host+path+query",
+            "cookie:id+path+header:X-User",
+            "header:a",
+        ] {
+            let places = KeyPlaces::parse(text).unwrap();
+            assert_eq!(Ok(places.parts(text)), KeyParts::parse(text));
+        }
         for text in [
             "",
             "host+",
@@ -218,6 +281,7 @@ mod tests {
             "cookie:a+cookie:b",
         ] {
             assert_eq!(KeyParts::parse(text), Err(BadKeyParts), "{text:?}");
+            assert_eq!(KeyPlaces::parse(text), Err(BadKeyParts), "{text:?}");
         }
     }
 }

@@ -35,6 +35,10 @@
 //! * `fields` – the other fields, and cookies
 //! * `normal` – one spelling for equivalent ones
 //! * `body` – [`Body`], [`BodyScanner`]: where the request ends
+//! * `framing` – [`Framer`]: the requests of a persistent connection
+//! * `response` – [`ResponseFramer`]: the answers to them, counted
+//! * `rewrite` – [`Rewritten`]: a head that names the node to read from
+//! * `http2` – what the first request of an HTTP/2 connection asks for
 //! * `words` – [`Status`], [`Method`], [`Version`] and the like
 //! * `chars` – the character classes of the grammar
 //! * `error` – [`BadHead`]: everything that can be wrong, with its status
@@ -44,16 +48,23 @@ mod chars;
 mod error;
 mod field;
 pub mod fields;
+mod framing;
+pub mod http2;
 mod key_parts;
 pub(crate) mod normal;
 mod parser;
+mod response;
+pub mod rewrite;
 pub mod target;
 mod words;
 
 pub use body::{BadBody, Body, BodyScanner, Scanned};
 pub use error::BadHead;
-pub use key_parts::{BadKeyParts, KeyParts};
+pub use framing::{Event, Framer, Pinned};
+pub use key_parts::{BadKeyParts, KeyParts, KeyPlaces};
 pub use parser::HeadParser;
+pub use response::ResponseFramer;
+pub use rewrite::{BadRewrite, Rewritten};
 pub use target::TargetKey;
 pub use words::{Form, Method, Span, Status, Version};
 

@@ -54,7 +54,7 @@ const fn is_unreserved(b: u8) -> bool {
 }
 
 /// The value of a hexadecimal digit, 4 bits.
-fn value(digit: u8) -> Option<u8> {
+pub(super) fn value(digit: u8) -> Option<u8> {
     let value = char::from(digit).to_digit(16)?;
     u8::try_from(value).ok()
 }

@@ -71,11 +71,13 @@ pub struct HeadParser {
 struct Facts {
     close: bool,
     keep_alive: bool,
-    connection_upgrade: bool,
     upgrade: bool,
     expect_continue: bool,
+    expect_other: bool,
     transfer_encoding: bool,
     chunked: bool,
+    /// The version begins with 2.
+    two: bool,
 }
 
 impl HeadParser {
@@ -84,7 +86,7 @@ impl HeadParser {
 
     /// How many empty lines may precede the request line. RFC 9112, 2.2, asks to ignore "at least
     /// one", for clients that put an extra CRLF behind a body; four is what generous servers take.
-    const MAX_EMPTY_LINES: u8 = 4;
+    pub(super) const MAX_EMPTY_LINES: u8 = 4;
 
     /// The longest method. The longest registered one has 17 letters (`UPDATEREDIRECTREF`).
     const MAX_METHOD: usize = 32;
@@ -142,6 +144,16 @@ impl HeadParser {
         }
     }
 
+    /// How many bytes have been looked at: once the head is complete, its length.
+    pub const fn seen(&self) -> usize {
+        self.at as usize
+    }
+
+    /// For another head, with the same limit.
+    pub fn restart(&mut self) {
+        *self = Self::new(usize::from(self.limit));
+    }
+
     /// Has anything arrived but empty lines? If not, a client that closes gets no answer.
     pub const fn has_begun(&self) -> bool {
         !matches!(self.state, State::Start | State::StartLf)
@@ -188,10 +200,29 @@ impl HeadParser {
         self.facts.expect_continue && self.version >= Version::Http11
     }
 
-    /// Does the client want to speak another protocol behind this request (RFC 9110, 7.8)? Such a
-    /// connection, and one that CONNECT turned into a tunnel, carries no further requests.
-    pub fn upgrade(&self) -> bool {
-        self.facts.upgrade && self.facts.connection_upgrade && self.version >= Version::Http11
+    /// Does it expect something else, or more than once? What servers do then differs.
+    pub const fn expects_other(&self) -> bool {
+        self.facts.expect_other
+    }
+
+    /// Was the head refused because it is the beginning of a connection that speaks HTTP/2, which the
+    /// client knows the server to understand?
+    ///
+    /// ```text
+    /// PRI * HTTP/2.0 CRLF CRLF SM CRLF CRLF                       ; RFC 9113, 3.4
+    /// ```
+    pub fn is_http2(&self) -> bool {
+        matches!(self.state, State::Bad(BadHead::VersionUnsupported))
+            && self.facts.two
+            && self.method_kind == Method::Pri
+            && self.form == Form::Asterisk
+    }
+
+    /// Does the client name another protocol that it would speak behind this request (RFC 9110, 7.8)?
+    /// It also has to name Upgrade in Connection and to speak HTTP/1.1, but there are servers that do
+    /// not look.
+    pub const fn upgrade(&self) -> bool {
+        self.facts.upgrade
     }
 
     /// How the body behind the head is delimited. Meaningful once the head is complete.
@@ -369,6 +400,7 @@ impl HeadParser {
             (0..=4, b) if NAME.get(usize::from(n)) == Some(&b) => {}
             // The digits are checked together; the first one is kept as a version until then.
             (5, b'0'..=b'9') => {
+                self.facts.two = b == b'2';
                 self.version = if b == b'1' {
                     Version::Http11
                 } else {
@@ -377,6 +409,7 @@ impl HeadParser {
             }
             (6, b'.') => {}
             (7, b'0'..=b'9') => {
+                self.facts.two &= b == b'0';
                 self.version = match (self.version, b) {
                     (Version::Http11, b'0') => Version::Http10,
                     (Version::Http11, b'1') => Version::Http11,
@@ -420,7 +453,7 @@ impl HeadParser {
     fn name_byte(&mut self, b: u8) -> Result<(), BadHead> {
         match b {
             b':' => {
-                self.field = self.name.end();
+                self.field = self.name.end()?;
                 self.state = State::ValueStart;
             }
             b' ' | b'\t' => return Err(BadHead::SpaceBeforeColon),
@@ -506,8 +539,10 @@ impl HeadParser {
             }
             (Field::Connection, Element::Word(Word::Close)) => facts.close = true,
             (Field::Connection, Element::Word(Word::KeepAlive)) => facts.keep_alive = true,
-            (Field::Connection, Element::Word(Word::Upgrade)) => facts.connection_upgrade = true,
-            (Field::Expect, Element::Word(Word::Continue)) => facts.expect_continue = true,
+            (Field::Expect, Element::Word(Word::Continue)) if !facts.expect_continue => {
+                facts.expect_continue = true;
+            }
+            (Field::Expect, _) => facts.expect_other = true,
             _ => {}
         }
         Ok(())

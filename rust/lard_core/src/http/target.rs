@@ -77,6 +77,18 @@ pub fn key<'h>(head: &'h [u8], parser: &HeadParser) -> Result<TargetKey<'h>, Bad
     }
 }
 
+impl<'h> TargetKey<'h> {
+    /// From an authority and a path; none if the authority is none.
+    pub(super) fn of_parts(authority: &'h [u8], path: &'h [u8]) -> Option<Self> {
+        let authority = Authority::parse(authority).ok()?;
+        (!authority.host.is_empty()).then_some(TargetKey {
+            host: authority.host,
+            port: authority.port.filter(|port| *port != HTTP_PORT),
+            path,
+        })
+    }
+}
+
 impl TargetKey<'_> {
     /// The host in the spelling that is compared.
     pub(super) fn spelt_host(&self) -> impl Iterator<Item = u8> + '_ {

@@ -109,6 +109,8 @@ fn every_mistake_is_refused_where_it_shows() {
         ("GET / HTTP/1.1\r\nHost\r\n", BadHead::FieldName),
         ("GET / HTTP/1.1\r\nH(st: h\r\n", BadHead::FieldName),
         ("GET / HTTP/1.1\r\nX\u{e4}: h\r\n", BadHead::FieldName),
+        (&with("Content_Length: 5\r\n"), BadHead::FieldName),
+        (&with("Transfer_Encoding: chunked\r\n"), BadHead::FieldName),
         ("GET / HTTP/1.1\r\n\0: h\r\n", BadHead::FieldName),
         ("GET / HTTP/1.1\r\nHost: h\n", BadHead::BareLf),
         ("GET / HTTP/1.1\r\n\n", BadHead::BareLf),
@@ -129,7 +131,10 @@ fn every_mistake_is_refused_where_it_shows() {
         (&with("Content-Length: +5\r\n"), BadHead::ContentLength),
         (&with("Content-Length: -5\r\n"), BadHead::ContentLength),
         (&with("Content-Length: 0x5\r\n"), BadHead::ContentLength),
+        (&with("Content-Length: 9223372036854775808\r\n"), BadHead::ContentLength),
         (&with("Content-Length: 18446744073709551616\r\n"), BadHead::ContentLength),
+        (&with("Content-Length: 010\r\n"), BadHead::ContentLength),
+        (&with("Content-Length: 00\r\n"), BadHead::ContentLength),
         (&with("Transfer-Encoding:\r\n"), BadHead::TransferEncoding),
         (&with("Transfer-Encoding: ,chunked\r\n"), BadHead::TransferEncoding),
         (&with("Transfer-Encoding: chunked,\r\n"), BadHead::TransferEncoding),
@@ -226,10 +231,10 @@ fn bodies_are_announced() {
         ("", Body::None),
         ("Content-Length: 0\r\n", Body::None),
         (
-            "Content-Length: 18446744073709551615 \r\n",
-            Body::Length(u64::MAX),
+            "Content-Length: 9223372036854775807 \r\n",
+            Body::Length(i64::MAX as u64),
         ),
-        ("content-length:0017\r\n", Body::Length(17)),
+        ("content-length:17\r\n", Body::Length(17)),
         ("Transfer-Encoding: chunked\r\n", Body::Chunked),
         ("TRANSFER-ENCODING: \tChunked \r\n", Body::Chunked),
     ] {
@@ -241,10 +246,19 @@ fn bodies_are_announced() {
 fn upgrades_and_expectations_are_seen() {
     let both = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n";
     assert!(complete(&with(both)).upgrade());
-    assert!(!complete(&with("Upgrade: h2c\r\n")).upgrade());
+    assert!(complete(&with("Upgrade: h2c\r\n")).upgrade());
     assert!(!complete(&with("Connection: upgrade\r\n")).upgrade());
     let expect = "Expect: 100-Continue\r\nContent-Length: 4\r\n";
     assert!(complete(&with(expect)).expects_continue());
+    assert!(!complete(&with(expect)).expects_other());
+    for other in [
+        "Expect: 100-continued\r\n",
+        "Expect:\r\n",
+        "Expect: 100-continue, 100-continue\r\n",
+        "Expect: 100-continue\r\nExpect: x\r\n",
+    ] {
+        assert!(complete(&with(other)).expects_other(), "{other:?}");
+    }
     assert!(!complete(&with("Expect: 100-continued\r\n")).expects_continue());
     let old = format!("POST / HTTP/1.0\r\n{expect}\r\n");
     assert!(!complete(&old).expects_continue());
@@ -475,8 +489,9 @@ fn bodies_end_where_they_say() {
     for chunked in [
         &b"0\r\n\r\n"[..],
         b"3\r\nabc\r\n0\r\n\r\n",
-        b"3;x=\"y\" ; z\r\nabc\r\n000\r\nTrailer: t\r\nAnother: u\r\n\r\n",
-        b"A\r\n0123456789\r\n1\r\n\r\r\n0;\r\n\r\n",
+        b"3;x=y;z\r\nabc\r\n000\r\nTrailer: t\r\nAnother: u\r\n\r\n",
+        b"A\r\n0123456789\r\n1\r\n\r\r\n0;a=b\r\n\r\n",
+        b"00000003\r\nabc\r\n00000000\r\nX:\r\n\r\n",
     ] {
         let mut stream = chunked.to_vec();
         stream.extend_from_slice(b"GET / HTTP/1.1\r\n");
@@ -508,9 +523,26 @@ fn malformed_chunks_are_refused() {
         "3\r\nabcd\r\n",
         "3\r\nabc\n",
         "3\r\nabc\rx",
+        "3;\r\n",
         "3;\n\r\n",
         "3;\0\r\n",
+        "3;a\n\r\n",
+        "3;a b\r\n",
+        "3; a\r\n",
+        "3;a;\r\n",
+        "3;a=\r\n",
+        "3;a=b=c\r\n",
+        "3;a=\"b\"\r\n",
+        "3;=b\r\n",
+        "80000000\r\n",
+        "000000003\r\nabc\r\n",
         "10000000000000000\r\n",
+        "0\r\nA\r\n",
+        "0\r\n: b\r\n",
+        "0\r\nA : b\r\n",
+        "0\r\nContent-Length: 5\r\n",
+        "0\r\ntransfer_encoding: chunked\r\n",
+        "0\r\nHost: h\r\n",
         "0\r\n folded\r\n",
         "0\r\nA: b\n",
         "0\r\nA: b\rx",

@@ -4,7 +4,7 @@
 
 use super::BadHead;
 
-/// Where something stands in the head, counted from the first byte ever fed.
+/// Where something stands in the head, counted from the first byte ever fed, or in another text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// Offset of the first byte.
@@ -18,6 +18,17 @@ impl Span {
     pub fn of<'h>(&self, head: &'h [u8]) -> &'h [u8] {
         let range = usize::from(self.start)..usize::from(self.end);
         head.get(range).unwrap_or_default()
+    }
+
+    /// Where `part` stands in `whole`, from which it was taken.
+    pub fn within(whole: &[u8], part: &[u8]) -> Option<Span> {
+        let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+        let end = start.checked_add(part.len())?;
+        whole.get(start..end)?;
+        Some(Span {
+            start: u16::try_from(start).ok()?,
+            end: u16::try_from(end).ok()?,
+        })
     }
 
     /// Number of bytes.
@@ -64,6 +75,12 @@ pub enum Method {
     Connect,
     /// `OPTIONS`, the only one that may ask for `*`.
     Options,
+    /// `DELETE`
+    Delete,
+    /// `TRACE`
+    Trace,
+    /// `PRI`, which no request has: HTTP/2 begins with it.
+    Pri,
     /// Any other.
     #[default]
     Other,
@@ -89,6 +106,15 @@ pub enum Form {
 }
 
 impl Method {
+    /// Does a body mean nothing in such a request (RFC 9110, 9.3)? Then there are servers that read
+    /// it, that refuse it, and that take it for the next request.
+    pub const fn ignores_content(self) -> bool {
+        match self {
+            Method::Get | Method::Head | Method::Delete | Method::Trace | Method::Connect => true,
+            Method::Options | Method::Pri | Method::Other => false,
+        }
+    }
+
     /// The name, empty for all the others.
     pub(super) const fn name(self) -> &'static [u8] {
         match self {
@@ -96,6 +122,9 @@ impl Method {
             Method::Head => b"HEAD",
             Method::Connect => b"CONNECT",
             Method::Options => b"OPTIONS",
+            Method::Delete => b"DELETE",
+            Method::Trace => b"TRACE",
+            Method::Pri => b"PRI",
             Method::Other => b"",
         }
     }
@@ -107,6 +136,9 @@ impl Method {
             b'H' => Method::Head,
             b'C' => Method::Connect,
             b'O' => Method::Options,
+            b'D' => Method::Delete,
+            b'T' => Method::Trace,
+            b'P' => Method::Pri,
             _ => Method::Other,
         }
     }

@@ -27,6 +27,8 @@
 
 use super::super::time::Instant;
 use super::config::Config;
+use super::emit::SegmentOut;
+use super::options::Options;
 use super::segment::{Flags, Segment};
 use super::seq::{ts_newer, Seq};
 use super::snapshot::Snapshot;
@@ -149,6 +151,29 @@ impl Forwarding {
             }
         } else {
             OnSyn::Forward
+        }
+    }
+
+    /// The newest acknowledgement of the client.
+    pub const fn acked(&self) -> Seq {
+        self.ack
+    }
+
+    /// The newest timestamp of the client.
+    pub const fn ts_recent(&self) -> u32 {
+        self.tsval
+    }
+
+    /// The reset that ends the connection for the client, if nobody else can. The entry is to be removed
+    /// afterwards.
+    pub fn abort(&self) -> SegmentOut {
+        SegmentOut {
+            seq: self.ack,
+            ack: self.snd_max,
+            flags: Flags::RST.with(Flags::ACK),
+            window: 0,
+            options: Options::default(),
+            payload: &[],
         }
     }
 

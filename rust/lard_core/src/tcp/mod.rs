@@ -71,4 +71,4 @@ pub use self::reply::Status;
 pub use self::responder::Responder;
 pub use self::segment::{Flags, Segment};
 pub use self::seq::Seq;
-pub use self::snapshot::Snapshot;
+pub use self::snapshot::{Resume, Snapshot};

@@ -22,7 +22,7 @@ use super::reason::Reason;
 use super::reply::{Sender, Status};
 use super::segment::{Flags, Segment};
 use super::seq::{ts_newer, Seq};
-use super::snapshot::Snapshot;
+use super::snapshot::{Resume, Snapshot};
 
 /// At most one answer to segments without data that fall out of the window in this time, as Linux'
 /// `tcp_invalid_ratelimit`: two ends that disagree must not answer each other for ever.
@@ -168,6 +168,35 @@ impl Responder {
         }
     }
 
+    /// A back-end has given the connection up, and `received` bytes of the client's next request are
+    /// stored: it waits for a hand-off, as after its first head. `of` is what was settled when it was
+    /// handed over for the first time.
+    pub fn resume(cfg: &Config, of: &Snapshot, at: &Resume, now: Instant) -> Responder {
+        Responder {
+            state: State::Waiting,
+            deadline: now.saturating_add(cfg.handoff_timeout),
+            next_challenge: now,
+            // As if the connection began here: the sequence numbers of the two SYNs would be these.
+            irs: at.start.sub(1),
+            iss: at.snd_nxt.sub(1),
+            snd_nxt: at.snd_nxt,
+            rcv_nxt: at.start.add(at.received),
+            acked: at.start,
+            window: cfg.window(of.mss).size.max(at.received),
+            ts_recent: at.ts_recent,
+            ts_offset: at.tsval.wrapping_sub(ts_clock(now)),
+            last_tsval: at.tsval,
+            mss: of.mss,
+            peer_window: at.window,
+            snd_wscale: of.snd_wscale,
+            rcv_wscale: of.rcv_wscale,
+            wscale_ok: of.wscale_ok,
+            sack_ok: of.sack_ok,
+            ts_ok: of.ts_ok,
+            fin: false,
+        }
+    }
+
     /// A segment arrives for this entry.
     pub fn on_segment(&mut self, cfg: &Config, seg: &Segment, now: Instant) -> Output {
         if let Err(reason) = seg.check_flags() {
@@ -249,6 +278,14 @@ impl Responder {
         }
     }
 
+    /// No node has room for the connection yet: it waits until then before it is answered with 503.
+    /// Nothing changes unless a node is being looked for.
+    pub fn wait_until(&mut self, deadline: Instant) {
+        if self.state == State::Waiting {
+            self.deadline = deadline;
+        }
+    }
+
     /// Ends the connection with a reply of the front-end. Only for hand-offs that no back-end can
     /// have adopted. A client that has not completed the handshake is reset; a connection that is
     /// ending already goes on doing so.
@@ -287,6 +324,11 @@ impl Responder {
     /// The front-end is ending the connection itself: the stored bytes are not needed any more.
     pub const fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing(_) | State::TimeWait { .. })
+    }
+
+    /// The number of the client's first byte.
+    pub const fn first(&self) -> Seq {
+        self.irs.add(1)
     }
 
     /// How many bytes are stored.

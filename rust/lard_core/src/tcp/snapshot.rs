@@ -55,3 +55,20 @@ impl Snapshot {
         self.len() == 0
     }
 }
+
+/// Where a connection stands that a back-end has given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The first byte of the client that the back-end has not got.
+    pub start: Seq,
+    /// How many bytes from there on are stored.
+    pub received: u32,
+    /// The next number to send; the client has acknowledged everything before it.
+    pub snd_nxt: Seq,
+    /// The newest timestamp that may have been sent, in milliseconds.
+    pub tsval: u32,
+    /// The client's newest timestamp.
+    pub ts_recent: u32,
+    /// The client's newest window field, not scaled.
+    pub window: u16,
+}

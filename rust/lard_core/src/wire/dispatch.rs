@@ -3,14 +3,14 @@
 //! Messages to and from the dispatcher: assignments, load and membership.
 
 use super::super::addr::{Addr, ConnId, NodeId};
-use super::super::policy::NodeSet;
+use super::super::policy::{NodeSet, Tags};
 use super::cursor::{Reader, Writer};
 use super::{DecodeError, EncodeError, Frame, MsgType, Roles};
 
-pub(super) const ASSIGN_LEN: usize = 28;
+pub(super) const ASSIGN_LEN: usize = 32;
 pub(super) const ASSIGNED_LEN: usize = 12;
 pub(super) const LOAD_LEN: usize = 8;
-pub(super) const NODE_UP_LEN: usize = 24;
+pub(super) const NODE_UP_LEN: usize = 28;
 pub(super) const NODE_DOWN_LEN: usize = 4;
 pub(super) const DRAIN_LEN: usize = 2;
 
@@ -28,27 +28,24 @@ pub(super) const DRAIN_LEN: usize = 2;
 /// +---------------------------------------------------------------+
 /// | nodes that must not be chosen: bit n-1 is node n              |
 /// +-------+-------+---------------+-------------------------------+
-/// | flags | zero  | batch         |
-/// +-------+-------+---------------+
+/// | home          | batch         | tags the node must have       |
+/// +---------------+---------------+-------------------------------+
 /// ```
-///
-/// Flags: bit 0, the request is not the first one of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assign {
     /// The connection that waits for the answer.
     pub conn: ConnId,
-    /// What [`http::TargetKey::hash`](super::super::http::TargetKey::hash) made of its target.
+    /// What [`http::KeyParts::hash`](super::super::http::KeyParts::hash) made of its target.
     pub key: u64,
     /// Nodes that have refused this connection already.
     pub exclude: NodeSet,
-    /// Is this a further request on a connection that was assigned before?
-    pub subsequent: bool,
+    /// For a further request on a connection: the node that has it.
+    pub home: Option<NodeId>,
     /// How many requests arrived together on the connection, at least 1.
     pub batch: u16,
-}
-
-impl Assign {
-    const SUBSEQUENT: u8 = 1;
+    /// What its content rule demands of the node, in the bits of the last
+    /// [`Service`](super::Service).
+    pub tags: Tags,
 }
 
 impl<'a> Frame<'a> for Assign {
@@ -62,9 +59,9 @@ impl<'a> Frame<'a> for Assign {
         w.u64(self.conn.to_bits());
         w.u64(self.key);
         w.u64(self.exclude.bits());
-        w.u8(if self.subsequent { Self::SUBSEQUENT } else { 0 });
-        w.u8(0);
+        w.u16(self.home.unwrap_or_default().0);
         w.u16(self.batch.max(1));
+        w.u32(self.tags.0);
         Ok(())
     }
 
@@ -72,9 +69,10 @@ impl<'a> Frame<'a> for Assign {
         let conn = ConnId::from_bits(r.u64());
         let key = r.u64();
         let exclude = NodeSet::from_bits(r.u64());
-        let (flags, zero, batch) = (r.u8(), r.u8(), r.u16());
-        if flags & !Self::SUBSEQUENT != 0 || zero != 0 {
-            return Err(DecodeError::Reserved(MsgType::Assign));
+        let (home, batch) = (NodeId(r.u16()), r.u16());
+        let tags = Tags(r.u32());
+        if home > NodeId::MAX {
+            return Err(DecodeError::Value(MsgType::Assign, "home"));
         }
         if batch == 0 {
             return Err(DecodeError::Value(MsgType::Assign, "batch"));
@@ -83,8 +81,9 @@ impl<'a> Frame<'a> for Assign {
             conn,
             key,
             exclude,
-            subsequent: flags & Self::SUBSEQUENT != 0,
+            home: home.is_some().then_some(home),
             batch,
+            tags,
         })
     }
 }
@@ -173,7 +172,7 @@ impl<'a> Frame<'a> for Load {
     }
 }
 
-/// A node may be chosen from now on, or its weight has changed. Ends a [`Drain`].
+/// A node may be chosen from now on, or its weight or its tags have changed. Ends a [`Drain`].
 ///
 /// Front-ends keep these to go on without a dispatcher.
 ///
@@ -184,7 +183,9 @@ impl<'a> Frame<'a> for Load {
 /// +---------------+-------+-------+-------------------------------+
 /// | internal address                                              |
 /// |                                                               |
-/// +---------------------------------------------------------------+
+/// +-------------------------------+-------------------------------+
+/// | tags                          |
+/// +-------------------------------+
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeUp {
@@ -196,6 +197,8 @@ pub struct NodeUp {
     pub weight: u16,
     /// The address its peers forward packets to.
     pub internal: Addr,
+    /// What it has, in the bits of the last [`Service`](super::Service).
+    pub tags: Tags,
 }
 
 impl<'a> Frame<'a> for NodeUp {
@@ -212,6 +215,7 @@ impl<'a> Frame<'a> for NodeUp {
         w.u16(self.weight);
         w.u16(0);
         w.bytes(&self.internal.0);
+        w.u32(self.tags.0);
         Ok(())
     }
 
@@ -220,12 +224,14 @@ impl<'a> Frame<'a> for NodeUp {
         let (roles, zero) = (Roles::from_bits(r.u8()), r.u8());
         let (weight, zeros) = (r.u16(), r.u16());
         let internal = Addr(r.array());
+        let tags = Tags(r.u32());
         match roles {
             Some(roles) if zero == 0 && zeros == 0 => Ok(NodeUp {
                 node,
                 roles,
                 weight,
                 internal,
+                tags,
             }),
             _ => Err(DecodeError::Reserved(MsgType::NodeUp)),
         }

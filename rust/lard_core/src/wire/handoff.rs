@@ -39,7 +39,8 @@ pub(super) const REFUSED_LEN: usize = 12;
 /// ```
 ///
 /// Flags: bit 0 window scaling, 1 SACK, 2 timestamps, 3 our TSvals count microseconds, 4 a FIN
-/// followed the bytes. Fields of an option that was not negotiated are zero.
+/// followed the bytes, 5 the front-end may want the connection back. Fields of an option that was not
+/// negotiated are zero.
 ///
 /// The first received byte has sequence number `irs + 1`, so `rcv_nxt` is `irs + 1` plus their number,
 /// plus 1 for a FIN; nothing was sent yet, so `snd_nxt` is `iss + 1`. For a connection that moves
@@ -70,6 +71,9 @@ pub struct Handoff<'a> {
     pub timestamps: Option<Timestamps>,
     /// Did the client close its direction after these bytes?
     pub fin: bool,
+    /// May the front-end want the connection back ([`Release`](super::Release))? Then the back-end
+    /// follows the responses from the first one on.
+    pub movable: bool,
     /// All bytes received, in order, from the first one of the request head.
     pub data: &'a [u8],
 }
@@ -114,7 +118,8 @@ impl Handoff<'_> {
     const TIMESTAMPS: u8 = 4;
     const MICROS: u8 = 8;
     const FIN: u8 = 16;
-    const FLAGS: u8 = 31;
+    const MOVABLE: u8 = 32;
+    const FLAGS: u8 = 63;
     const MAX_WSCALE: u8 = 14;
 
     /// The next sequence number expected from the client once the bytes (and the FIN) are taken.
@@ -146,6 +151,7 @@ impl<'a> Frame<'a> for Handoff<'a> {
             Self::MICROS,
         );
         set(self.fin, Self::FIN);
+        set(self.movable, Self::MOVABLE);
         let (snd, rcv) = self.wscale.map_or((0, 0), |w| (w.snd, w.rcv));
         let (recent, sent) = self.timestamps.map_or((0, 0), |t| (t.recent, t.sent));
 
@@ -221,6 +227,7 @@ impl<'a> Frame<'a> for Handoff<'a> {
                 },
             }),
             fin: has(Self::FIN),
+            movable: has(Self::MOVABLE),
             data,
         })
     }

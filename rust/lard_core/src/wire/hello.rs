@@ -3,18 +3,20 @@
 //! HELLO: who a node is, what it serves and what its listeners can take.
 
 use super::super::addr::{Addr, Endpoint, NodeId};
+use super::super::content::is_tags;
 use super::cursor::{Reader, Writer};
 use super::{DecodeError, EncodeError, Frame, Item, List, MsgType};
 use core::fmt;
 
 /// Length of the body before the lists and the name.
-pub(super) const FIXED_LEN: usize = 36;
+pub(super) const FIXED_LEN: usize = 38;
 
 /// Length of the longest body.
 pub(super) const MAX_LEN: usize = FIXED_LEN
     + Hello::MAX_LISTENERS * ListenerCaps::LEN
     + Hello::MAX_VIPS * <Endpoint as Item>::LEN
-    + Name::MAX;
+    + Name::MAX
+    + Hello::MAX_TAGS;
 
 /// The first frame on every control connection, in both directions, and sent again whenever
 /// something in it changes (a server starts to listen, a front-end gets an address). The last one
@@ -30,11 +32,13 @@ pub(super) const MAX_LEN: usize = FIXED_LEN
 /// | internal address                                              |
 /// |                                                               |
 /// +---------------+---------------+-------------------------------+
-/// | front-end port| back-end port | listeners: 24 bytes each …    |
-/// +---------------+---------------+-------------------------------+
+/// | front-end port| back-end port |n tags | zero  |
+/// +---------------+---------------+-------+-------+---------------+
+/// | listeners: 24 bytes each …                                    |
+/// +---------------------------------------------------------------+
 /// | VIPs: address 16, port 2 bytes each …                         |
 /// +---------------------------------------------------------------+
-/// | name …                                                        |
+/// | name … tags …                                                 |
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello<'a> {
@@ -59,6 +63,8 @@ pub struct Hello<'a> {
     pub vips: List<'a, Endpoint>,
     /// What people call the node.
     pub name: Name<'a>,
+    /// What it has that content rules can demand: names of tags, joined by commas, or nothing.
+    pub tags: &'a str,
 }
 
 impl Hello<'_> {
@@ -68,6 +74,9 @@ impl Hello<'_> {
 
     /// Most VIPs one HELLO can announce.
     pub const MAX_VIPS: usize = 16;
+
+    /// Bytes of the tags of a node.
+    pub const MAX_TAGS: usize = 255;
 }
 
 impl<'a> Frame<'a> for Hello<'a> {
@@ -78,12 +87,15 @@ impl<'a> Frame<'a> for Hello<'a> {
             .saturating_add(self.listeners.len().saturating_mul(ListenerCaps::LEN))
             .saturating_add(self.vips.len().saturating_mul(Endpoint::LEN))
             .saturating_add(self.name.as_bytes().len())
+            .saturating_add(self.tags.len())
     }
 
     fn write(&self, w: &mut Writer<'_>) -> Result<(), EncodeError> {
-        if self.listeners.len() > Self::MAX_LISTENERS || self.vips.len() > Self::MAX_VIPS {
+        let (listeners, vips) = (self.listeners.len(), self.vips.len());
+        if listeners > Self::MAX_LISTENERS || vips > Self::MAX_VIPS {
             return Err(EncodeError::TooLong);
         }
+        let n_tags = u8::try_from(self.tags.len()).map_err(|_| EncodeError::TooLong)?;
         w.u16(self.version);
         w.u16(self.node.0);
         w.u64(self.cluster);
@@ -95,9 +107,12 @@ impl<'a> Frame<'a> for Hello<'a> {
         w.bytes(&self.internal.0);
         w.u16(self.fe_port);
         w.u16(self.be_port);
+        w.u8(n_tags);
+        w.u8(0);
         self.listeners.write(w);
         self.vips.write(w);
         w.bytes(self.name.as_bytes());
+        w.bytes(self.tags.as_bytes());
         Ok(())
     }
 
@@ -111,6 +126,7 @@ impl<'a> Frame<'a> for Hello<'a> {
         let name = usize::from(r.u8());
         let internal = Addr(r.array());
         let (fe_port, be_port) = (r.u16(), r.u16());
+        let (n_tags, zero) = (usize::from(r.u8()), r.u8());
         if version == 0 {
             return Err(value("version"));
         }
@@ -123,12 +139,18 @@ impl<'a> Frame<'a> for Hello<'a> {
         if vips > Self::MAX_VIPS {
             return Err(value("number of addresses"));
         }
+        if zero != 0 {
+            return Err(DecodeError::Reserved(MsgType::Hello));
+        }
         let roles = Roles::from_bits(roles).ok_or(DecodeError::Reserved(MsgType::Hello))?;
         // No overflow: both factors are small.
         let listeners = List::from_wire(r.bytes(listeners * ListenerCaps::LEN))
             .ok_or(DecodeError::Reserved(MsgType::Hello))?;
         let vips = List::from_wire(r.bytes(vips * Endpoint::LEN)).unwrap_or_default();
         let name = Name::new(r.bytes(name)).ok_or(value("name"))?;
+        let tags = core::str::from_utf8(r.bytes(n_tags)).ok();
+        let tags = tags.filter(|tags| tags.is_empty() || is_tags(tags));
+        let tags = tags.ok_or(value("tags"))?;
         Ok(Hello {
             version,
             node,
@@ -140,6 +162,7 @@ impl<'a> Frame<'a> for Hello<'a> {
             listeners,
             vips,
             name,
+            tags,
         })
     }
 }

@@ -22,6 +22,8 @@
 //! | 16, 17 | [`Assign`], [`Assigned`] | FE → D → FE | which node serves this target? |
 //! | 18 | [`Load`] | BE → D | connections and disk queue of a node |
 //! | 19, 20, 21 | [`NodeUp`], [`NodeDown`], [`Drain`] | D → all | membership |
+//! | 22 | [`Service`] | D → all | target key and content rules |
+//! | 24, 25 | [`Wait`], [`Admitted`] | D → FE | the cluster is full; there is room |
 //! | 32 | [`Handoff`] | FE → BE | a connection with the bytes received on it |
 //! | 33, 34 | [`Adopted`], [`Refused`] | BE → FE | what became of it |
 //! | 35 | [`Closed`] | BE → FE, D; FE → D | a connection is over |
@@ -50,7 +52,7 @@
 //! # Layout
 //!
 //! [`Frame`] is what every message implements, [`Message`] their sum, [`Framer`] the incremental
-//! receiver, [`Outbox`] what waits to be sent; `link`, `dispatch` and `handoff` hold the messages,
+//! receiver, [`Outbox`] what waits to be sent; `link`, `dispatch`, `wait` and `handoff` hold messages,
 //! `clock` turns PONGs into a clock offset.
 
 mod clock;
@@ -64,6 +66,8 @@ mod link;
 mod list;
 mod outbox;
 mod release;
+mod service;
+mod wait;
 
 pub use clock::ClockOffset;
 pub use cursor::{Reader, Writer};
@@ -75,7 +79,9 @@ pub use hello::{Hello, ListenerCaps, Name, Roles};
 pub use link::{Bye, ByeReason, Ping, Pong};
 pub use list::{Item, List};
 pub use outbox::{Frames, Outbox};
-pub use release::{Busy, Closed, HowClosed, Release, Released};
+pub use release::{Busy, Closed, HowClosed, Release, Released, WhyBusy};
+pub use service::Service;
+pub use wait::{Admitted, Wait};
 
 /// The version this code speaks. A node that speaks another one is told so by BYE and left out.
 pub const VERSION: u8 = 1;
@@ -114,6 +120,12 @@ pub enum MsgType {
     NodeDown = 20,
     /// [`Drain`]
     Drain = 21,
+    /// [`Service`]
+    Service = 22,
+    /// [`Wait`]
+    Wait = 24,
+    /// [`Admitted`]
+    Admitted = 25,
     /// [`Handoff`]
     Handoff = 32,
     /// [`Adopted`]
@@ -132,7 +144,7 @@ pub enum MsgType {
 
 impl MsgType {
     /// All types, for tables of counters.
-    pub const ALL: [MsgType; 17] = [
+    pub const ALL: [MsgType; 20] = [
         MsgType::Hello,
         MsgType::Ping,
         MsgType::Pong,
@@ -143,6 +155,9 @@ impl MsgType {
         MsgType::NodeUp,
         MsgType::NodeDown,
         MsgType::Drain,
+        MsgType::Service,
+        MsgType::Wait,
+        MsgType::Admitted,
         MsgType::Handoff,
         MsgType::Adopted,
         MsgType::Refused,
@@ -170,6 +185,9 @@ impl MsgType {
             MsgType::NodeUp => "node-up",
             MsgType::NodeDown => "node-down",
             MsgType::Drain => "drain",
+            MsgType::Service => "service",
+            MsgType::Wait => "wait",
+            MsgType::Admitted => "admitted",
             MsgType::Handoff => "handoff",
             MsgType::Adopted => "adopted",
             MsgType::Refused => "refused",
@@ -194,6 +212,9 @@ impl MsgType {
             MsgType::NodeUp => (dispatch::NODE_UP_LEN, dispatch::NODE_UP_LEN),
             MsgType::NodeDown => (dispatch::NODE_DOWN_LEN, dispatch::NODE_DOWN_LEN),
             MsgType::Drain => (dispatch::DRAIN_LEN, dispatch::DRAIN_LEN),
+            MsgType::Service => (service::FIXED_LEN, service::MAX_LEN),
+            MsgType::Wait => (wait::WAIT_LEN, wait::WAIT_LEN),
+            MsgType::Admitted => (wait::ADMITTED_LEN, wait::ADMITTED_LEN),
             MsgType::Handoff => (handoff::FIXED_LEN, handoff::FIXED_LEN + Handoff::MAX_DATA),
             MsgType::Adopted => (handoff::ADOPTED_LEN, handoff::ADOPTED_LEN),
             MsgType::Refused => (handoff::REFUSED_LEN, handoff::REFUSED_LEN),
@@ -375,6 +396,9 @@ messages! {
     NodeUp: NodeUp,
     NodeDown: NodeDown,
     Drain: Drain,
+    Service: Service<'a>,
+    Wait: Wait,
+    Admitted: Admitted,
     Handoff: Handoff<'a>,
     Adopted: Adopted,
     Refused: Refused,

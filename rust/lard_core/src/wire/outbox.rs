@@ -41,6 +41,8 @@ pub struct Frames<B> {
     bytes: B,
     len: usize,
     count: u64,
+    /// How many of them are questions to the dispatcher.
+    questions: u64,
 }
 
 impl<B: DerefMut<Target = [u8]>> Frames<B> {
@@ -50,6 +52,7 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
             bytes,
             len: 0,
             count: 0,
+            questions: 0,
         }
     }
 
@@ -63,6 +66,11 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
         self.count
     }
 
+    /// How many of them are questions to the dispatcher.
+    pub fn questions(&self) -> u64 {
+        self.questions
+    }
+
     /// Are there none?
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -72,6 +80,7 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
     pub fn clear(&mut self) {
         self.len = 0;
         self.count = 0;
+        self.questions = 0;
     }
 
     /// Adds one. [`EncodeError::NoSpace`] if there is no room.
@@ -80,6 +89,12 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
         let n = frame.encode(room)?;
         self.len = self.len.saturating_add(n);
         self.count = self.count.saturating_add(1);
+        Ok(())
+    }
+
+    fn append_question(&mut self, question: &Assign) -> Result<(), EncodeError> {
+        self.append(question)?;
+        self.questions = self.questions.saturating_add(1);
         Ok(())
     }
 
@@ -92,11 +107,12 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
         room.copy_from_slice(other.bytes());
         self.len = end;
         self.count = self.count.saturating_add(other.count);
+        self.questions = self.questions.saturating_add(other.questions);
         other.clear();
         true
     }
 
-    /// The connections of those ASSIGN and HANDOFF frames that end behind the first `sent` bytes. A
+    /// The connections of those ASSIGN, HANDOFF and RELEASE frames that end behind the first `sent` bytes. A
     /// peer cannot have received the whole of them, so it has not acted on them.
     pub fn unsent(&self, sent: usize) -> impl Iterator<Item = ConnId> + '_ {
         let mut rest = self.bytes();
@@ -114,6 +130,7 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
             .filter_map(|(_, header, body)| match Message::decode(header, body) {
                 Ok(Message::Assign(assign)) => Some(assign.conn),
                 Ok(Message::Handoff(handoff)) => Some(handoff.conn),
+                Ok(Message::Release(release)) => Some(release.conn),
                 _ => None,
             })
     }
@@ -166,9 +183,10 @@ impl<B: DerefMut<Target = [u8]>> Outbox<B> {
     /// Adds a question to the dispatcher, perhaps to hold it back.
     pub fn ask(&mut self, question: &Assign, now: Instant) -> Result<(), EncodeError> {
         if self.outstanding != 0 && !self.joinable {
-            return self.held.append(question);
+            return self.held.append_question(question);
         }
-        self.send(question)?;
+        self.ready.append_question(question)?;
+        self.urgent = true;
         if self.outstanding == 0 {
             self.since = now;
         }
@@ -239,7 +257,7 @@ impl<B: DerefMut<Target = [u8]>> Outbox<B> {
 #[cfg(test)]
 mod tests {
     use super::super::super::addr::{Addr, Endpoint, Tuple};
-    use super::super::super::policy::NodeSet;
+    use super::super::super::policy::{NodeSet, Tags};
     use super::super::{Handoff, MsgType, Ping};
     use super::*;
 
@@ -255,8 +273,9 @@ mod tests {
             conn: conn(n),
             key: 7,
             exclude: NodeSet::EMPTY,
-            subsequent: false,
+            home: None,
             batch: 1,
+            tags: Tags::NONE,
         }
     }
 
@@ -274,6 +293,7 @@ mod tests {
             sack: false,
             timestamps: None,
             fin: false,
+            movable: false,
             data,
         }
     }
@@ -379,6 +399,25 @@ mod tests {
             0
         );
         assert_eq!(write(&mut o, later), 1);
+    }
+
+    #[test]
+    fn a_write_says_how_many_questions_it_carries() {
+        let mut o = outbox(4096, 4096);
+        o.send(&Ping { sent: T0 }).unwrap();
+        o.ask(&question(0), T0).unwrap();
+        let mut spare = frames(4096);
+        assert!(o.take(&mut spare, T0, PATIENCE));
+        assert_eq!((spare.count(), spare.questions()), (2, 1));
+        spare.clear();
+        for n in 1..4 {
+            o.ask(&question(n), T0).unwrap();
+        }
+        o.answered(T0);
+        assert!(o.take(&mut spare, T0, PATIENCE));
+        assert_eq!((spare.count(), spare.questions()), (3, 3));
+        spare.clear();
+        assert_eq!(spare.questions(), 0);
     }
 
     #[test]

@@ -2,16 +2,16 @@
 
 //! The end of a connection on a back-end: CLOSED, and RELEASE with its answers.
 
-use super::super::addr::{ConnId, NodeId};
+use super::super::addr::{ConnId, NodeId, Tuple};
 use super::cursor::{Reader, Writer};
 use super::{DecodeError, EncodeError, Frame, MsgType, TsUnit};
 use core::fmt;
 use core::time::Duration;
 
 pub(super) const CLOSED_LEN: usize = 28;
-pub(super) const RELEASE_LEN: usize = 16;
+pub(super) const RELEASE_LEN: usize = 56;
 pub(super) const RELEASED_LEN: usize = 24;
-pub(super) const BUSY_LEN: usize = 8;
+pub(super) const BUSY_LEN: usize = 12;
 
 /// A connection is over: its node has one less to serve.
 ///
@@ -57,15 +57,18 @@ pub enum HowClosed {
     Reset = 3,
     /// It was assigned but no node ever had it.
     NotAdopted = 4,
+    /// It goes on at another node.
+    Moved = 5,
 }
 
 impl HowClosed {
     /// All of them, for tables of counters.
-    pub const ALL: [HowClosed; 4] = [
+    pub const ALL: [HowClosed; 5] = [
         HowClosed::Closed,
         HowClosed::TimeWait,
         HowClosed::Reset,
         HowClosed::NotAdopted,
+        HowClosed::Moved,
     ];
 
     /// A stable name, for counters and messages.
@@ -75,6 +78,7 @@ impl HowClosed {
             HowClosed::TimeWait => "time-wait",
             HowClosed::Reset => "reset",
             HowClosed::NotAdopted => "not-adopted",
+            HowClosed::Moved => "moved",
         }
     }
 }
@@ -127,21 +131,34 @@ impl<'a> Frame<'a> for Closed {
 /// "Give the connection up, if it is idle": the front-end wants to move it for its next request.
 ///
 /// ```text
-///  0                              32                              64
+///  0              16              32                              64
 /// +---------------------------------------------------------------+
 /// | connection                                                    |
-/// +-------------------------------+-------------------------------+
-/// | start of the next request     | client's last ACK             |
+/// +---------------------------------------------------------------+
+/// | client's address                                              |
+/// |                                                               |
+/// +---------------+-----------------------------------------------+
+/// | client's port | VIP                                           |
+/// |                                                               |
+/// |               +---------------+-------------------------------+
+/// |               | VIP's port    | start of the next request     |
+/// +---------------+---------------+-------------------------------+
+/// | client's last ACK             | requests                      |
 /// +-------------------------------+-------------------------------+
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Release {
     /// The connection.
     pub conn: ConnId,
+    /// Client and VIP.
+    pub tuple: Tuple,
     /// Sequence number of the first byte that the back-end must not have: its `rcv_nxt`.
     pub next: u32,
     /// The newest acknowledgement of the client: the back-end's `snd_nxt`, if it is idle.
     pub acked: u32,
+    /// Requests that the back-end got on it since it was handed over. It is idle only if so many
+    /// responses are complete: a server that is still working on one may be as quiet as TCP can be.
+    pub requests: u32,
 }
 
 impl<'a> Frame<'a> for Release {
@@ -153,15 +170,25 @@ impl<'a> Frame<'a> for Release {
 
     fn write(&self, w: &mut Writer<'_>) -> Result<(), EncodeError> {
         w.u64(self.conn.to_bits());
+        w.endpoint(self.tuple.client);
+        w.endpoint(self.tuple.vip);
         w.u32(self.next);
         w.u32(self.acked);
+        w.u32(self.requests);
         Ok(())
     }
 
     fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let conn = ConnId::from_bits(r.u64());
-        let (next, acked) = (r.u32(), r.u32());
-        Ok(Release { conn, next, acked })
+        let tuple = Tuple::new(r.endpoint(), r.endpoint());
+        let (next, acked, requests) = (r.u32(), r.u32(), r.u32());
+        Ok(Release {
+            conn,
+            tuple,
+            next,
+            acked,
+            requests,
+        })
     }
 }
 
@@ -241,12 +268,67 @@ impl<'a> Frame<'a> for Released {
     }
 }
 
-/// The server is not done with the connection: it stays where it is. The body is the connection, a
-/// u64.
+/// The connection stays where it is.
+///
+/// ```text
+///  0       8      16              32                              64
+/// +---------------------------------------------------------------+
+/// | connection                                                    |
+/// +-------+-------+---------------+-------------------------------+
+/// | why   | zero                  |
+/// +-------+-----------------------+
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy {
     /// The connection.
     pub conn: ConnId,
+    /// Why.
+    pub why: WhyBusy,
+}
+
+/// Why a back-end keeps a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum WhyBusy {
+    /// There is no such connection, or it is about to end.
+    Ending = 1,
+    /// A request is not answered, or not to its end.
+    Answering = 2,
+    /// The server has not read everything, or the client has not acknowledged everything.
+    InFlight = 3,
+    /// The server is in a call on the socket.
+    InUse = 4,
+    /// What the server sends, or how it uses the socket, cannot be followed: this connection will
+    /// never move.
+    Opaque = 5,
+}
+
+impl WhyBusy {
+    /// All of them, for tables of counters.
+    pub const ALL: [WhyBusy; 5] = [
+        WhyBusy::Ending,
+        WhyBusy::Answering,
+        WhyBusy::InFlight,
+        WhyBusy::InUse,
+        WhyBusy::Opaque,
+    ];
+
+    /// A stable name, for counters and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            WhyBusy::Ending => "ending",
+            WhyBusy::Answering => "answering",
+            WhyBusy::InFlight => "in-flight",
+            WhyBusy::InUse => "in-use",
+            WhyBusy::Opaque => "opaque",
+        }
+    }
+}
+
+impl fmt::Display for WhyBusy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 impl<'a> Frame<'a> for Busy {
@@ -258,11 +340,19 @@ impl<'a> Frame<'a> for Busy {
 
     fn write(&self, w: &mut Writer<'_>) -> Result<(), EncodeError> {
         w.u64(self.conn.to_bits());
+        w.u8(self.why as u8);
+        w.bytes(&[0; 3]);
         Ok(())
     }
 
     fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let conn = ConnId::from_bits(r.u64());
-        Ok(Busy { conn })
+        let (why, zero) = (r.u8(), r.array::<3>());
+        if zero != [0; 3] {
+            return Err(DecodeError::Reserved(MsgType::Busy));
+        }
+        let why = WhyBusy::ALL.into_iter().find(|v| *v as u8 == why);
+        let why = why.ok_or(DecodeError::Value(MsgType::Busy, "reason"))?;
+        Ok(Busy { conn, why })
     }
 }

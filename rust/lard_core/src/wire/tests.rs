@@ -4,7 +4,8 @@
 //! `tests/wire_round_trip.rs`.
 
 use super::super::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
-use super::super::policy::NodeSet;
+use super::super::follow::Mode;
+use super::super::policy::{NodeSet, Tags};
 use super::super::time::Instant;
 use super::*;
 use core::time::Duration;
@@ -50,6 +51,7 @@ fn hello() -> Hello<'static> {
         listeners: List::new(&CAPS),
         vips: List::new(&VIPS),
         name: Name::new(b"node2").unwrap(),
+        tags: "static,app",
     }
 }
 
@@ -70,12 +72,22 @@ fn handoff() -> Handoff<'static> {
             unit: TsUnit::Micros,
         }),
         fin: true,
+        movable: false,
         data: b"GET / HTTP/1.0\r\n\r\n",
     }
 }
 
+fn service() -> Service<'static> {
+    Service {
+        key: "host+path",
+        tags: "static,app",
+        lines: "suffix .gif tag static\ntag app\n",
+        mode: Mode::Move,
+    }
+}
+
 /// One message of every type.
-fn all() -> [Message<'static>; 17] {
+fn all() -> [Message<'static>; 20] {
     let node = NodeId(3);
     [
         hello().into(),
@@ -96,8 +108,9 @@ fn all() -> [Message<'static>; 17] {
             conn: CONN,
             key: 0xfeed,
             exclude: NodeSet::EMPTY.with(node),
-            subsequent: true,
+            home: Some(NodeId(4)),
             batch: 2,
+            tags: Tags(5),
         }
         .into(),
         Assigned {
@@ -116,6 +129,7 @@ fn all() -> [Message<'static>; 17] {
             roles: Roles::BACK_END,
             weight: 10,
             internal: Addr::from_v4([10, 0, 0, 3]),
+            tags: Tags(6),
         }
         .into(),
         NodeDown {
@@ -124,6 +138,17 @@ fn all() -> [Message<'static>; 17] {
         }
         .into(),
         Drain { node }.into(),
+        service().into(),
+        Wait {
+            conn: CONN,
+            at_most_ms: 5_000,
+        }
+        .into(),
+        Admitted {
+            conn: CONN,
+            node: Some(node),
+        }
+        .into(),
         handoff().into(),
         Adopted { conn: CONN }.into(),
         Refused {
@@ -142,8 +167,10 @@ fn all() -> [Message<'static>; 17] {
         .into(),
         Release {
             conn: CONN,
+            tuple: Tuple::new(v4(9, 40_000), v4(1, 8080)),
             next: 1,
             acked: 2,
+            requests: 3,
         }
         .into(),
         Released {
@@ -153,7 +180,11 @@ fn all() -> [Message<'static>; 17] {
             tsval: Some((3, TsUnit::Millis)),
         }
         .into(),
-        Busy { conn: CONN }.into(),
+        Busy {
+            conn: CONN,
+            why: WhyBusy::Answering,
+        }
+        .into(),
     ]
 }
 
@@ -187,23 +218,26 @@ fn every_type_has_its_number_and_returns_from_the_wire() {
 #[test]
 fn lengths_are_what_the_diagrams_say() {
     let expect = [
-        36 + 2 * 24 + 18 + 5,
+        38 + 2 * 24 + 18 + 5 + 10,
         8,
         16,
         1,
-        28,
+        32,
         12,
         8,
-        24,
+        28,
         4,
         2,
+        8 + 9 + 10 + 31,
+        12,
+        12,
         76 + 18,
         8,
         12,
         28,
-        16,
+        56,
         24,
-        8,
+        12,
     ];
     assert_eq!(all().map(|m| m.frame_len() - HEADER_LEN), expect);
     let longest = MsgType::ALL.map(|t| t.body_range().1).into_iter().max();
@@ -295,8 +329,9 @@ fn damaged(message: impl Into<Message<'static>>, at: usize, to: u8) -> Result<()
 #[test]
 fn values_that_nobody_sends_are_refused() {
     use DecodeError::{Reserved, Value};
-    let [_, _, _, bye, assign, assigned, _, up, down, drain, _, _, refused, closed, _, released, _] =
-        all();
+    let all = all();
+    let [_, _, _, bye, assign, assigned, _, up, down, drain, ..] = all;
+    let [.., admitted, _, _, refused, closed, _, released, busy] = all;
     let plain = Handoff {
         wscale: None,
         sack: false,
@@ -311,18 +346,33 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(hello(), 12, 8), Reserved(MsgType::Hello)),
         (damaged(hello(), 13, 17), Value(MsgType::Hello, "number of listeners")),
         (damaged(hello(), 14, 17), Value(MsgType::Hello, "number of addresses")),
-        (damaged(hello(), 13, 3), DecodeError::Length(MsgType::Hello)),
+        (damaged(hello(), 13, 4), DecodeError::Length(MsgType::Hello)),
         (damaged(hello(), 15, 4), DecodeError::Length(MsgType::Hello)),
-        (damaged(hello(), 36 + 22, 15), Reserved(MsgType::Hello)),
-        (damaged(hello(), 36 + 23, 8), Reserved(MsgType::Hello)),
-        (damaged(hello(), 36 + 66, b'/'), Value(MsgType::Hello, "name")),
+        (damaged(hello(), 38 + 22, 15), Reserved(MsgType::Hello)),
+        (damaged(hello(), 38 + 23, 8), Reserved(MsgType::Hello)),
+        (damaged(hello(), 38 + 66, b'/'), Value(MsgType::Hello, "name")),
+        (damaged(hello(), 36, 11), DecodeError::Length(MsgType::Hello)),
+        (damaged(hello(), 37, 1), Reserved(MsgType::Hello)),
+        (damaged(hello(), 38 + 71, b'/'), Value(MsgType::Hello, "tags")),
+        (damaged(hello(), 38 + 71, 0xff), Value(MsgType::Hello, "tags")),
+        (damaged(hello(), 38 + 78, b','), Value(MsgType::Hello, "tags")),
+        (damaged(service(), 0, 1), Value(MsgType::Service, "key")),
+        (damaged(service(), 2, 8), Value(MsgType::Service, "tags")),
+        (damaged(service(), 4, 0x41), Value(MsgType::Service, "lines")),
+        (damaged(service(), 5, 30), DecodeError::Length(MsgType::Service)),
+        (damaged(service(), 5, 32), DecodeError::Length(MsgType::Service)),
+        (damaged(service(), 7, 2), Value(MsgType::Service, "mode")),
+        (damaged(service(), 8, 0xff), Value(MsgType::Service, "key")),
+        (damaged(service(), 17, 0xff), Value(MsgType::Service, "tags")),
+        (damaged(service(), 27, 0xff), Value(MsgType::Service, "lines")),
         (damaged(bye, 0, 0), Value(MsgType::Bye, "reason")),
         (damaged(bye, 0, 7), Value(MsgType::Bye, "reason")),
-        (damaged(assign, 24, 2), Reserved(MsgType::Assign)),
-        (damaged(assign, 25, 1), Reserved(MsgType::Assign)),
+        (damaged(assign, 24, 0x10), Value(MsgType::Assign, "home")),
         (damaged(assign, 27, 0), Value(MsgType::Assign, "batch")),
         (damaged(assigned, 8, 0x10), Value(MsgType::Assigned, "node")),
         (damaged(assigned, 10, 0x10), Value(MsgType::Assigned, "node")),
+        (damaged(admitted, 8, 0x10), Value(MsgType::Admitted, "node")),
+        (damaged(admitted, 11, 1), Reserved(MsgType::Admitted)),
         (damaged(up, 1, 0), Value(MsgType::NodeUp, "node")),
         (damaged(up, 2, 0xff), Reserved(MsgType::NodeUp)),
         (damaged(up, 3, 1), Reserved(MsgType::NodeUp)),
@@ -331,7 +381,7 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(down, 2, 0), Value(MsgType::NodeDown, "reason")),
         (damaged(down, 3, 1), Reserved(MsgType::NodeDown)),
         (damaged(drain, 1, 0), Value(MsgType::Drain, "node")),
-        (damaged(handoff(), 74, 0x3f), Reserved(MsgType::Handoff)),
+        (damaged(handoff(), 74, 0x7f), Reserved(MsgType::Handoff)),
         (damaged(handoff(), 75, 1), Reserved(MsgType::Handoff)),
         (damaged(handoff(), 72, 15), Value(MsgType::Handoff, "window scale")),
         (damaged(handoff(), 73, 15), Value(MsgType::Handoff, "window scale")),
@@ -344,12 +394,15 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(refused, 9, 2), Reserved(MsgType::Refused)),
         (damaged(refused, 11, 1), Reserved(MsgType::Refused)),
         (damaged(closed, 25, 0), Value(MsgType::Closed, "node")),
-        (damaged(closed, 26, 5), Value(MsgType::Closed, "end")),
+        (damaged(closed, 26, 6), Value(MsgType::Closed, "end")),
         (damaged(closed, 27, 1), Reserved(MsgType::Closed)),
         (damaged(released, 20, 0), Value(MsgType::Released, "timestamps")),
         (damaged(released, 20, 2), Value(MsgType::Released, "timestamps")),
         (damaged(released, 20, 4), Reserved(MsgType::Released)),
         (damaged(released, 23, 1), Reserved(MsgType::Released)),
+        (damaged(busy, 8, 0), Value(MsgType::Busy, "reason")),
+        (damaged(busy, 8, 6), Value(MsgType::Busy, "reason")),
+        (damaged(busy, 11, 1), Reserved(MsgType::Busy)),
     ];
     for (i, (got, expected)) in cases.into_iter().enumerate() {
         assert_eq!(got, Err(expected), "case {i}");
@@ -386,6 +439,36 @@ fn what_is_too_long_is_not_sent() {
     let vips = [VIPS[0]; 17];
     message.vips = List::new(&vips);
     assert_eq!(message.encode(&mut out), Err(EncodeError::TooLong));
+    let tags = "x".repeat(256);
+    let mut message = hello();
+    message.tags = &tags;
+    assert_eq!(message.encode(&mut out), Err(EncodeError::TooLong));
+
+    let (key, tags, lines) = (" ".repeat(256), " ".repeat(1_025), " ".repeat(16_385));
+    let longest = Service {
+        key: &key[1..],
+        tags: &tags[1..],
+        lines: &lines[1..],
+        mode: Mode::Pin,
+    };
+    let len = longest.encode(&mut out).unwrap();
+    assert_eq!(decode(&out[..len]), Ok(longest.into()));
+    for message in [
+        Service {
+            key: &key,
+            ..service()
+        },
+        Service {
+            tags: &tags,
+            ..service()
+        },
+        Service {
+            lines: &lines,
+            ..service()
+        },
+    ] {
+        assert_eq!(message.encode(&mut out), Err(EncodeError::TooLong));
+    }
 }
 
 #[test]

@@ -180,3 +180,55 @@ fn help_shows_every_option_and_exits_with_success() {
         (0, true)
     );
 }
+
+#[test]
+fn the_service_is_the_dispatchers_and_tags_are_back_ends() {
+    let words = [
+        "-D",
+        "--key",
+        "path",
+        "--content",
+        "prefix /a tag a",
+        "--content",
+        "tag b",
+    ];
+    let Ok(Wish::Node(options)) = read_all(&words) else {
+        panic!("{words:?}");
+    };
+    assert_eq!(options.service.key.as_deref(), Some("path"));
+    assert_eq!(options.service.content, ["prefix /a tag a", "tag b"]);
+    assert_eq!(node("-BE -da n --tag a,b --tag c").tags, "a,b,c");
+    assert_eq!(node("-D -BE").tags, "");
+    assert!(refused("-FE -da n --key path").contains("only with -D"));
+    assert!(refused("-D --tag a").contains("only with -BE"));
+    assert!(refused("-BE -da n --tag a/b").contains("a tag is"));
+    assert!(refused("-D --key url").contains("host, path, query"));
+    let said = refused_all(&["-D", "--content", "suffix .gif"]);
+    assert!(
+        said.contains("column 12: the line must end with tag"),
+        "{said}"
+    );
+    assert!(refused_all(&["-D", "--service", "f", "--key", "path"]).contains("cannot be used"));
+    match read_all(&["service", "--content", "tag a"]) {
+        Ok(Wish::SetService(Service { key: None, content })) => assert_eq!(content, ["tag a"]),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(read("service --clear"), Ok(Wish::SetService(_))));
+    assert!(matches!(
+        read("service --json"),
+        Ok(Wish::Service { json: true })
+    ));
+    assert!(refused("service --clear --file f").contains("cannot be used"));
+}
+
+#[test]
+fn the_sample_of_a_service_can_be_read() {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../samples/content/two-and-two"
+    );
+    match read_all(&["-D", "--service", file]) {
+        Ok(Wish::Node(options)) => assert_eq!(options.service.content.len(), 5),
+        other => panic!("{other:?}"),
+    }
+}

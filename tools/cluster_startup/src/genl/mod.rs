@@ -157,6 +157,15 @@ fn put_attach(request: &mut Request, attach: &Attach) {
     for rule in &settings.rules {
         request.put_str(node::RULE, rule);
     }
+    if let Some(key) = &settings.service.key {
+        request.put_str(node::KEY, key);
+    }
+    for line in &settings.service.content {
+        request.put_str(node::CONTENT, line);
+    }
+    if !settings.tags.is_empty() {
+        request.put_str(node::TAGS, &settings.tags);
+    }
     request.put_u16(node::DISPATCHER, attach.dispatcher.0);
     for vip in &settings.vips {
         request.put_nest(node::VIP, |nest| {

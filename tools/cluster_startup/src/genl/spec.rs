@@ -29,7 +29,8 @@ numbered! {
     command: u8 {
         ATTACH = 1, DETACH = 2, PEER_ADD = 3, PEER_DEL = 4, SELF_GET = 5, NODE_GET = 6,
         NODE_SET = 7, CONN_GET = 8, STATS_GET = 9, RULE_SET = 10, RULE_GET = 11, PARAM_SET = 12,
-        PARAM_GET = 13, PEER_READY = 14, PEER_LOST = 15, NODE_CHANGE = 16,
+        PARAM_GET = 13, PEER_READY = 14, PEER_LOST = 15, NODE_CHANGE = 16, SERVICE_SET = 17,
+        SERVICE_GET = 18, DISK_SET = 19,
     }
 }
 
@@ -47,7 +48,7 @@ numbered! {
         REASON = 20, LOAD = 21, ASSIGNED = 22, FRAMES_IN = 23, FRAMES_OUT = 24, BYTES_IN = 25,
         BYTES_OUT = 26, WRITES = 27, QUEUED = 28, RTT_US = 29, CLOCK_OFFSET_US = 30,
         HEARD_MS = 31, VIP = 32, ALLOW = 33, ENTRIES = 34, CHILDREN = 35, OWNER = 36,
-        STOPPING = 37,
+        STOPPING = 37, KEY = 38, CONTENT = 39, TAGS = 40, DISK_QUEUE = 41, LIMIT = 42, WAITING = 43,
     }
 }
 
@@ -66,6 +67,11 @@ numbered! {
 numbered! {
     /// Attributes of a classification rule.
     rule: u16 { INDEX = 1, TEXT = 2, RULE = 3 }
+}
+
+numbered! {
+    /// Attributes of what the front-ends have in common.
+    service: u16 { INDEX = 1, TEXT = 2, CONTENT = 3, KEY = 4 }
 }
 
 numbered! {
@@ -154,6 +160,7 @@ mod tests {
         check("attribute-sets/conn", conn::ALL);
         check("attribute-sets/stat", stat::ALL);
         check("attribute-sets/rule", rule::ALL);
+        check("attribute-sets/service", service::ALL);
         check("attribute-sets/param-entry", param_entry::ALL);
         check("attribute-sets/param", param::ALL);
         let lists = lists();

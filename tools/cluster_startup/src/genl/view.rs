@@ -5,12 +5,13 @@
 
 use super::codec::{Attribute, Attributes};
 use super::spec::{
-    command, conn, endpoint, node, param, param_entry, rule, stat, word, CONN_STATES, LINK_STATES,
-    NODE_STATES,
+    command, conn, endpoint, node, param, param_entry, rule, service, stat, word, CONN_STATES,
+    LINK_STATES, NODE_STATES,
 };
 use super::{lock, Lard};
 use crate::error::Result;
 use crate::kernel::Roles;
+use crate::service::Service;
 use lard_core::addr::{Addr, Endpoint, NodeId};
 use serde::Serialize;
 
@@ -27,9 +28,12 @@ pub struct SelfView {
     pub any_listener: bool,
     pub policy: Option<String>,
     pub dispatcher: Option<u16>,
+    pub key: Option<String>,
     pub vips: Vec<String>,
     pub entries: u64,
     pub children: u64,
+    pub limit: Option<u64>,
+    pub waiting: Option<u64>,
     pub owned: bool,
     pub stopping: bool,
 }
@@ -44,8 +48,10 @@ pub struct NodeView {
     pub state: String,
     pub link: String,
     pub weight: Option<u64>,
+    pub tags: Vec<String>,
     pub load: Option<u64>,
     pub assigned: Option<u64>,
+    pub disk_queue: Option<u64>,
     pub frames_in: u64,
     pub frames_out: u64,
     pub bytes_in: u64,
@@ -141,12 +147,15 @@ fn self_view(all: Attributes<'_>) -> Option<SelfView> {
         any_listener: all.first(node::ANY_LISTENER).is_some(),
         policy: text(all, node::POLICY),
         dispatcher: id(all, node::DISPATCHER),
+        key: text(all, node::KEY),
         vips: all
             .filter(|a| a.kind == node::VIP)
             .filter_map(endpoint_text)
             .collect(),
         entries: number(all, node::ENTRIES).unwrap_or(0),
         children: number(all, node::CHILDREN).unwrap_or(0),
+        limit: number(all, node::LIMIT),
+        waiting: number(all, node::WAITING),
         owned: all.first(node::OWNER).is_some(),
         stopping: all.first(node::STOPPING).is_some(),
     })
@@ -162,8 +171,12 @@ fn node_view(all: Attributes<'_>) -> Option<NodeView> {
         state: state(all, node::STATE, &NODE_STATES),
         link: state(all, node::LINK, &LINK_STATES),
         weight: number(all, node::WEIGHT),
+        tags: text(all, node::TAGS)
+            .map(|tags| tags.split(',').map(str::to_string).collect())
+            .unwrap_or_default(),
         load: number(all, node::LOAD),
         assigned: number(all, node::ASSIGNED),
+        disk_queue: number(all, node::DISK_QUEUE),
         frames_in: count(node::FRAMES_IN),
         frames_out: count(node::FRAMES_OUT),
         bytes_in: count(node::BYTES_IN),
@@ -257,6 +270,24 @@ impl Lard {
         })
     }
 
+    /// The content rules, and what is said about nodes, in order.
+    pub fn content(&self) -> Result<Vec<String>> {
+        let parts = self.dump("read the content rules", command::SERVICE_GET)?;
+        Ok(all_of(&parts, |all| text(all, service::TEXT)))
+    }
+
+    /// Replaces the content rules, and the key if one is named.
+    pub fn set_service(&self, new: &Service) -> Result<()> {
+        self.run("change the service", command::SERVICE_SET, |request| {
+            if let Some(key) = &new.key {
+                request.put_str(service::KEY, key);
+            }
+            for line in &new.content {
+                request.put_str(service::CONTENT, line);
+            }
+        })
+    }
+
     /// The parameters.
     pub fn params(&self) -> Result<Vec<ParamView>> {
         let parts = self.dump("read the parameters", command::PARAM_GET)?;
@@ -272,6 +303,13 @@ impl Lard {
                         .put_str(param_entry::VALUE, value);
                 });
             }
+        })
+    }
+
+    /// Says how many requests wait for the disk of this node, which is a back-end.
+    pub fn set_disk_queue(&self, length: u32) -> Result<()> {
+        self.run("tell the disk's queue", command::DISK_SET, |request| {
+            request.put_u32(node::DISK_QUEUE, length);
         })
     }
 

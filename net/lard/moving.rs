@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Moving a connection to another back-end for its next request.
+//!
+//! ```text
+//!   Forward ── request held ──▶ ASSIGN ──┬── home, nobody, no dispatcher ──▶ Forward, passed on
+//!                                        └── another ──▶ RELEASE ──┬── BUSY ──▶ Forward, passed on
+//!                                                                  └── RELEASED ──▶ Open, Asking
+//! ```
+//!
+//! From RELEASED on the connection is like one whose first head is complete, and [`crate::hand_off`]
+//! does the rest. Until then it stays where it is whenever anything is in doubt, with one exception: a
+//! back-end that falls silent after RELEASE has left this node may have let go or not, and the client is
+//! reset.
+//!
+//! # Locking
+//!
+//! As in [`crate::hand_off`]: RELEASE is queued under the bucket's lock; a back-end on this node is
+//! called without any.
+
+#![forbid(unsafe_code)]
+
+use kernel::prelude::*;
+use kernel_net::net::Net;
+use kernel_net::pernet;
+use kernel_net::skb::Skb;
+use lard_core::addr::{ConnId, NodeId};
+use lard_core::follow::Expired;
+use lard_core::http::Pinned;
+use lard_core::policy::Admission;
+use lard_core::tcp::{Responder, Segment};
+use lard_core::wire::{Assign, HowClosed, Release, Released, WhyBusy};
+
+use crate::conn_table::{Bucket, Entry};
+use crate::front_end::{now, send, Forward, FrontEnd, State};
+use crate::hand_off::{look, Chosen};
+use crate::netns::Node;
+use crate::open::{quiet, Open};
+use crate::packet::Flow;
+use crate::persist::{Gauges, Onward, Origin};
+use crate::stats::Counter;
+
+impl FrontEnd {
+    /// Decides about a packet of a connection that is followed. Returns the packet if it is to be
+    /// passed on; what else there is to do is done. Bottom halves off.
+    pub(crate) fn follow(
+        &self,
+        node: &Node,
+        net: &Net,
+        mut bucket: Bucket<'_>,
+        conn: ConnId,
+        packet: (&Flow, &Segment, Skb),
+        from: Origin,
+    ) -> Option<Skb> {
+        let (flow, segment, skb) = packet;
+        let Some(State::Forward(forward)) = bucket.find_id(conn).map(|entry| &mut entry.state)
+        else {
+            return None;
+        };
+        let Some(persist) = &mut forward.persist else {
+            return Some(skb);
+        };
+        let gauges = Gauges {
+            open: &self.open,
+            bytes: &self.head_bytes,
+        };
+        let onward = self.with_context(node, |cx| {
+            persist.on_packet(cx, &gauges, flow, segment, skb, from)
+        });
+        let mut over = None;
+        if let Some(why) = persist.is_over() {
+            node.stats.inc(why.into());
+            over = forward.persist.take();
+        }
+        let deadline = self.forward_deadline(forward);
+        bucket.set_deadline(conn, deadline);
+        drop(bucket);
+        drop(over);
+        match onward {
+            Onward::Pass(skb) => return Some(skb),
+            Onward::Kept => {}
+            Onward::Ask => self.ask_next(node, net, conn),
+            Onward::Again(packets) => self.pass_parked(node, net, conn, packets, Origin::Parked),
+        }
+        None
+    }
+
+    /// Packets that were held are the connection's next ones. Bottom halves off, no lock held.
+    pub(crate) fn pass_parked(
+        &self,
+        node: &Node,
+        net: &Net,
+        conn: ConnId,
+        packets: KVec<Skb>,
+        from: Origin,
+    ) {
+        for mut skb in packets {
+            let Some((flow, segment)) = look(&mut skb) else {
+                continue;
+            };
+            let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
+                return;
+            };
+            let Some(State::Forward(forward)) = bucket.find_id(conn).map(|e| &mut e.state) else {
+                return;
+            };
+            let to = forward.to.clone();
+            forward.state.on_segment(&segment, now());
+            let packet = (&flow, &segment, skb);
+            if let Some(mut skb) = self.follow(node, net, bucket, conn, packet, from) {
+                if segment.is_urgent() && !flow.strip_urgent(&mut skb) {
+                    node.stats.inc(Counter::NoMemory);
+                    continue;
+                }
+                node.deliver(net, to.pass(node, net, skb, &flow.tuple));
+            }
+        }
+    }
+
+    /// Asks who serves the request that is held. Bottom halves off, no lock held.
+    fn ask_next(&self, node: &Node, net: &Net, conn: ConnId) {
+        let asked = self.with_forward(conn, |forward| {
+            let question = forward.persist.as_ref()?.question()?;
+            Some((question, forward.to.node()))
+        });
+        let Some(((wanted, batch), home)) = asked else {
+            return;
+        };
+        let question = Assign {
+            conn,
+            key: wanted.key,
+            exclude: Default::default(),
+            home: Some(home),
+            batch,
+            tags: wanted.tags,
+        };
+        if node.is_dispatcher() {
+            let to = match node.dispatcher.assign(node, &question) {
+                Admission::Assigned(to) => to,
+                // Only first requests wait.
+                Admission::Waits | Admission::Refused => None,
+            };
+            self.assigned_next(node, net, conn, to);
+        } else if node
+            .control
+            .send_assign(node.dispatcher_id(), &question)
+            .is_err()
+        {
+            self.stay(node, net, conn, Counter::NextNoDispatcher);
+        }
+    }
+
+    /// The dispatcher's answer about a further request. `false` if the connection is not one that is
+    /// passed on. Bottom halves off.
+    pub(crate) fn assigned_next(
+        &self,
+        node: &Node,
+        net: &Net,
+        conn: ConnId,
+        to: Option<NodeId>,
+    ) -> bool {
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
+            return false;
+        };
+        let Some(entry) = bucket.find_id(conn) else {
+            return false;
+        };
+        let State::Forward(forward) = &mut entry.state else {
+            return false;
+        };
+        let home = forward.to.node();
+        let persist = forward.persist.as_mut();
+        let Some(persist) = persist.filter(|persist| persist.question().is_some()) else {
+            // It was not waited for any longer.
+            drop(bucket);
+            if let Some(to) = to.filter(|to| *to != home) {
+                self.unassign(node, conn, to, Chosen::ByDispatcher);
+            }
+            return true;
+        };
+        let to = match to {
+            Some(to) if to != home || persist.must_hand_over() => to,
+            _ => {
+                drop(bucket);
+                let why = match to {
+                    Some(_) => Counter::NextStays,
+                    None => Counter::NextNoBackEnd,
+                };
+                self.stay(node, net, conn, why);
+                return true;
+            }
+        };
+        let _ = persist.release(to, now());
+        drop(bucket);
+        self.release(node, net, conn);
+        true
+    }
+
+    /// Asks the back-end that has the connection to let go of it. Bottom halves off, no lock held.
+    fn release(&self, node: &Node, net: &Net, conn: ConnId) {
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
+            return;
+        };
+        let Some(entry) = bucket.find_id(conn) else {
+            return;
+        };
+        let tuple = *entry.tuple();
+        let State::Forward(forward) = &mut entry.state else {
+            return;
+        };
+        let home = forward.to.node();
+        let acked = forward.state.acked().0;
+        let Some(persist) = &mut forward.persist else {
+            return;
+        };
+        let Some(to) = persist.releasing_for() else {
+            return;
+        };
+        let deadline = self.handoff_deadline();
+        let (next, requests) = persist.release(to, deadline);
+        let release = Release {
+            conn,
+            tuple,
+            next: next.0,
+            acked,
+            requests,
+        };
+        bucket.set_deadline(conn, deadline);
+        if home == node.id() {
+            drop(bucket);
+            match node.back_end.release(node, net, None, &release) {
+                Ok(released) => self.released(node, net, conn, home, &released),
+                Err(why) => self.busy(node, net, conn, home, why),
+            }
+            return;
+        }
+        let sent = node.control.send(home, &release).is_ok();
+        drop(bucket);
+        match sent {
+            true => node.stats.inc(Counter::ReleaseSent),
+            false => self.not_released(node, net, conn, home, Counter::ReleaseNotSent),
+        }
+    }
+
+    /// `from` has let go of the connection: it is handed over anew. Bottom halves off, no lock held.
+    pub(crate) fn released(
+        &self,
+        node: &Node,
+        net: &Net,
+        conn: ConnId,
+        from: NodeId,
+        released: &Released,
+    ) {
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
+            return;
+        };
+        let Some(entry) = bucket.find_id(conn) else {
+            return;
+        };
+        let State::Forward(forward) = &mut entry.state else {
+            node.stats.inc(Counter::StaleAnswer);
+            return;
+        };
+        let is_awaited = forward.to.node() == from
+            && forward.persist.as_ref().is_some_and(|p| p.releasing_for().is_some());
+        let persist = match is_awaited {
+            true => forward.persist.take(),
+            false => None,
+        };
+        let Some(mut persist) = persist else {
+            node.stats.inc(Counter::StaleAnswer);
+            return;
+        };
+        let given = persist.released(forward.state.acked(), forward.state.ts_recent(), released);
+        let resumed = given.and_then(|(given, at, settled)| {
+            let to = given.to;
+            let open = self.with_context(node, |cx| {
+                let responder = Responder::resume(cx.config, &settled, &at, cx.now);
+                Open::resumed(cx, responder, given, persist)
+            });
+            Some((KBox::new(open, quiet()).ok()?, to))
+        });
+        let Some((open, to)) = resumed else {
+            drop(bucket);
+            self.abort(node, net, conn);
+            return;
+        };
+        let deadline = open.deadline();
+        let old = core::mem::replace(&mut entry.state, State::Open(open));
+        bucket.set_deadline(conn, deadline);
+        drop(bucket);
+        drop(old);
+        node.stats.inc(Counter::MoveBegun);
+        if to != from {
+            self.tell_dispatcher(node, conn, from, HowClosed::Moved);
+        }
+        self.give(node, net, conn, to);
+    }
+
+    /// `from` keeps the connection. Bottom halves off, no lock held.
+    pub(crate) fn busy(&self, node: &Node, net: &Net, conn: ConnId, from: NodeId, why: WhyBusy) {
+        if why == WhyBusy::Opaque {
+            self.with_forward(conn, |forward| {
+                let persist = forward.persist.as_mut()?;
+                persist.pin(Pinned::Lost);
+                Some(())
+            });
+        }
+        if why == WhyBusy::InUse && self.ask_again(conn, from) {
+            node.stats.inc(Counter::ReleaseAgain);
+            pernet::hasten(net);
+            return;
+        }
+        self.not_released(node, net, conn, from, why.into());
+    }
+
+    /// Has `from` soon to be asked again to let go?
+    fn ask_again(&self, conn: ConnId, from: NodeId) -> bool {
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
+            return false;
+        };
+        let entry = bucket.find_id(conn);
+        let Some(State::Forward(forward)) = entry.map(|entry| &mut entry.state) else {
+            return false;
+        };
+        let persist = forward.persist.as_mut();
+        let Some(persist) = persist.filter(|p| forward.to.node() == from && p.is_in_doubt()) else {
+            return false;
+        };
+        let again = persist.ask_again(now());
+        let deadline = persist.deadline();
+        bucket.set_deadline(conn, deadline);
+        again
+    }
+
+    /// The connection stays at `home`, which was asked to let go of it.
+    fn not_released(&self, node: &Node, net: &Net, conn: ConnId, home: NodeId, why: Counter) {
+        let to = self.with_forward(conn, |forward| {
+            let persist = forward.persist.as_ref()?;
+            persist.releasing_for().filter(|_| forward.to.node() == home)
+        });
+        let Some(to) = to else {
+            node.stats.inc(Counter::StaleAnswer);
+            return;
+        };
+        if to != home {
+            self.unassign(node, conn, to, Chosen::ByDispatcher);
+        }
+        self.stay(node, net, conn, why);
+    }
+
+    /// The connection stays where it is, and gets what was held.
+    fn stay(&self, node: &Node, net: &Net, conn: ConnId, why: Counter) {
+        node.stats.inc(why);
+        let packets = self.with_forward(conn, |forward| Some(forward.persist.as_mut()?.stay()));
+        if let Some(packets) = packets {
+            self.pass_parked(node, net, conn, packets, Origin::Parked);
+        }
+    }
+
+    /// The wait for an answer is over.
+    pub(crate) fn waited(&self, node: &Node, net: &Net, conn: ConnId) {
+        let expired = self.with_forward(conn, |forward| {
+            Some(forward.persist.as_ref()?.on_timer(now()))
+        });
+        match expired {
+            Some(Expired::Stay) => self.stay(node, net, conn, Counter::NextExpired),
+            Some(Expired::Again) => self.release(node, net, conn),
+            Some(Expired::Reset) => self.abort(node, net, conn),
+            Some(Expired::No) | None => {}
+        }
+    }
+
+    /// The control connection to `peer` is gone, and the connection waited for an answer of it.
+    pub(crate) fn lost_next(
+        &self,
+        node: &Node,
+        net: &Net,
+        conn: ConnId,
+        peer: NodeId,
+        unsent: bool,
+    ) {
+        let releasing = self.with_forward(conn, |forward| {
+            let waits = forward.waits_for(peer, peer == node.dispatcher_id());
+            let persist = forward.persist.as_ref().filter(|_| waits)?;
+            Some(persist.is_in_doubt())
+        });
+        match releasing {
+            None => {}
+            Some(false) => self.stay(node, net, conn, Counter::NextNoDispatcher),
+            Some(true) if unsent => {
+                self.not_released(node, net, conn, peer, Counter::ReleaseNotSent);
+            }
+            Some(true) => self.abort(node, net, conn),
+        }
+    }
+
+    /// Nobody knows who has the connection: the client is reset, and it is forgotten.
+    fn abort(&self, node: &Node, net: &Net, conn: ConnId) {
+        let reset = self.with_entry(conn, |entry| match &entry.state {
+            State::Forward(forward) => Some((*entry.tuple(), forward.state.abort())),
+            State::Open(_) => None,
+        });
+        if let Some((tuple, reset)) = reset {
+            self.delete(node, conn, Counter::MoveFailed);
+            send(node, net, &tuple, &reset);
+        }
+    }
+
+    pub(crate) fn with_forward<R>(
+        &self,
+        conn: ConnId,
+        f: impl FnOnce(&mut Forward) -> Option<R>,
+    ) -> Option<R> {
+        let mut bucket = self.table()?.bucket_of(conn)?;
+        match &mut bucket.find_id(conn)?.state {
+            State::Forward(forward) => f(forward),
+            State::Open(_) => None,
+        }
+    }
+
+    fn with_entry<R>(&self, conn: ConnId, f: impl FnOnce(&mut Entry) -> Option<R>) -> Option<R> {
+        let mut bucket = self.table()?.bucket_of(conn)?;
+        f(bucket.find_id(conn)?)
+    }
+}

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The settings of the service, which are the same on all front-ends: what of a request makes its
+//! target, the content rules, and what becomes of further requests on a connection.
+//!
+//! The dispatcher's administrator sets them; every other node has them from the dispatcher's SERVICE,
+//! and keeps the last ones when the dispatcher is gone. Connections that were handed over are not
+//! concerned by a change, requests that wait for an answer are.
+//!
+//! # Locking
+//!
+//! One lock, a leaf, under which a reference is taken or exchanged. A service without rules and with
+//! the usual key is not looked at at all.
+
+#![forbid(unsafe_code)]
+
+use kernel::prelude::*;
+use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
+use kernel::sync::Arc;
+use kernel_net::sync::BhLock;
+use lard_core::content::{Asked, BadLine, Place, Rules, TagNames, MAX_TEXT};
+use lard_core::follow::Mode;
+use lard_core::http::{target, BadHead, HeadParser, KeyParts, KeyPlaces};
+use lard_core::policy::Tags;
+use lard_core::wire;
+
+/// What is asked of the dispatcher about a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    /// The hash of its target.
+    pub(crate) key: u64,
+    /// What the back-end must have.
+    pub(crate) tags: Tags,
+    /// Which settings say so; see [`Services::edition`].
+    edition: u32,
+}
+
+impl Wanted {
+    /// Nothing, of no request.
+    pub(crate) const NOTHING: Self = Self {
+        key: 0,
+        tags: Tags::NONE,
+        edition: 0,
+    };
+}
+
+/// Why settings were not taken.
+pub(crate) enum Unusable {
+    /// These are no parts of a target.
+    Key,
+    /// A line says nothing.
+    Line(BadLine),
+    /// There are more tags than bits.
+    Tags,
+    /// No memory.
+    Memory(Error),
+}
+
+impl<E: Into<Error>> From<E> for Unusable {
+    fn from(error: E) -> Self {
+        Unusable::Memory(error.into())
+    }
+}
+
+/// Settings. They do not change; others take their place.
+pub(crate) struct Service {
+    key: KVec<u8>,
+    key_places: KeyPlaces,
+    lines: KVec<u8>,
+    places: KVec<Place>,
+    names: TagNames,
+    /// The names as they are sent.
+    tags: KVec<u8>,
+    /// What becomes of further requests on a connection.
+    mode: Mode,
+}
+
+fn text(bytes: &[u8]) -> &str {
+    // They were copied from text.
+    core::str::from_utf8(bytes).unwrap_or_default()
+}
+
+fn copy(text: &str) -> Result<KVec<u8>> {
+    let mut copy = KVec::with_capacity(text.len(), GFP_KERNEL)?;
+    copy.extend_from_slice(text.as_bytes(), GFP_KERNEL)?;
+    Ok(copy)
+}
+
+impl Service {
+    /// Reads settings. May sleep.
+    fn new(key: &str, lines: &str, names: TagNames, mode: Mode) -> Result<Arc<Self>, Unusable> {
+        if key.len() > wire::Service::MAX_KEY {
+            return Err(Unusable::Key);
+        }
+        if lines.len() > MAX_TEXT {
+            return Err(Unusable::Line(BadLine::TooMany));
+        }
+        let key_places = KeyPlaces::parse(key).map_err(|_| Unusable::Key)?;
+        let mut places = KVec::new();
+        for place in Rules::compile(lines, &names) {
+            places.push(place.map_err(Unusable::Line)?, GFP_KERNEL)?;
+        }
+        let mut tags = KVec::new();
+        for name in names.wire() {
+            tags.extend_from_slice(name.as_bytes(), GFP_KERNEL)?;
+        }
+        let service = Self {
+            key: copy(key)?,
+            key_places,
+            lines: copy(lines)?,
+            places,
+            names,
+            tags,
+            mode,
+        };
+        Ok(Arc::new(service, GFP_KERNEL)?)
+    }
+
+    /// What of a request makes its target, as it was written.
+    pub(crate) fn key(&self) -> &str {
+        text(&self.key)
+    }
+
+    /// The rules, and what nodes have, as they were written.
+    pub(crate) fn lines(&self) -> &str {
+        text(&self.lines)
+    }
+
+    /// The names of the tags.
+    pub(crate) fn names(&self) -> &TagNames {
+        &self.names
+    }
+
+    /// What a node has that rules can demand.
+    pub(crate) fn tags_of(&self, node: &str, itself: &str) -> Tags {
+        self.names.of_node(self.lines(), node, itself)
+    }
+
+    /// The message that tells other nodes.
+    pub(crate) fn message(&self) -> wire::Service<'_> {
+        wire::Service {
+            key: self.key(),
+            tags: text(&self.tags),
+            lines: self.lines(),
+            mode: self.mode,
+        }
+    }
+
+    /// Does every request do without a look at these?
+    fn is_plain(&self) -> bool {
+        self.places.is_empty() && self.key_places.parts(self.key()) == KeyParts::DEFAULT
+    }
+
+    fn ask(&self, asked: &Asked<'_>, head: &[u8], hash_key: [u64; 2]) -> (u64, Tags) {
+        let parts = self.key_places.parts(self.key());
+        let rules = Rules::new(self.lines(), &self.places);
+        (
+            parts.hash(asked.target(), head, hash_key),
+            rules.choose(asked),
+        )
+    }
+}
+
+/// The settings of a namespace.
+pub(crate) struct Services {
+    current: BhLock<Option<Arc<Service>>>,
+    /// Twice the number of changes, and one more while the settings have to be looked at.
+    edition: Atomic<u32>,
+    /// Those of them that say so: further requests move their connection.
+    moves: Atomic<bool>,
+}
+
+impl Services {
+    /// The usual ones. May sleep.
+    pub(crate) fn new() -> Self {
+        Self {
+            current: kernel_net::new_bh_lock!(None, c"lard:service"),
+            edition: Atomic::new(0),
+            moves: Atomic::new(false),
+        }
+    }
+
+    /// The settings, if any were made or received. Any context but hard irq.
+    pub(crate) fn get(&self) -> Option<Arc<Service>> {
+        self.current.lock().clone()
+    }
+
+    /// What the settings would be after a change, on the dispatcher's node; what is not given stays.
+    /// Callers keep other administrators out until they have made it. May sleep.
+    ///
+    /// Not inlined: the names are a kilobyte, which passes over the stack.
+    #[inline(never)]
+    pub(crate) fn changed(
+        &self,
+        key: Option<&str>,
+        lines: Option<&str>,
+        mode: Option<Mode>,
+    ) -> Result<Arc<Service>, Unusable> {
+        let old = self.get();
+        let mode = mode.or(old.as_ref().map(|old| old.mode)).unwrap_or_default();
+        let (old_key, old_lines) = match &old {
+            Some(old) => (old.key(), old.lines()),
+            None => (KeyParts::DEFAULT_TEXT, ""),
+        };
+        let lines = lines.unwrap_or(old_lines);
+        let names = match &old {
+            Some(old) => old.names.renewed(lines),
+            None => TagNames::new().renewed(lines),
+        };
+        let names = names.map_err(|_| Unusable::Tags)?;
+        Service::new(key.unwrap_or(old_key), lines, names, mode)
+    }
+
+    /// Puts these in the place of those that hold. May sleep.
+    pub(crate) fn put(&self, service: Arc<Service>) {
+        self.replace(Some(service));
+    }
+
+    /// The dispatcher says what they are. May sleep.
+    pub(crate) fn learn(&self, message: &wire::Service<'_>) -> Result<(), Unusable> {
+        let names = TagNames::from_wire(message.tags).ok_or(Unusable::Tags)?;
+        let service = Service::new(message.key, message.lines, names, message.mode)?;
+        self.replace(Some(service));
+        Ok(())
+    }
+
+    /// The usual ones again. May sleep.
+    pub(crate) fn forget(&self) {
+        self.replace(None);
+    }
+
+    fn replace(&self, new: Option<Arc<Service>>) {
+        let looked_at = new.as_ref().is_some_and(|new| !new.is_plain());
+        let old = {
+            let mut current = self.current.lock();
+            let next = (self.edition.load(Relaxed) | 1).wrapping_add(1);
+            self.edition.store(next | u32::from(looked_at), Release);
+            let moves = new.as_ref().is_some_and(|new| new.mode == Mode::Move);
+            self.moves.store(moves, Relaxed);
+            core::mem::replace(&mut *current, new)
+        };
+        drop(old);
+    }
+
+    /// May connections move for further requests? Any context.
+    pub(crate) fn moves(&self) -> bool {
+        self.moves.load(Relaxed)
+    }
+
+    /// What becomes of further requests on a connection.
+    pub(crate) fn mode(&self) -> Mode {
+        match self.moves() {
+            true => Mode::Move,
+            false => Mode::Pin,
+        }
+    }
+
+    /// What is wanted for the request with this complete head. Softirq.
+    pub(crate) fn ask(
+        &self,
+        head: &[u8],
+        parser: &HeadParser,
+        hash_key: [u64; 2],
+    ) -> Result<Wanted, BadHead> {
+        let edition = self.edition.load(Acquire);
+        if edition & 1 == 0 {
+            return Ok(Wanted {
+                key: target::key(head, parser)?.hash(hash_key),
+                tags: Tags::NONE,
+                edition,
+            });
+        }
+        // With its number, under one lock.
+        let (service, edition) = {
+            let current = self.current.lock();
+            (current.clone(), self.edition.load(Relaxed))
+        };
+        let asked = Asked::new(head, parser)?;
+        let (key, tags) = match &service {
+            Some(service) => service.ask(&asked, head, hash_key),
+            None => (asked.target().hash(hash_key), Tags::NONE),
+        };
+        Ok(Wanted { key, tags, edition })
+    }
+
+    /// Have the settings changed since this was asked?
+    pub(crate) fn is_outdated(&self, wanted: &Wanted) -> bool {
+        self.edition.load(Relaxed) != wanted.edition
+    }
+}

@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The requests on a connection that is passed on, and when it may move for one of them.
+//!
+//! The front-end sees every byte of the client. On a connection of the mode *move* it follows them,
+//! and holds a further request, unacknowledged, until it is known who serves it (\[2\]'s multiple
+//! hand-off):
+//!
+//! ```text
+//!            request begins a segment          head complete           another node
+//!  Passing ───────────────────────▶ Gathering ──────────────▶ Asking ───────────────▶ Releasing
+//!     ▲                                │ 100 ms, FIN, RST        │ home, nobody, 1 s      │  │
+//!     └───────────────── stay ─────────┴─────────────────────────┴── BUSY ────────────────┘  │
+//!                                                                                  RELEASED │
+//!     Passing ◀── adopted ── a responder that waits for its hand-off, as the first time ◀────┘
+//! ```
+//!
+//! Nothing that is held was acknowledged, so it may be dropped at any time, and the client sends it
+//! again. Nothing of a body is held: only a request that begins with its segment can wait while what
+//! comes before it passes. One that begins in the middle is pipelined behind a body and stays where
+//! the body went.
+//!
+//! # Order
+//!
+//! The framer reads the bytes in order. A segment beyond a gap passes if it is data for certain. If
+//! it could hold a part of a request it is dropped while one is expected; within a chunked body,
+//! whose end could be anywhere, it passes, and the connection stays where it is from then on.
+//!
+//! # HEAD
+//!
+//! The back-end follows the responses, to know when all are complete, and must know which of them
+//! answers HEAD. It sees the first request that is handed over to it, and no other. So HEAD is
+//! always handed over, if need be to the node that has the connection; where it cannot be, the
+//! connection stays for good.
+
+use core::str::FromStr;
+use core::time::Duration;
+
+use super::http::{BadHead, Event, Framer, HeadParser, Method, Pinned};
+use super::tcp::{Segment, Seq};
+use super::time::Instant;
+
+/// How long the rest of a head is waited for. Short of the client's retransmission timer (200 ms
+/// at the least), and a client that sends no more before it has an acknowledgement waits as long.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// How long the dispatcher may take. The client's own timer has sent the request again by then.
+const ASK: Duration = Duration::from_secs(1);
+
+/// What becomes of further requests on a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Mode {
+    /// They stay where the first one was assigned.
+    #[default]
+    Pin = 0,
+    /// Each is assigned, and the connection moves to who serves it.
+    Move = 1,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Mode; 2] = [Mode::Pin, Mode::Move];
+
+    /// The name that administrators use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mode::Pin => "pin",
+            Mode::Move => "move",
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(name: &str) -> Result<Self, UnknownMode> {
+        let found = Mode::ALL.into_iter().find(|mode| mode.name() == name);
+        found.ok_or(UnknownMode)
+    }
+}
+
+/// There is no mode of this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownMode;
+
+impl core::fmt::Display for UnknownMode {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the modes are pin and move")
+    }
+}
+
+impl core::error::Error for UnknownMode {}
+
+/// Before a server that was in a call on its socket is asked again, and how often.
+const AGAIN: Duration = Duration::from_millis(1);
+const TRIES: u8 = 8;
+
+/// What to do with a segment of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Take {
+    /// Pass it on.
+    Pass,
+    /// Read the payload from this offset on ([`Follow::read`], [`Follow::skip`]), then pass it on.
+    Read(u32),
+    /// Keep the packet, and add the payload from this offset on to what is held ([`Follow::gather`]).
+    Gather(u32),
+    /// Keep the packet until it is known where the connection goes.
+    Park,
+    /// Drop it: the client sends it again, or has sent it before.
+    Drop,
+    /// Let go of what is held ([`Follow::stay`]), then ask again about this segment.
+    Stay,
+}
+
+/// What the bytes that were gathered are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gathered {
+    /// There is more to come.
+    Partial,
+    /// The head of a request is complete: have it assigned.
+    Complete,
+    /// Not the beginning of a request that can move: let go of it ([`Follow::stay`]).
+    Stays,
+}
+
+/// What the end of a wait means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// It has not ended yet.
+    No,
+    /// What is held goes where the connection is.
+    Stay,
+    /// Ask the back-end again to let go.
+    Again,
+    /// Nobody knows whether the back-end has let go: the client has to be reset.
+    Reset,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Passing,
+    Gathering,
+    Asking,
+    Releasing,
+}
+
+/// One connection.
+#[derive(Clone, Debug)]
+pub struct Follow {
+    framer: Framer,
+    /// The head that is being read.
+    head: Option<HeadParser>,
+    head_limit: usize,
+    /// The sequence number of the first byte of the client.
+    base: Seq,
+    stage: Stage,
+    deadline: Instant,
+    /// Where what is held begins, and where it ends.
+    start: Seq,
+    end: Seq,
+    /// Requests before what is held.
+    requests: u32,
+    /// Requests before the first one that was handed to the back-end which has the connection.
+    handed: u32,
+    /// What is held has to be handed over, wherever it goes.
+    must_hand_over: bool,
+    /// Complete requests among what is held.
+    batch: u16,
+    /// How often the back-end has said that it was a bad moment.
+    tries: u8,
+    /// It is to be asked again at the deadline.
+    again: bool,
+}
+
+impl Follow {
+    /// Behind the first head of a connection, which `parser` has read; `base` is where it begins.
+    pub fn new(parser: &HeadParser, base: Seq, head_limit: usize) -> Self {
+        Follow {
+            framer: Framer::after(parser),
+            head: None,
+            head_limit,
+            base,
+            stage: Stage::Passing,
+            deadline: Instant::FAR_FUTURE,
+            start: base,
+            end: base,
+            requests: 0,
+            handed: 0,
+            must_hand_over: false,
+            batch: 0,
+            tries: 0,
+            again: false,
+        }
+    }
+
+    /// Why the connection stays where it is, if it does.
+    pub fn pinned(&self) -> Option<Pinned> {
+        self.framer.pinned()
+    }
+
+    /// Lets the connection stay where it is for good.
+    pub fn pin(&mut self, why: Pinned) {
+        self.framer.pin(why);
+    }
+
+    /// Decides about a segment that is no SYN.
+    pub fn on_segment(&mut self, seg: &Segment) -> Take {
+        let has_text = seg.payload_len > 0 || seg.is_fin();
+        let end = seg.seq.add(seg.payload_len);
+        match self.stage {
+            Stage::Passing if seg.payload_len == 0 || seg.is_rst() => Take::Pass,
+            Stage::Passing if self.pinned().is_some() => Take::Pass,
+            Stage::Passing => self.expected(seg, end),
+            Stage::Gathering | Stage::Asking if seg.is_rst() => Take::Stay,
+            Stage::Releasing if seg.is_rst() => Take::Park,
+            // The back-end has to learn what the client acknowledges.
+            _ if !has_text => Take::Pass,
+            Stage::Gathering if seg.is_fin() => Take::Stay,
+            Stage::Gathering if seg.seq.after(self.end) || !end.after(self.end) => Take::Drop,
+            Stage::Gathering => Take::Gather(self.end.since(seg.seq)),
+            Stage::Asking | Stage::Releasing if !seg.seq_end().after(self.end) => Take::Drop,
+            Stage::Asking | Stage::Releasing => Take::Park,
+        }
+    }
+
+    /// A segment with payload while nothing is held.
+    fn expected(&mut self, seg: &Segment, end: Seq) -> Take {
+        if !end.after(self.next()) {
+            return Take::Pass;
+        }
+        if seg.seq.after(self.next()) {
+            let gap = u64::from(seg.seq.since(self.next()));
+            if gap > self.framer.skippable() {
+                if self.framer.at_boundary() || self.head.is_some() {
+                    return Take::Drop;
+                }
+                self.pin(Pinned::Lost);
+                return Take::Pass;
+            }
+            self.skip(gap);
+        }
+        let offset = self.next().since(seg.seq);
+        if offset == 0 && self.framer.at_boundary() && !seg.is_fin() {
+            self.stage = Stage::Gathering;
+            (self.start, self.end) = (seg.seq, seg.seq);
+            self.requests = self.framer.requests();
+            self.must_hand_over = false;
+            (self.batch, self.tries) = (0, 0);
+            // The caller sets a time once something is held.
+            self.deadline = Instant::FAR_FUTURE;
+            return Take::Gather(0);
+        }
+        Take::Read(offset)
+    }
+
+    /// How many of the next bytes need not be read, only counted.
+    pub fn skippable(&self) -> u64 {
+        self.framer.skippable()
+    }
+
+    /// Counts so many bytes that pass, at most [`Follow::skippable`].
+    pub fn skip(&mut self, n: u64) {
+        let _ = self.framer.skip(n);
+        self.read(&[]);
+    }
+
+    /// Reads the next bytes that pass. Returns whether a request began among them.
+    pub fn read(&mut self, bytes: &[u8]) -> bool {
+        let mut left = bytes;
+        let mut began = false;
+        loop {
+            let (used, event) = self.framer.next(self.head.as_mut(), left);
+            left = left.get(used..).unwrap_or_default();
+            match event {
+                Some(Event::Begins) => {
+                    began = true;
+                    self.head = Some(HeadParser::new(self.head_limit));
+                }
+                Some(Event::Request { .. }) => self.passes(),
+                Some(Event::End) => {}
+                Some(Event::Pinned(_)) | None => return began,
+            }
+        }
+    }
+
+    /// A head is complete that is not handed over by itself.
+    fn passes(&mut self) {
+        let head = self.head.take();
+        if head.is_some_and(|head| head.method() == Method::Head) {
+            self.pin(Pinned::Lost);
+        }
+    }
+
+    /// What is held has grown: `held` is all of it, of which the bytes from `from` on are new. `first`
+    /// is shown the first head once it is complete, and says whether it is one.
+    pub fn gather(
+        &mut self,
+        held: &[u8],
+        from: usize,
+        now: Instant,
+        mut first: impl FnMut(&[u8], &HeadParser) -> Result<(), BadHead>,
+    ) -> Gathered {
+        if from == 0 {
+            self.deadline = now.saturating_add(GATHER);
+        }
+        let mut left = held.get(from..).unwrap_or_default();
+        // CAST: what is held is bounded far below 2^31.
+        self.end = self.end.add(left.len() as u32);
+        loop {
+            let (used, event) = self.framer.next(self.head.as_mut(), left);
+            left = left.get(used..).unwrap_or_default();
+            match event {
+                Some(Event::Begins) if self.batch == 0 && self.next() != self.start => {
+                    // Empty lines, which belong to no request, came first.
+                    self.read(left);
+                    return Gathered::Stays;
+                }
+                Some(Event::Begins) => self.head = Some(HeadParser::new(self.head_limit)),
+                Some(Event::Request { head_len }) if self.batch == 0 => {
+                    let Some(parser) = self.head.take() else {
+                        return Gathered::Stays;
+                    };
+                    let head = held.get(..usize::from(head_len)).unwrap_or_default();
+                    if let Err(bad) = first(head, &parser) {
+                        self.pin(Pinned::Head(bad));
+                        return Gathered::Stays;
+                    }
+                    self.batch = 1;
+                    self.must_hand_over = parser.method() == Method::Head;
+                }
+                Some(Event::Request { .. }) => {
+                    self.passes();
+                    self.batch = self.batch.saturating_add(1);
+                }
+                Some(Event::End) => {}
+                Some(Event::Pinned(_)) | None => break,
+            }
+        }
+        if self.batch > 0 {
+            self.stage = Stage::Asking;
+            self.deadline = now.saturating_add(ASK);
+            Gathered::Complete
+        } else if self.pinned().is_some() {
+            Gathered::Stays
+        } else {
+            Gathered::Partial
+        }
+    }
+
+    /// Does a request wait for the dispatcher's answer?
+    pub fn is_asking(&self) -> bool {
+        self.stage == Stage::Asking
+    }
+
+    /// Does a request wait for the back-end to let go?
+    pub fn is_releasing(&self) -> bool {
+        self.stage == Stage::Releasing
+    }
+
+    /// Has the back-end been asked, and not answered?
+    pub fn is_in_doubt(&self) -> bool {
+        self.stage == Stage::Releasing && !self.again
+    }
+
+    /// How many requests are held.
+    pub fn batch(&self) -> u16 {
+        self.batch
+    }
+
+    /// Must what is held be handed over, even to the node that has the connection?
+    pub fn must_hand_over(&self) -> bool {
+        self.must_hand_over
+    }
+
+    /// The back-end is asked to let go, and may take until `deadline`. Gives the sequence number
+    /// that what is held begins with, and how many requests the back-end was given.
+    pub fn release(&mut self, deadline: Instant) -> (Seq, u32) {
+        self.stage = Stage::Releasing;
+        self.deadline = deadline;
+        self.again = false;
+        (self.start, self.requests.wrapping_sub(self.handed))
+    }
+
+    /// The back-end was asked at a bad moment, which will have passed soon. `false` if that was so too
+    /// often; otherwise it is to be asked again when the deadline has come.
+    pub fn ask_again(&mut self, now: Instant) -> bool {
+        self.tries = self.tries.saturating_add(1);
+        if self.stage != Stage::Releasing || self.tries > TRIES {
+            return false;
+        }
+        self.again = true;
+        self.deadline = now.saturating_add(AGAIN);
+        true
+    }
+
+    /// What is held is passed on to where the connection is.
+    pub fn stay(&mut self) {
+        if core::mem::take(&mut self.must_hand_over) {
+            self.pin(Pinned::Lost);
+        }
+        self.stage = Stage::Passing;
+        self.deadline = Instant::FAR_FUTURE;
+    }
+
+    /// What is held was handed over.
+    pub fn moved(&mut self) {
+        self.handed = self.requests;
+        self.must_hand_over = false;
+        self.stage = Stage::Passing;
+        self.deadline = Instant::FAR_FUTURE;
+    }
+
+    /// Where what is held begins, and where it ends.
+    pub fn held(&self) -> (Seq, Seq) {
+        (self.start, self.end)
+    }
+
+    /// The first byte that was not read.
+    fn next(&self) -> Seq {
+        // CAST: sequence numbers count modulo 2^32.
+        self.base.add(self.framer.position() as u32)
+    }
+
+    /// When [`Follow::on_timer`] has something to do; never while nothing is held.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Time has passed.
+    pub fn on_timer(&self, now: Instant) -> Expired {
+        match self.stage {
+            _ if now < self.deadline => Expired::No,
+            Stage::Passing => Expired::No,
+            Stage::Gathering | Stage::Asking => Expired::Stay,
+            Stage::Releasing if self.again => Expired::Again,
+            Stage::Releasing => Expired::Reset,
+        }
+    }
+}
