@@ -48,6 +48,10 @@ class BackEnd:
         self.peer.send(member.HELLO, self.peer.hello(own))
         self.data = b""
         self.next_ping = 0.0
+        self.tick()
+        # Nobody chooses it before its clock is known.
+        while self.peer.receive()[0] != member.PONG:
+            pass
 
     def fileno(self):
         return self.peer.socket.fileno()
