@@ -418,11 +418,18 @@ impl Hold {
         if len == 0 || !self.bytes_held.grow(len) {
             return false;
         }
-        if self.data.resize(start.saturating_add(len), 0, quiet()).is_err() {
+        if self
+            .data
+            .resize(start.saturating_add(len), 0, quiet())
+            .is_err()
+        {
             self.bytes_held.shrink(len);
             return false;
         }
-        let copied = self.data.get_mut(start..).is_some_and(|to| skb.copy(at, to));
+        let copied = self
+            .data
+            .get_mut(start..)
+            .is_some_and(|to| skb.copy(at, to));
         if !copied {
             self.data.truncate(start);
             self.bytes_held.shrink(len);

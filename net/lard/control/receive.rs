@@ -10,8 +10,8 @@
 use lard_core::addr::{Endpoint, NodeId};
 use lard_core::policy::{NodeState, MAX_NODES};
 use lard_core::wire::{
-    Adopted, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Refusal, Refused, Release, Roles,
-    Service, WhyBusy,
+    Adopted, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Refusal, Refused, Release,
+    Roles, Service, WhyBusy,
 };
 
 use super::Control;
