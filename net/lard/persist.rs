@@ -287,7 +287,10 @@ impl Persist {
             *wanted = cx.services.ask(head, parser, cx.hash_key)?;
             Ok(())
         };
-        match self.follow.gather(&hold.data, before, cx.now, ask) {
+        match self
+            .follow
+            .gather(&hold.data, before, cx.now, cx.config.handoff_timeout, ask)
+        {
             Gathered::Partial => Onward::Kept,
             Gathered::Complete => Onward::Ask,
             Gathered::Stays => Onward::Again(self.stay()),

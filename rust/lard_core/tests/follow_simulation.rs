@@ -211,7 +211,7 @@ impl Simulation {
             assert!(head.ends_with(b"\r\n\r\n"));
             Ok(())
         };
-        match follow.gather(&self.held, from, self.now, first) {
+        match follow.gather(&self.held, from, self.now, Duration::from_secs(1), first) {
             Gathered::Partial => {}
             Gathered::Complete => assert!(follow.is_asking() && follow.batch() > 0),
             Gathered::Stays => self.stay(),
