@@ -458,11 +458,13 @@ impl BackEnd {
         let front_end = conn.node();
         if front_end == config.node {
             node.front_end.closed(conn, config.node, how);
-        } else if node.control.send(front_end, &closed).is_err() && !self.untold.keep(conn, how) {
+        } else if node.control.send_later(front_end, &closed).is_err()
+            && !self.untold.keep(conn, how)
+        {
             node.stats.inc(Counter::BeUnreported);
         }
         if config.is(Roles::DISPATCHER) {
-            node.dispatcher.finished(config.node);
+            node.dispatcher.finished(node, config.node);
         } else if config.dispatcher != front_end || front_end == config.node {
             tell(node, config.dispatcher, &closed);
         }
@@ -506,7 +508,7 @@ impl BackEnd {
 
 /// Tells a node of the end of a child.
 fn tell(node: &Node, to: NodeId, closed: &Closed) {
-    if node.control.send(to, closed).is_err() {
+    if node.control.send_later(to, closed).is_err() {
         node.stats.inc(Counter::BeUnreported);
     }
 }

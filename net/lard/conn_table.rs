@@ -36,10 +36,10 @@ use crate::open::{quiet, Open};
 
 /// Buckets that share one "nothing is due before" time. Few, since each is locked when it has come,
 /// and with short connections it comes for nearly every one.
-const GROUP: usize = 16;
+const GROUP: usize = 4;
 
 /// Groups that share another one, so that the tick finds out with few looks that nothing is due.
-const RANGE: usize = 64;
+const RANGE: usize = 32;
 
 /// log2 of the number of buckets: 65,536 of 16 bytes. A hundred thousand connections make chains
 /// of one or two entries. At most 20 bits fit a connection id.

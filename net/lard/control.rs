@@ -160,6 +160,19 @@ impl Control {
         self.count(sent)
     }
 
+    /// Sends a message that can wait for others, for a few milliseconds. Any context but hard irq.
+    pub(crate) fn send_later<'a>(
+        &self,
+        to: NodeId,
+        frame: &impl Frame<'a>,
+    ) -> Result<(), SendError> {
+        let sent = match self.ready(to) {
+            Some(peer) => peer.send_later(frame),
+            None => Err(SendError::NoPeer),
+        };
+        self.count(sent)
+    }
+
     /// Asks the dispatcher on another node; see [`crate::outbox`] about batches.
     pub(crate) fn send_assign(&self, to: NodeId, question: &Assign) -> Result<(), SendError> {
         let sent = match self.ready(to) {
@@ -449,7 +462,7 @@ impl Control {
             old.peer.replace();
             self.join(node, old);
         }
-        let (peer, spare) = Peer::new(introduction, socket)?;
+        let peer = Peer::new(introduction, socket)?;
         peer.prepare(node.params.get_u32(Param::DeadAfter));
         greet(&peer, config, own_caps(net, config)).map_err(|_| ENOBUFS)?;
         if config.is(Roles::DISPATCHER) {
@@ -465,7 +478,7 @@ impl Control {
         if let Some(place) = self.peers.lock().get_mut(place(id)) {
             *place = Some(peer.clone());
         }
-        let started = self.start(node, config, &mut link, spare);
+        let started = self.start(node, config, &mut link);
         if started.is_err() {
             link.peer.fail(Lost::Error);
             self.join(node, link);
@@ -510,24 +523,20 @@ impl Control {
             let interval = Duration::from_millis(node.params.get(Param::PingInterval));
             let next = now.saturating_add(interval);
             self.next_load.store(next.as_micros(), Relaxed);
-            node.dispatcher.load(config.node, &node.back_end.load());
+            node.dispatcher
+                .load(node, config.node, &node.back_end.load());
         }
     }
 
-    fn start(
-        &self,
-        node: &Arc<Node>,
-        config: &Arc<Config>,
-        link: &mut Connection,
-        spare: crate::outbox::Frames,
-    ) -> Result {
+    fn start(&self, node: &Arc<Node>, config: &Arc<Config>, link: &mut Connection) -> Result {
+        Peer::write_softly(&link.peer, node)?;
         let (peer, node2, config2) = (link.peer.clone(), node.clone(), config.clone());
         link.receiver = Some(KThread::spawn(c"lard-rx", move |thread| {
             peer.receive(thread, &node2, &config2)
         })?);
         let (peer, node2, config2) = (link.peer.clone(), node.clone(), config.clone());
         link.transmitter = Some(KThread::spawn(c"lard-tx", move |thread| {
-            peer.transmit(thread, &node2, &config2, spare)
+            peer.transmit(thread, &node2, &config2)
         })?);
         Ok(())
     }
@@ -542,6 +551,7 @@ impl Control {
         link.peer.socket().shutdown();
         link.receiver = None;
         link.transmitter = None;
+        link.peer.stop_writing();
         // If the thread that reports was stopped before it could.
         link.peer.report(node, &[]);
     }
@@ -594,8 +604,10 @@ impl Control {
         let config = node.config();
         if let Some(config) = &config {
             let was = peer.with_info(|info| info.roles);
+            if config.is(Roles::DISPATCHER) {
+                node.dispatcher.node_down(node, id);
+            }
             if config.is(Roles::DISPATCHER) && was.contains(Roles::BACK_END) {
-                node.dispatcher.node_down(id);
                 self.note(node, id, NodeState::Down, None);
                 let reason = match lost {
                     Lost::Bye => DownReason::Left,

@@ -7,7 +7,8 @@
 //!
 //! # Locking
 //!
-//! One lock, which is a leaf: a decision takes well under a microsecond.
+//! One lock, which is a leaf: a decision takes well under a microsecond. Front-ends are told of their
+//! connections without it; see [`crate::admission`].
 
 #![forbid(unsafe_code)]
 
@@ -15,15 +16,20 @@ use kernel::prelude::*;
 use kernel_net::sync::BhLock;
 use lard_core::addr::NodeId;
 use lard_core::policy::{
-    Dest, NodeError, NodeState, ParamError, Params, PolicyKind, Request, Scheduler, Slot, Tags,
-    MAX_NODES,
+    Admission, Dest, NodeError, NodeState, ParamError, Params, PolicyKind, Request, Scheduler,
+    Slot, Tags, Waiter, WaitingList, MAX_NODES,
 };
 use lard_core::wire::{Assign, Load};
 
 use crate::front_end::now;
+use crate::netns::Node;
+use crate::stats::Counter;
 
-/// Targets that are remembered: 2^16 of 40 bytes.
-const TARGETS: usize = 1 << 16;
+/// Room for targets: 65,536 of them with certainty, half as many again as a rule. 3.6 MB.
+const SLOTS: usize = Slot::<1>::needed(1 << 16);
+
+/// Connections that can wait for room in the cluster, of 40 bytes: the largest `queue-max`.
+const WAITERS: usize = 65_536;
 
 /// Reports of a node's load after which the dispatcher's own count is put right: ten seconds' worth.
 const REPORTS: u8 = 20;
@@ -33,8 +39,12 @@ pub(crate) struct Dispatcher {
     inner: BhLock<Option<KBox<Inner>>>,
 }
 
-struct Inner {
-    scheduler: Scheduler<KVVec<Slot>>,
+pub(crate) struct Inner {
+    pub(crate) scheduler: Scheduler<KVVec<Slot>>,
+    /// Connections for which the cluster has no room yet.
+    pub(crate) waiting: WaitingList<KVVec<Waiter>>,
+    /// Somebody is answering those that need not wait any longer.
+    pub(crate) admitting: bool,
     reports: [Report; MAX_NODES],
 }
 
@@ -87,11 +97,11 @@ impl Dispatcher {
         drop(old);
     }
 
-    /// Chooses a node and counts the connection as its load, until [`Dispatcher::finished`]; for a further
-    /// request only if it is not the node that has the connection. `None` if nobody may be chosen. Any
-    /// context but hard irq.
-    pub(crate) fn assign(&self, question: &Assign) -> Option<NodeId> {
-        self.with(|inner| {
+    /// Chooses a node and counts the connection as its load, until [`Dispatcher::finished`], for a
+    /// further request only if it is not the node that has the connection; or lets it wait, and
+    /// [`Dispatcher::admit`] tells the front-end later. Any context but hard irq.
+    pub(crate) fn assign(&self, here: &Node, question: &Assign) -> Admission {
+        let admission = self.with(|inner| {
             let Assign {
                 key, exclude, tags, ..
             } = *question;
@@ -101,21 +111,32 @@ impl Dispatcher {
                 tags,
                 now: now(),
             };
+            let Inner {
+                scheduler, waiting, ..
+            } = inner;
             match question.home {
-                None => inner.scheduler.schedule(&request),
-                Some(home) => inner.scheduler.schedule_next(&request, home),
+                None => waiting.assign(scheduler, question.conn, &request),
+                // The connection was admitted with its first request.
+                Some(home) => Admission::Assigned(scheduler.schedule_next(&request, home)),
             }
-        })?
+        });
+        here.stats.inc(match admission {
+            Some(Admission::Assigned(_)) | None => Counter::DpAssigned,
+            Some(Admission::Waits) => Counter::DpWaits,
+            Some(Admission::Refused) => Counter::DpQueueFull,
+        });
+        admission.unwrap_or(Admission::Assigned(None))
     }
 
-    /// A connection of `node` is over, or never came to be.
-    pub(crate) fn finished(&self, node: NodeId) {
-        self.with(|inner| inner.scheduler.finished(node));
+    /// A connection of `node` is over, or never came to be. Here and below any context but hard irq,
+    /// with no lock held that a front-end takes.
+    pub(crate) fn finished(&self, here: &Node, node: NodeId) {
+        self.change(here, |inner| inner.scheduler.finished(node));
     }
 
     /// A back-end has joined, or has come back.
-    pub(crate) fn node_up(&self, node: NodeId, weight: u16) -> Result<(), NodeError> {
-        self.with(|inner| {
+    pub(crate) fn node_up(&self, here: &Node, node: NodeId, weight: u16) -> Result<(), NodeError> {
+        self.change(here, |inner| {
             inner.forget_reports(node);
             match inner.scheduler.add_dest(node, weight) {
                 Err(NodeError::Exists) => {
@@ -135,22 +156,26 @@ impl Dispatcher {
         self.with(|inner| inner.scheduler.set_tags(node, tags));
     }
 
-    /// A back-end is lost, with what it was serving.
-    pub(crate) fn node_down(&self, node: NodeId) {
-        self.with(|inner| {
+    /// A node is lost: with it what it was serving as a back-end, and those of its front-end that
+    /// wait.
+    pub(crate) fn node_down(&self, here: &Node, node: NodeId) {
+        self.change(here, |inner| {
+            inner.waiting.forget(node);
             inner.forget_reports(node);
-            inner.scheduler.upd_dest(node, None, Some(NodeState::Down))
+            // A front-end is no node to be chosen.
+            let _ = inner.scheduler.upd_dest(node, None, Some(NodeState::Down));
         });
     }
 
     /// Changes the state or the weight of a node, as an administrator wants it.
     pub(crate) fn set_node(
         &self,
+        here: &Node,
         node: NodeId,
         state: Option<NodeState>,
         weight: Option<u16>,
     ) -> Result<(), NodeError> {
-        self.with(|inner| inner.scheduler.upd_dest(node, weight, state))
+        self.change(here, |inner| inner.scheduler.upd_dest(node, weight, state))
             .unwrap_or(Err(NodeError::Unknown))
     }
 
@@ -160,9 +185,9 @@ impl Dispatcher {
     /// dispatcher that was restarted knows nothing of what is there. While connections come and go
     /// the two counts differ for a moment anyway, by what is on the wire; the least difference of many
     /// reports is not that.
-    pub(crate) fn load(&self, node: NodeId, load: &Load) {
+    pub(crate) fn load(&self, here: &Node, node: NodeId, load: &Load) {
         let Load { active, disk_queue } = *load;
-        self.with(|inner| {
+        self.change(here, |inner| {
             // A node that is not there is not found below either.
             let _ = inner.scheduler.set_disk_queue(node, disk_queue);
             let Some(&Dest { load, .. }) = inner.scheduler.nodes().get(node) else {
@@ -195,10 +220,15 @@ impl Dispatcher {
         self.with(|inner| inner.scheduler.policy())
     }
 
-    /// Changes the policy at run time; what is known of targets stays. `false` without a dispatcher.
-    pub(crate) fn set_policy(&self, kind: PolicyKind) -> bool {
-        self.with(|inner| inner.scheduler.set_policy(kind))
-            .is_some()
+    /// Changes the policy at run time; what is known of targets stays. Nothing without a dispatcher.
+    pub(crate) fn set_policy(&self, here: &Node, kind: PolicyKind) {
+        self.change(here, |inner| inner.scheduler.set_policy(kind));
+    }
+
+    /// The most connections the nodes may have together, if there is a limit, and how many wait;
+    /// `None` without a dispatcher.
+    pub(crate) fn admission(&self) -> Option<(Option<u64>, usize)> {
+        self.with(|inner| (inner.scheduler.limit(), inner.waiting.len()))
     }
 
     /// The parameters of all policies; `None` without a dispatcher.
@@ -209,12 +239,22 @@ impl Dispatcher {
     /// Changes parameters: all of them, or none if one is wrong. `None` without a dispatcher.
     pub(crate) fn set_params<'a>(
         &self,
+        here: &Node,
         changes: impl IntoIterator<Item = (&'a str, u32)>,
     ) -> Option<Result<(), ParamError>> {
-        self.with(|inner| inner.scheduler.set_params(changes))
+        self.change(here, |inner| inner.scheduler.set_params(changes))
     }
 
-    fn with<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> Option<R> {
+    /// Changes something by which there may be room for those who wait.
+    fn change<R>(&self, here: &Node, f: impl FnOnce(&mut Inner) -> R) -> Option<R> {
+        let (result, waits) = self.with(|inner| (f(inner), !inner.waiting.is_empty()))?;
+        if waits {
+            self.admit(here);
+        }
+        Some(result)
+    }
+
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> Option<R> {
         self.inner.lock().as_mut().map(|inner| f(inner))
     }
 }
@@ -223,10 +263,14 @@ impl Inner {
     /// A dispatcher without nodes. Not inlined: it is three kilobytes, which pass over the stack.
     #[inline(never)]
     fn new(policy: PolicyKind) -> Result<KBox<Self>> {
-        let mut slots = KVVec::with_capacity(TARGETS, GFP_KERNEL)?;
-        slots.resize(TARGETS, Slot::EMPTY, GFP_KERNEL)?;
+        let mut slots = KVVec::with_capacity(SLOTS, GFP_KERNEL)?;
+        slots.resize(SLOTS, Slot::EMPTY, GFP_KERNEL)?;
+        let mut places = KVVec::with_capacity(WAITERS, GFP_KERNEL)?;
+        places.resize(WAITERS, Waiter::NOBODY, GFP_KERNEL)?;
         let inner = Self {
             scheduler: Scheduler::new(policy, slots),
+            waiting: WaitingList::new(places),
+            admitting: false,
             reports: [Report::NONE; MAX_NODES],
         };
         Ok(KBox::new(inner, GFP_KERNEL)?)

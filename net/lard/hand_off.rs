@@ -7,6 +7,7 @@
 //!            ▼                                                                 │
 //!   Asking ──┬── ASSIGNED ──▶ HandingOff ──┬── ADOPTED ──▶ Forward             │
 //!            │                             ├─────────────────────────────────── ┘
+//!            ├── WAIT: later ADMITTED, as ASSIGNED
 //!            ├── nobody ──▶ 503            └── silence, or the peer died ──▶ reset
 //!            └── dispatcher lost ──▶ consistent hashing over the nodes known here
 //! ```
@@ -26,7 +27,7 @@ use kernel::prelude::*;
 use kernel_net::net::Net;
 use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId, Tuple};
-use lard_core::policy::{rendezvous, Tags};
+use lard_core::policy::{rendezvous, Admission, Tags};
 use lard_core::tcp::{Ended, Forwarding, Reason, Segment, Snapshot, Status};
 use lard_core::time::Instant;
 use lard_core::wire::{self, Assign, Closed, HowClosed, Refusal};
@@ -95,7 +96,13 @@ impl FrontEnd {
                 tags: wanted.tags,
             };
             let (to, chosen) = if node.is_dispatcher() {
-                (node.dispatcher.assign(&question), Chosen::ByDispatcher)
+                match node.dispatcher.assign(node, &question) {
+                    Admission::Assigned(to) => (to, Chosen::ByDispatcher),
+                    Admission::Refused => (None, Chosen::ByDispatcher),
+                    Admission::Waits => {
+                        return self.waits(conn, node.dispatcher.queue_time_ms());
+                    }
+                }
             } else if node
                 .control
                 .send_assign(node.dispatcher_id(), &question)
@@ -115,7 +122,7 @@ impl FrontEnd {
         }
     }
 
-    /// The dispatcher's answer. Bottom halves off.
+    /// The dispatcher's answer, at once or after the connection has waited. Bottom halves off.
     pub(crate) fn assigned(&self, node: &Node, net: &Net, conn: ConnId, to: Option<NodeId>) {
         if self.assigned_next(node, net, conn, to) {
             return;
@@ -453,7 +460,7 @@ impl FrontEnd {
     /// Tells the dispatcher that a connection is not `of`'s load any more.
     pub(crate) fn tell_dispatcher(&self, node: &Node, conn: ConnId, of: NodeId, how: HowClosed) {
         if node.is_dispatcher() {
-            node.dispatcher.finished(of);
+            node.dispatcher.finished(node, of);
             return;
         }
         let closed = Closed {

@@ -27,6 +27,7 @@ use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId};
 use lard_core::follow::Expired;
 use lard_core::http::Pinned;
+use lard_core::policy::Admission;
 use lard_core::tcp::{Responder, Segment};
 use lard_core::wire::{Assign, HowClosed, Release, Released, WhyBusy};
 
@@ -134,7 +135,11 @@ impl FrontEnd {
             tags: wanted.tags,
         };
         if node.is_dispatcher() {
-            let to = node.dispatcher.assign(&question);
+            let to = match node.dispatcher.assign(node, &question) {
+                Admission::Assigned(to) => to,
+                // Only first requests wait.
+                Admission::Waits | Admission::Refused => None,
+            };
             self.assigned_next(node, net, conn, to);
         } else if node
             .control

@@ -154,6 +154,7 @@ impl PerNet for Node {
         this.front_end.tick(&this, net);
         this.back_end.tick(net);
         this.control.tick(&this, net);
+        this.dispatcher.tick(&this);
     }
 
     fn stop(this: ArcBorrow<'_, Self>, _net: &Net) {

@@ -193,6 +193,11 @@ impl Open {
         self.run(cx, output, None)
     }
 
+    /// The dispatcher lets the connection wait. Nothing changes if it was assigned meanwhile.
+    pub(crate) fn wait_until(&mut self, deadline: Instant) {
+        self.responder.wait_until(deadline);
+    }
+
     /// The client's reset, when the connection cannot be saved.
     pub(crate) fn abort(&self) -> SegmentOut {
         self.responder.abort()

@@ -3,20 +3,25 @@
 //! What waits to be sent to one peer: [`lard_core::wire::Outbox`] with memory, a lock, and somebody
 //! to wake.
 //!
-//! Any context appends frames, a softirq among them; the peer's sending thread takes everything there
-//! is and writes it at once. The room is bounded: a frame that does not fit is refused, and whoever
-//! wanted to send it decides what that means.
+//! Any context appends frames, a softirq among them; a work in a softirq takes everything there is and
+//! writes it at once. The room is bounded: a frame that does not fit is refused, and whoever wanted to
+//! send it decides what that means.
+//!
+//! Frames that can wait wake the sending thread once, so that it knows since when; it sleeps on until
+//! something cannot wait, or for a few milliseconds.
 //!
 //! # Locking
 //!
-//! One lock, a leaf. The thread's own buffer is exchanged for the full one under it, so nothing is
+//! One lock, a leaf. The writer's own buffer is exchanged for the full one under it, so nothing is
 //! copied twice and nothing is sent with it held.
 
 #![forbid(unsafe_code)]
 
 use core::time::Duration;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 use kernel_net::kthread::Waker;
+use kernel_net::softwork::SoftWork;
 use kernel_net::sync::BhLock;
 use lard_core::addr::ConnId;
 use lard_core::time::Instant;
@@ -72,8 +77,12 @@ struct Inner {
     frames: wire::Outbox<VVec<u8>>,
     /// Frames are taken.
     open: bool,
-    /// The receiving thread is at work and wakes the other when it is done.
+    /// The receiving thread is at work, and asks for its answers to be written when it is done.
     corked: bool,
+    /// The work has written as much as the socket took, and left the rest to the thread.
+    unfinished: bool,
+    /// The work that writes, while the connection is there.
+    writer: Option<Arc<SoftWork>>,
     /// The sending thread, once it runs.
     waker: Option<Waker>,
 }
@@ -85,6 +94,8 @@ impl Outbox {
             frames: wire::Outbox::new(room(ROOM)?, room(ASSIGN_ROOM)?),
             open: true,
             corked: false,
+            unfinished: false,
+            writer: None,
             waker: None,
         };
         let outbox = Self(kernel_net::new_bh_lock!(inner, c"lard:outbox"));
@@ -96,6 +107,12 @@ impl Outbox {
         self.0.lock().waker = Some(waker);
     }
 
+    /// Says who writes, or with `None` that nobody does but the thread. May sleep.
+    pub(crate) fn set_writer(&self, writer: Option<Arc<SoftWork>>) {
+        let old = core::mem::replace(&mut self.0.lock().writer, writer);
+        drop(old);
+    }
+
     /// Takes a frame. Any context but hard irq.
     pub(crate) fn send<'a>(&self, frame: &impl Frame<'a>) -> Result<(), SendError> {
         let mut inner = self.0.lock();
@@ -104,6 +121,21 @@ impl Outbox {
         }
         inner.frames.send(frame)?;
         inner.wake();
+        Ok(())
+    }
+
+    /// Takes a frame that can wait for others, for a few milliseconds. Any context but hard irq.
+    pub(crate) fn send_later<'a>(&self, frame: &impl Frame<'a>) -> Result<(), SendError> {
+        let mut inner = self.0.lock();
+        if !inner.open {
+            return Err(SendError::NoPeer);
+        }
+        let first = !inner.frames.is_ready();
+        inner.frames.send_later(frame)?;
+        match first {
+            true => inner.wake_thread(),
+            false => inner.wake(),
+        }
         Ok(())
     }
 
@@ -144,8 +176,7 @@ impl Outbox {
         self.0.lock().open
     }
 
-    /// Keeps the sending thread asleep until [`Outbox::uncork`], so that the answers to a batch leave
-    /// together.
+    /// Writes nothing until [`Outbox::uncork`], so that the answers to a batch leave together.
     pub(crate) fn cork(&self) {
         self.0.lock().corked = true;
     }
@@ -154,13 +185,34 @@ impl Outbox {
     pub(crate) fn uncork(&self) {
         let mut inner = self.0.lock();
         inner.corked = false;
-        inner.wake();
+        match inner.is_urgent() {
+            true => inner.wake(),
+            false => inner.wake_thread(),
+        }
+    }
+
+    /// Leaves to the thread what there is to write, and the rest of a write that has begun.
+    pub(crate) fn leave(&self, unfinished: bool) {
+        let mut inner = self.0.lock();
+        inner.unfinished |= unfinished;
+        inner.wake_thread();
+    }
+
+    /// The thread begins to write, first of all what was left to it.
+    pub(crate) fn begin(&self) {
+        self.0.lock().unfinished = false;
     }
 
     /// Is there something to write, or nothing ever again?
     pub(crate) fn is_ready(&self) -> bool {
         let inner = self.0.lock();
-        !inner.corked && inner.frames.is_ready() || !inner.open
+        !inner.corked && inner.has_any() || !inner.open
+    }
+
+    /// The same, at once.
+    pub(crate) fn is_urgent(&self) -> bool {
+        let inner = self.0.lock();
+        !inner.corked && inner.is_urgent() || !inner.open
     }
 
     /// Exchanges `spare`, which is empty, for what there is to write; false if there is nothing.
@@ -186,8 +238,27 @@ impl Outbox {
 }
 
 impl Inner {
+    fn is_urgent(&self) -> bool {
+        self.unfinished || self.frames.is_urgent()
+    }
+
+    fn has_any(&self) -> bool {
+        self.unfinished || self.frames.is_ready()
+    }
+
+    /// Has what cannot wait written, by the work if there is one.
     fn wake(&self) {
-        if self.corked || !self.frames.is_ready() {
+        if self.corked || !self.is_urgent() {
+            return;
+        }
+        match &self.writer {
+            Some(writer) => writer.queue(),
+            None => self.wake_thread(),
+        }
+    }
+
+    fn wake_thread(&self) {
+        if self.corked || !self.has_any() {
             return;
         }
         if let Some(waker) = &self.waker {

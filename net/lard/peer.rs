@@ -13,13 +13,17 @@
 //!                               Closing ── threads have ended ──▶ gone
 //! ```
 //!
-//! The receiving thread blocks in the socket, the sending thread waits for the [`Outbox`]. Whichever
-//! finds a reason to end names it with [`Peer::fail`], which makes the other one end as well. The
-//! sending thread ends last and reports the loss, for it alone knows what never left this node.
+//! The receiving thread blocks in the socket, without a timer. Frames are written by a work in a softirq,
+//! as far as the socket takes them at once: to wake a thread costs as much as the rest of a hand-off on
+//! its way out. The sending thread writes what the work leaves: frames that have waited long enough, what
+//! did not fit the socket's buffer, PINGs. It also looks whether the peer has fallen silent. Whichever
+//! thread finds a reason to end names it with [`Peer::fail`], which makes the other one end as well. The
+//! sending thread ends last and reports the loss, when it knows what never left this node.
 //!
 //! # Locking
 //!
-//! `info` is a leaf. The outbox has its own lock.
+//! Who writes has taken `writing` out from under its lock, which is a leaf like that of `info`. The
+//! outbox has its own lock.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +33,7 @@ use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 use kernel::sync::Arc;
 use kernel_net::control_socket::{ControlSocket, Failure};
 use kernel_net::kthread::{Running, Woken};
+use kernel_net::softwork::{SoftWork, Task};
 use kernel_net::sync::BhLock;
 use lard_core::addr::{Addr, ConnId, NodeId};
 use lard_core::time::Instant;
@@ -43,8 +48,8 @@ use crate::outbox::{note_unsent, Frames, Outbox, SendError};
 use crate::params::Param;
 use crate::stats::Counter;
 
-/// How long the receiving thread sleeps at most before it looks whether the peer is silent.
-const LOOK_MS: u32 = 100;
+/// How long frames that can wait do so at most.
+const LATER_MS: u32 = 10;
 
 /// Room for what one call receives: the largest frame and as much again.
 const RECEIVE: usize = 2 * MAX_FRAME;
@@ -132,6 +137,8 @@ pub(crate) struct Peer {
     id: NodeId,
     socket: ControlSocket,
     outbox: Outbox,
+    /// Nothing while somebody writes.
+    writing: BhLock<Option<Writing>>,
     info: BhLock<Info>,
     /// What user space said it may be.
     introduced: Roles,
@@ -146,6 +153,42 @@ pub(crate) struct Peer {
     sent: Atomic<bool>,
 }
 
+/// Frames that are being written; none between two writes, unless the socket did not take all of them.
+struct Writing {
+    frames: Frames,
+    /// Bytes of them that the socket has taken.
+    sent: usize,
+    /// It will not take more.
+    failed: bool,
+}
+
+/// What writes in a softirq.
+struct Writer {
+    peer: Arc<Peer>,
+    node: Arc<Node>,
+}
+
+impl Task for Writer {
+    fn run(&self) {
+        let peer = &self.peer;
+        let Some(mut writing) = peer.take_writing() else {
+            return peer.outbox.leave(false);
+        };
+        // What is left of the write before must come first, and that is the thread's.
+        if writing.frames.is_empty() && peer.take(&self.node, &mut writing) {
+            writing.sent = peer.socket.send_softly(writing.frames.bytes());
+            if writing.sent == writing.frames.bytes().len() {
+                peer.wrote(&self.node, &mut writing);
+            }
+        }
+        let unfinished = !writing.frames.is_empty();
+        peer.give_writing(writing);
+        if unfinished {
+            peer.outbox.leave(true);
+        }
+    }
+}
+
 /// What user space says about a peer.
 pub(crate) struct Introduction {
     pub(crate) id: NodeId,
@@ -155,18 +198,20 @@ pub(crate) struct Introduction {
     pub(crate) weight: u16,
 }
 
-/// Adds to a number that only one thread changes.
+/// Adds to a number that one thread at a time changes.
 fn bump(number: &Atomic<u64>, n: u64) {
     number.store(number.load(Relaxed).wrapping_add(n), Relaxed);
 }
 
 impl Peer {
-    /// A connection that has not begun to speak, and the buffer for its sending thread. May sleep.
-    pub(crate) fn new(
-        introduction: Introduction,
-        socket: ControlSocket,
-    ) -> Result<(Arc<Self>, Frames)> {
-        let (outbox, spare) = Outbox::new()?;
+    /// A connection that has not begun to speak. May sleep.
+    pub(crate) fn new(introduction: Introduction, socket: ControlSocket) -> Result<Arc<Self>> {
+        let (outbox, frames) = Outbox::new()?;
+        let writing = Writing {
+            frames,
+            sent: 0,
+            failed: false,
+        };
         let Introduction {
             id,
             roles,
@@ -189,6 +234,7 @@ impl Peer {
             id,
             socket,
             outbox,
+            writing: kernel_net::new_bh_lock!(Some(writing), c"lard:writing"),
             info: kernel_net::new_bh_lock!(info, c"lard:peer"),
             introduced: roles,
             traffic: Traffic {
@@ -204,7 +250,7 @@ impl Peer {
             received: Atomic::new(false),
             sent: Atomic::new(false),
         };
-        Ok((Arc::new(peer, GFP_KERNEL)?, spare))
+        Ok(Arc::new(peer, GFP_KERNEL)?)
     }
 
     /// The node at the other end.
@@ -255,6 +301,11 @@ impl Peer {
     /// Queues a frame, before HELLO was received too. Any context but hard irq.
     pub(crate) fn send<'a>(&self, frame: &impl Frame<'a>) -> Result<(), SendError> {
         self.outbox.send(frame)
+    }
+
+    /// Queues a frame that can wait for others, for a few milliseconds. Any context but hard irq.
+    pub(crate) fn send_later<'a>(&self, frame: &impl Frame<'a>) -> Result<(), SendError> {
+        self.outbox.send_later(frame)
     }
 
     /// Queues a question to the dispatcher.
@@ -334,16 +385,7 @@ impl Peer {
                     bump(&self.traffic.bytes_in, n as u64);
                     have = have.saturating_add(n);
                 }
-                Err(Failure::Timeout) => {
-                    let limit = Duration::from_millis(node.params.get(Param::DeadAfter));
-                    if self.silence(now()) >= limit {
-                        return self.fail(Lost::Silent);
-                    }
-                    continue;
-                }
-                Err(Failure::Stop) => return self.fail(Lost::Removed),
-                Err(Failure::Closed) => return self.fail(Lost::Closed),
-                Err(Failure::Error(_)) => return self.fail(Lost::Error),
+                Err(failure) => return self.fail(lost_by(failure)),
             }
             self.outbox.cork();
             let received = buffer.get(..have).unwrap_or_default();
@@ -403,16 +445,31 @@ impl Peer {
         }
     }
 
-    /// The sending thread. `spare` is the empty buffer that [`Peer::new`] made.
-    pub(crate) fn transmit(
-        &self,
-        thread: &Running,
-        node: &Node,
-        config: &Config,
-        mut spare: Frames,
-    ) {
+    /// Has frames written in a softirq from now on. May sleep.
+    pub(crate) fn write_softly(this: &Arc<Self>, node: &Arc<Node>) -> Result {
+        let (peer, node) = (this.clone(), node.clone());
+        let task = Arc::new(Writer { peer, node }, GFP_KERNEL)?;
+        this.outbox.set_writer(Some(SoftWork::new(task)?));
+        Ok(())
+    }
+
+    /// Ends that, and waits for it. May sleep.
+    pub(crate) fn stop_writing(&self) {
+        self.outbox.set_writer(None);
+    }
+
+    fn take_writing(&self) -> Option<Writing> {
+        self.writing.lock().take()
+    }
+
+    fn give_writing(&self, writing: Writing) {
+        *self.writing.lock() = Some(writing);
+    }
+
+    /// The sending thread.
+    pub(crate) fn transmit(&self, thread: &Running, node: &Node, config: &Config) {
         self.outbox.set_waker(thread.waker());
-        let sent = self.write_all(thread, node, config, &mut spare);
+        self.write_all(thread, node, config);
         self.socket.shutdown();
         self.sent.store(true, Release);
         // What was received must have had its effect before the peer is called lost.
@@ -422,61 +479,99 @@ impl Peer {
             }
         }
         let mut unsent = KVec::new();
-        note_unsent(&spare, sent, &mut unsent);
-        self.outbox.drain(&mut spare, &mut unsent);
+        self.stop_writing();
+        // Nobody else writes any more.
+        if let Some(mut writing) = self.take_writing() {
+            note_unsent(&writing.frames, writing.sent, &mut unsent);
+            self.outbox.drain(&mut writing.frames, &mut unsent);
+        }
         self.report(node, &unsent);
     }
 
-    /// Writes until the connection ends. What is in `spare` then was sent up to the result.
-    fn write_all(
-        &self,
-        thread: &Running,
-        node: &Node,
-        config: &Config,
-        spare: &mut Frames,
-    ) -> usize {
+    /// Writes until the connection ends.
+    fn write_all(&self, thread: &Running, node: &Node, config: &Config) {
         let mut next_ping = now();
         loop {
             let interval = Duration::from_millis(node.params.get(Param::PingInterval));
-            let patience = Duration::from_millis(node.params.get(Param::AssignPatience));
             if now() >= next_ping && self.outbox.is_open() {
                 next_ping = now().saturating_add(interval);
                 // A full box is being emptied, which is as good as a PING.
                 let _ = self.send(&Ping { sent: now() });
                 self.report_load(node, config);
             }
-            let mut pause = next_ping.saturating_since(now());
+            let limit = Duration::from_millis(node.params.get(Param::DeadAfter));
+            let silence = self.silence(now());
+            if silence >= limit {
+                return self.fail(Lost::Silent);
+            }
+            let mut pause = next_ping
+                .saturating_since(now())
+                .min(limit.saturating_sub(silence));
             if self.id == config.dispatcher {
-                pause = pause.min(patience);
+                pause = pause.min(patience(node));
             }
             let pause = u32::try_from(pause.as_millis()).unwrap_or(u32::MAX);
-            let woken = thread.wait_until(pause.saturating_add(1), || self.outbox.is_ready());
-            if woken == Woken::Stop {
-                return 0;
+            let mut woken = thread.wait_until(pause.saturating_add(1), || self.outbox.is_ready());
+            if woken == Woken::Ready {
+                woken = thread.wait_until(LATER_MS, || self.outbox.is_urgent());
             }
-            if !self.outbox.take(spare, now(), patience) {
-                if !self.outbox.is_open() {
-                    return 0;
-                }
-                continue;
+            if woken == Woken::Stop || !self.write(thread, node) {
+                return;
             }
-            let result = self.socket.send_all(thread, spare.bytes());
-            bump(&self.traffic.writes, 1);
-            node.stats.inc(Counter::CtWrites);
-            if let Err((sent, failure)) = result {
-                self.fail(match failure {
-                    Failure::Timeout => Lost::Silent,
-                    Failure::Stop => Lost::Removed,
-                    Failure::Closed => Lost::Closed,
-                    Failure::Error(_) => Lost::Error,
-                });
-                return sent;
-            }
-            bump(&self.traffic.bytes_out, spare.bytes().len() as u64);
-            bump(&self.traffic.frames_out, spare.count());
-            node.stats.add(Counter::CtFramesOut, spare.count());
-            spare.clear();
         }
+    }
+
+    /// Writes what there is; `false` at the end of the connection.
+    fn write(&self, thread: &Running, node: &Node) -> bool {
+        let Some(mut writing) = self.take_writing() else {
+            // A softirq on another processor is at it, and will not take long.
+            thread.wait_until(1, || self.writing.lock().is_some());
+            return true;
+        };
+        let goes_on = self.write_waiting(thread, node, &mut writing);
+        self.give_writing(writing);
+        goes_on
+    }
+
+    fn write_waiting(&self, thread: &Running, node: &Node, writing: &mut Writing) -> bool {
+        self.outbox.begin();
+        if writing.failed {
+            return false;
+        }
+        if writing.frames.is_empty() && !self.take(node, writing) {
+            return self.outbox.is_open();
+        }
+        let rest = writing.frames.bytes().get(writing.sent..);
+        match self.socket.send_all(thread, rest.unwrap_or_default()) {
+            Ok(()) => self.wrote(node, writing),
+            Err((sent, failure)) => {
+                writing.sent = writing.sent.saturating_add(sent);
+                writing.failed = true;
+                self.fail(lost_by(failure));
+            }
+        }
+        !writing.failed
+    }
+
+    /// Takes what there is to write; `false` if there is nothing.
+    fn take(&self, node: &Node, writing: &mut Writing) -> bool {
+        writing.sent = 0;
+        self.outbox.take(&mut writing.frames, now(), patience(node))
+    }
+
+    /// All that was to be written is.
+    fn wrote(&self, node: &Node, writing: &mut Writing) {
+        let frames = &mut writing.frames;
+        bump(&self.traffic.writes, 1);
+        node.stats.inc(Counter::CtWrites);
+        if frames.questions() != 0 {
+            node.stats.add(Counter::Asked, frames.questions());
+            node.stats.inc(Counter::AskWrites);
+        }
+        bump(&self.traffic.bytes_out, frames.bytes().len() as u64);
+        bump(&self.traffic.frames_out, frames.count());
+        node.stats.add(Counter::CtFramesOut, frames.count());
+        frames.clear();
     }
 
     /// A back-end tells the dispatcher how many connections it has.
@@ -493,10 +588,10 @@ impl Peer {
         node.control.forget(node, self, lost, unsent);
     }
 
-    /// Waits for as long as a silent socket is looked at.
+    /// Sets the socket up, before the threads use it.
     pub(crate) fn prepare(&self, dead_after_ms: u32) {
         self.socket.configure(dead_after_ms);
-        self.socket.set_timeouts(LOOK_MS, dead_after_ms);
+        self.socket.set_timeouts(dead_after_ms);
     }
 
     /// PING: the peer wants to know our clock.
@@ -515,5 +610,20 @@ impl Peer {
         let mut info = self.info.lock();
         info.clock.on_pong(*pong, now);
         info.rtt = now.saturating_since(pong.sent);
+    }
+}
+
+/// How long an answer of the dispatcher is waited for before more is asked.
+fn patience(node: &Node) -> Duration {
+    Duration::from_millis(node.params.get(Param::AssignPatience))
+}
+
+/// What a failure of the socket says about the connection.
+fn lost_by(failure: Failure) -> Lost {
+    match failure {
+        Failure::Timeout => Lost::Silent,
+        Failure::Stop => Lost::Removed,
+        Failure::Closed => Lost::Closed,
+        Failure::Error(_) => Lost::Error,
     }
 }

@@ -83,9 +83,13 @@ counters! {
     CookieSent = "fe_cookie_sent",
     /// Connections that a genuine SYN cookie opened.
     CookieAccepted = "fe_cookie_accepted",
+    /// Questions sent to a dispatcher on another node.
+    Asked = "fe_asked",
+    /// Writes that sent them; the rest is batching.
+    AskWrites = "fe_ask_writes",
     /// Requests the front-end placed itself, because the dispatcher was out of reach.
     AssignFallback = "fe_assign_fallback",
-    /// Requests answered with 503: no node may be chosen.
+    /// Requests answered with 503: no node may be chosen, or none had room in time.
     NoBackEnd = "fe_no_back_end",
     /// Requests answered with 503: no node that has the tags of their content rule may be chosen.
     NoTaggedBackEnd = "fe_no_tagged_back_end",
@@ -251,6 +255,19 @@ counters! {
     FeRefusedNoMemory = "fe_refused_no_memory",
     /// Refused by a back-end: the kernel made no socket.
     FeRefusedNotCreated = "fe_refused_not_created",
+
+    // --- dispatcher ---
+
+    /// Questions that were answered at once, with a node as a rule.
+    DpAssigned = "dp_assigned",
+    /// Connections that had to wait, because the cluster has as many as it may.
+    DpWaits = "dp_waits",
+    /// Connections that were let in after they had waited.
+    DpAdmitted = "dp_admitted",
+    /// Connections that waited for too long; their requests are answered with 503.
+    DpQueueTimeout = "dp_queue_timeout",
+    /// Connections that could not wait, because too many do; their requests are answered with 503.
+    DpQueueFull = "dp_queue_full",
 
     // --- forwarding ---
 

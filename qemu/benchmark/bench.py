@@ -10,12 +10,12 @@ from lardvm import log_gate
 from lardvm.cluster import FRONT_END_PORT
 from lardvm.machine import quoted
 
-from . import front_ends, profile, work
+from . import profile, work
 from .meter import Meter
 
 LOAD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "load.py")
-# Seconds: for the clients of one run, and until their connections are forgotten.
-LIMIT, AFTERMATH = 300, 2 * front_ends.MEMORY + 0.5
+# Seconds for the clients of one run.
+LIMIT = 300
 NODES = ("front_end", "back_end", "dispatcher")
 START = time.monotonic()
 
@@ -59,13 +59,14 @@ class Bench:
             meter.begin()
         again = self.lab.client.nstat()["TcpRetransSegs"]
         clients = self.clients(kind)
-        time.sleep(AFTERMATH)
+        time.sleep(front_end.aftermath)
         done, places = zip(*[meter.end() for meter in meters])
         row = {"work": kind.name, "front_end": front_end.name, "run": run, "requests": kind.asked}
         for name, counts in zip(NODES, done):
             row[f"{name}_instructions"] = round(counts["instructions"] / kind.asked)
         row["front_end_seconds"] = round(done[0]["seconds"], 2)
-        row["front_end_user"] = round(done[0]["user"] / kind.asked)
+        for part in ("user", "softirq", "proc_stat"):
+            row[f"front_end_{part}"] = round(done[0][part] / kind.asked)
         for name in ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes"):
             row[name] = round(done[0][name] / kind.asked, 2)
         row["sent_again"] = sum(counts["sent_again"] for counts in done)

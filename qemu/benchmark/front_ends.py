@@ -69,7 +69,7 @@ defaults
     mode http
     option splice-auto
     option http-keep-alive
-    http-reuse always
+    http-reuse {reuse}
     retries 0
     timeout connect 60s
     timeout client 60s
@@ -86,6 +86,10 @@ class FrontEnd(abc.ABC):
     name = None
     # Whether node 3 takes part.
     remote = False
+    # Seconds until connections that have ended are forgotten.
+    aftermath = 2 * MEMORY + 0.5
+    # What HAProxy does with its connections to the back-end.
+    reuse = "always"
 
     def __init__(self, lab):
         self.lab = lab
@@ -94,6 +98,7 @@ class FrontEnd(abc.ABC):
             "front_end": self.front.ext,
             "back_end": self.back.int,
             "port": FRONT_END_PORT,
+            "reuse": self.reuse,
         }
         self.server = None
 
@@ -136,6 +141,8 @@ class Proxy(FrontEnd):
 
     configuration = None
     command = None
+    # It remembers none.
+    aftermath = 0.2
 
     def start(self):
         self.serve("--plain", FRONT_END_PORT)
@@ -153,6 +160,13 @@ class Haproxy(Proxy):
     name = "HAProxy"
     configuration = HAPROXY
     command = "haproxy -q -db -f"
+
+
+class HaproxyAnew(Haproxy):
+    """With a connection to the back-end for each of a client's, as direct routing has."""
+
+    name = "HAProxy, anew"
+    reuse = "never"
 
 
 class Lard(FrontEnd):
@@ -183,6 +197,8 @@ class LardRemote(Lard):
 
 
 ALL = [Ipvs, Nginx, Haproxy, Lard, LardRemote]
+# Measured where they are asked for by name.
+OTHERS = [HaproxyAnew]
 FLOOR = Ipvs.name
 
 

@@ -12,14 +12,20 @@ import statistics
 import struct
 import time
 
-from lardvm.vm import counter_path
+from lardvm.vm import COUNTED_SHIFT, counter_path
 
 NICS = ("ext0", "int0")
 KERNEL = 1 << 63
+# What the counter calls the instructions of softirqs, which it has counted where they are as well.
+SOFTIRQ = 2
+# Instructions in a unit of /proc/stat, which is 10 ms.
+STAT_UNIT = 10_000_000 >> COUNTED_SHIFT
+# What is measured in a time without work, and taken off.
+PARTS = ("instructions", "user", "softirq", "proc_stat")
 
 
 def instructions(directory):
-    """All since the boot: {address: count}; user space has one entry."""
+    """All since the boot: {address: count}; user space has one entry, softirqs another."""
     data = bytearray()
     with socket.socket(socket.AF_UNIX) as counter:
         counter.connect(counter_path(directory))
@@ -45,27 +51,33 @@ def sent_again(snmp):
     return int(values[names.index("RetransSegs")])
 
 
+def busy(stat):
+    """Instructions as /proc/stat has them: the processor's time that it does not call idle."""
+    user, nice, system, _, _, irq, softirq = map(int, stat.split()[1:8])
+    return STAT_UNIT * (user + nice + system + irq + softirq)
+
+
 class Meter:
     """One guest. What it does by itself in a second of its clock, and to tell its counters, is
-    measured at first and taken off; from the user's part as well, but not from the places."""
+    measured at first and taken off each of the parts, but not from the places."""
 
     def __init__(self, machine):
         self.machine = machine
-        self.fixed = self.rate = (0, 0)
+        self.fixed = self.rate = (0,) * len(PARTS)
         self.fixed, _ = self._calm(0)
         above, seconds = self._calm(2)
         self.rate = tuple(cost / seconds for cost in above)
 
     def _calm(self, seconds):
-        """Instructions, and those of user space, in a time without work; and that time."""
+        """The parts in a time without work; and that time."""
         costs = []
         for _ in range(3):
             self.begin()
             time.sleep(seconds)
             counts, _ = self.end()
-            costs.append((counts["instructions"], counts["user"], counts["seconds"]))
-        total, user, passed = (statistics.median(cost) for cost in zip(*costs))
-        return (total, user), passed
+            costs.append([counts[name] for name in (*PARTS, "seconds")])
+        *parts, passed = (statistics.median(cost) for cost in zip(*costs))
+        return tuple(parts), passed
 
     def _own(self, seconds):
         return [fixed + seconds * rate for fixed, rate in zip(self.fixed, self.rate)]
@@ -75,6 +87,7 @@ class Meter:
 
     def _counters(self):
         counters = net(self.machine.get("/proc/net/dev").decode())
+        counters["proc_stat"] = busy(self.machine.get("/proc/stat").decode())
         counters["sent_again"] = sent_again(self.machine.get("/proc/net/snmp").decode())
         return counters
 
@@ -87,10 +100,12 @@ class Meter:
         """Counts since `begin`, and those of instructions by their place."""
         places = instructions(self.machine.vm.directory)
         seconds = self._clock() - self.begun
-        own, own_user = self._own(seconds)
         places.subtract(self.places)
+        softirq = places.pop(SOFTIRQ, 0)
         counters = {name: now - self.counters[name] for name, now in self._counters().items()}
         user = sum(count for place, count in places.items() if place < KERNEL)
-        total = sum(places.values())
-        counters |= {"instructions": total - own, "user": user - own_user, "seconds": seconds}
+        counters |= {"instructions": sum(places.values()), "user": user, "softirq": softirq}
+        for name, own in zip(PARTS, self._own(seconds)):
+            counters[name] -= own
+        counters["seconds"] = seconds
         return counters, places

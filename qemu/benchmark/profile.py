@@ -30,6 +30,15 @@ class Symbols:
         return self.names[max(0, bisect.bisect_right(self.addresses, place + 15) - 1)]
 
 
+def softirq_place(machine):
+    """Where the kernel has handle_softirqs(), as the counter wants to be told."""
+    symbols = Symbols(machine)
+    at = symbols.names.index("handle_softirqs")
+    begin = symbols.addresses[at]
+    end = next(address for address in symbols.addresses[at:] if address > begin)
+    return f"{begin:x}-{end:x}"
+
+
 def demangled(names):
     result = subprocess.run(
         ["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True

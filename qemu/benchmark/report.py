@@ -2,11 +2,15 @@
 """Tables of what was measured: ratios first, then what they are ratios of."""
 
 import csv
+import os
+import shutil
 import statistics
+import subprocess
 
 from .front_ends import FLOOR
 
 WIDTH = 26
+PLOTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "plots.gp")
 
 
 def median(rows, what):
@@ -32,6 +36,31 @@ class Report:
             writer = csv.DictWriter(file, names, restval="")
             writer.writeheader()
             writer.writerows(self.rows)
+
+    def plot(self, directory):
+        """Tables of medians, a line for each kind of work, and plots of them. Says what it made."""
+        floor = {work: self._runs(work, FLOOR) for work in self._names("work")}
+        self._pivot(directory, "instructions", lambda runs, _: median(runs, "front_end_instructions"))
+        self._pivot(directory, "first", lambda runs, _: median(runs, "first_median_ms"))
+        if not all(floor.values()):
+            return f"without {FLOOR} there are no ratios to plot"
+        self._pivot(directory, "ratio", lambda runs, work: round(
+            median(runs, "front_end_instructions") / median(floor[work], "front_end_instructions"), 3
+        ))
+        if not shutil.which("gnuplot"):
+            return "without gnuplot there are no plots"
+        subprocess.run(["gnuplot", "-e", f"dir='{directory}'", PLOTS], check=True)
+        return f"plots: {directory}/*.svg"
+
+    def _pivot(self, directory, name, value):
+        columns = self._names("front_end")
+        with open(os.path.join(directory, f"{name}.csv"), "w", newline="") as file:
+            writer = csv.writer(file)
+            # The plots count the columns by the commas of this line.
+            writer.writerow(["work", *(column.replace(",", "") for column in columns)])
+            for work in self._names("work"):
+                cells = [self._runs(work, column) for column in columns]
+                writer.writerow([work, *(value(runs, work) if runs else "" for runs in cells)])
 
     def _names(self, what):
         return list(dict.fromkeys(row[what] for row in self.rows))
@@ -63,9 +92,15 @@ class Report:
             what = "front_end_instructions"
             return f"{median(runs, what) / 1000:.1f} ±{100 * spread(runs, what):.1f}%"
 
-        def in_user_space(runs, _):
-            part = median(runs, "front_end_user") / median(runs, "front_end_instructions")
-            return f"{100 * part:.0f}%"
+        def by_proc_stat(runs, _):
+            return f"{median(runs, 'front_end_proc_stat') / 1000:.0f}"
+
+        def parts_of_it(runs, _):
+            whole = median(runs, "front_end_instructions")
+            user, softirq = (
+                100 * median(runs, f"front_end_{part}") / whole for part in ("user", "softirq")
+            )
+            return f"{user:.0f} {100 - user - softirq:.0f} {softirq:.0f}"
 
         def apart(runs, _):
             if runs[0].get("dispatcher_instructions", "") == "":
@@ -93,7 +128,8 @@ class Report:
             ("back-end's instructions a request, IPVS-DR = 1", ratio("back_end_instructions")),
             ("front-end: thousand instructions a request, median and spread", thousands),
             ("dispatcher apart: thousand instructions (of the front-end's)", apart),
-            ("front-end: part of it in user space", in_user_space),
+            ("front-end: thousand instructions as /proc/stat has them", by_proc_stat),
+            ("front-end: % of it in user space, system, softirqs", parts_of_it),
             ("front-end: packets and KB a request, in and out", through),
             ("segments sent again in a run, by anybody", lambda runs, _: median(runs, "sent_again")),
             ("requests a second at 10^9 instructions a second", rate),

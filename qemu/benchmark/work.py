@@ -12,7 +12,7 @@ class Work:
 
     name: str
     size: int = 6 * KB
-    connections: int = 1000
+    connections: int = 500
     concurrency: int = 32
     requests: int = 0
     head: int = 0
@@ -44,7 +44,7 @@ class Work:
         return f"{words} --head {self.head} --body {self.body}"
 
 
-SIX = Work("6 KB")
+SIX = Work("6 KB", connections=1000, concurrency=64)
 ONE = Work("1 MB", size=MB, connections=64, concurrency=16)
 
 QUICK = [SIX, ONE]
@@ -52,12 +52,12 @@ ALL = [
     Work("1 B", size=1),
     SIX,
     Work("13 KB", size=13 * KB),
-    Work("100 KB", size=100 * KB, connections=320),
+    Work("100 KB", size=100 * KB, connections=256),
     ONE,
     Work("16 MB", size=16 * MB, connections=8, concurrency=4),
     Work("keep-alive, 1 request", requests=1),
-    Work("keep-alive, 10 requests", requests=10, connections=192),
-    Work("keep-alive, 100 requests", requests=100, connections=32),
+    Work("keep-alive, 10 requests", requests=10, connections=96),
+    Work("keep-alive, 100 requests", requests=100, connections=16, concurrency=16),
     Work("head of 200 B", head=200),
     Work("head of 1 KB", head=KB),
     Work("head of 8 KB", head=8 * KB),

@@ -50,9 +50,15 @@ def counter():
     return script("counter")
 
 
+def uml():
+    """Which User-Mode Linux: `debug`, with all checkers, or with LARD_UML=plain that without."""
+    return "plain" if os.environ.get("LARD_UML") == "plain" else "debug"
+
+
 @functools.cache
 def debug_kernel():
-    return os.path.join(script("debug-kernel"), "linux")
+    words = ["--plain"] if uml() == "plain" else []
+    return os.path.join(script("debug-kernel", *words), "linux")
 
 
 @functools.cache
@@ -78,7 +84,7 @@ def accelerator():
 def module_path(debug=False):
     """Where lard.ko is; LARD_KO names another one."""
     given = os.environ.get("LARD_KO")
-    return given or os.path.join(TOP, "build", *(["debug"] if debug else []), "lard.ko")
+    return given or os.path.join(TOP, "build", *([uml()] if debug else []), "lard.ko")
 
 
 def tool_path(name):

@@ -92,6 +92,20 @@ def counter_path(directory):
     return f"{directory}/counter"
 
 
+def softirq_place(image):
+    """The file that says where this image's kernel has handle_softirqs(), once a guest was asked."""
+    return os.path.join(image, "softirq")
+
+
+def counter_words(image, directory):
+    """The emulator's plugin that counts instructions, and what it is told."""
+    words = f"{build.counter()},at={counter_path(directory)}"
+    if os.path.exists(softirq_place(image)):
+        with open(softirq_place(image)) as file:
+            words += f",softirq={file.read().strip()}"
+    return words
+
+
 def qemu_command(spec, image, directory, accelerator):
     boot = os.path.join(image, "vmlinuz")
     arguments = f"console=ttyS0 lard.name={spec.name} mitigations=off nokaslr {BOOT_WORDS} quiet"
@@ -101,7 +115,7 @@ def qemu_command(spec, image, directory, accelerator):
         command += ["-accel", "tcg,thread=single,tb-size=1024", "-cpu", "max,la57=off"]
         # While it has nothing to do its clock goes with the world's, so others need not wait.
         command += ["-icount", f"shift={COUNTED_SHIFT},sleep=on"]
-        command += ["-plugin", f"{build.counter()},at={counter_path(directory)}"]
+        command += ["-plugin", counter_words(image, directory)]
     elif accelerator == "kvm":
         command += ["-accel", "kvm", "-cpu", "host"]
     else:

@@ -79,7 +79,6 @@ def tags_of(cluster, number):
 
 
 @two_and_two
-@pytest.mark.vms
 def test_static_files_on_two_nodes_and_the_application_on_two_others_by_one_file(cluster):
     wait_idle(cluster)
     put(cluster, SITE)
@@ -121,6 +120,7 @@ def test_nodes_say_themselves_what_they_have(cluster):
     assert set(ask(cluster, *[f"/static/new-{i}" for i in range(12)])) == {"node2"}
 
 
+@pytest.mark.vms
 def test_each_condition_sends_requests_to_its_node(cluster):
     rules(
         cluster,
@@ -264,13 +264,19 @@ def test_everything_changes_under_load_without_a_failure(cluster, front_end):
     """Rules, tags, what nodes have and the key, under requests that wait for answers meanwhile."""
     first = ["prefix /s/ tag x", "tag y", "node node2 tag x", "node node3 tag y"]
     second = ["prefix /s/ tag u,w", "tag v", "node node4 tag u,w", "node node3 tag v"]
-    rules(cluster, *first)
-    running = begin(cluster.client, load, cluster.fes[front_end].ext, 8)
+    machine = cluster.node(1)
+    for name, lines, key in (("second", second, "host"), ("first", first, "path+query")):
+        text = f"key {key}\n" + "".join(f"{line}\n" for line in lines)
+        machine.write(f"/run/lard-test-{name}", text)
+    change = " && ".join(
+        f"cluster_startup service --file /run/lard-test-{name}" for name in ("second", "first")
+    )
+    machine.sh(change)
+    settled(cluster)
+    running = begin(cluster.client, load, cluster.fes[front_end].ext, 6)
     cluster.wait(lambda: "begun" in running.process.stdout(), what="requests under way")
     with counted(cluster, exact_fe_503=0):
-        for round in range(8):
-            for lines, key in ((second, "host"), (first, "path+query")):
-                put(cluster, f"key {key}\n" + "".join(f"{line}\n" for line in lines))
+        machine.sh(f"for i in $(seq 20); do {change} || exit; done")
         result = running.result()
     assert not result["failures"], result["failures"][:5]
     seen = result["seen"]
@@ -362,9 +368,10 @@ def test_what_was_replaced_and_cleared_is_shown_by_all(cluster):
     assert ask(cluster, "/6/x")[0].startswith("node")
 
 
+@pytest.mark.layout(nodes=4, d=1, fe=(2,), be=(1, 3))
 def test_only_the_dispatcher_says_what_the_service_is(cluster):
     """And what it says of tags is read by bits: whoever asks for unheard ones gets nobody."""
-    rules(cluster, "tag a", "node node2 tag a")
+    rules(cluster, "tag a", "node node3 tag a")
     before = service(cluster, number=2).stdout
 
     def stranger(dispatcher, front_end, front_end_id, own):
@@ -420,6 +427,6 @@ def test_only_the_dispatcher_says_what_the_service_is(cluster):
             cluster.node(4).int,
         )
     assert ended == [True, True]
-    assert chosen == [ids["node2"], 0, 0], (chosen, ids)
-    assert told[0] == "host+path+query" and told[2] == "tag a\nnode node2 tag a\n", told
+    assert chosen == [ids["node3"], 0, 0], (chosen, ids)
+    assert told[0] == "host+path+query" and told[2] == "tag a\nnode node3 tag a\n", told
     assert service(cluster, number=2).stdout == before

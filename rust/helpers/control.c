@@ -80,9 +80,9 @@ void lard_socket_peer(const struct socket *sock, struct in6_addr *addr)
 		ipv6_addr_set_v4mapped(inet_sk(sock->sk)->inet_daddr, addr);
 }
 
-void lard_socket_set_rcvtimeo(struct socket *sock, unsigned int ms)
+void lard_socket_set_rcvtimeo_max(struct socket *sock)
 {
-	WRITE_ONCE(sock->sk->sk_rcvtimeo, msecs_to_jiffies(ms));
+	WRITE_ONCE(sock->sk->sk_rcvtimeo, MAX_SCHEDULE_TIMEOUT);
 }
 
 void lard_socket_set_sndtimeo(struct socket *sock, unsigned int ms)
@@ -122,4 +122,28 @@ int lard_socket_send(struct socket *sock, const void *buf, size_t len)
 	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL };
 
 	return kernel_sendmsg(sock, &msg, &vec, 1, len);
+}
+
+/* Sends may come from softirqs: nothing of the current task's is used. */
+void lard_socket_set_atomic(struct socket *sock)
+{
+	lock_sock(sock->sk);
+	sock->sk->sk_allocation = GFP_ATOMIC;
+	sock->sk->sk_use_task_frag = false;
+	release_sock(sock->sk);
+}
+
+/* In a softirq, as espintcp_push_skb() does it. */
+int lard_socket_send_atomic(struct socket *sock, const void *buf, size_t len)
+{
+	struct kvec vec = { .iov_base = (void *)buf, .iov_len = len };
+	struct msghdr msg = { .msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT };
+	int ret = -EAGAIN;
+
+	iov_iter_kvec(&msg.msg_iter, ITER_SOURCE, &vec, 1, len);
+	bh_lock_sock(sock->sk);
+	if (!sock_owned_by_user(sock->sk))
+		ret = tcp_sendmsg_locked(sock->sk, &msg, len);
+	bh_unlock_sock(sock->sk);
+	return ret;
 }

@@ -76,6 +76,17 @@ void lard_sync_init_work(struct work_struct *work, work_func_t func)
 	INIT_WORK(work, func);
 }
 
+/* Not the function above: a work's class of locks is the place where it is initialised. */
+void lard_sync_init_bh_work(struct work_struct *work, work_func_t func)
+{
+	INIT_WORK(work, func);
+}
+
+bool lard_sync_queue_bh_work(struct work_struct *work)
+{
+	return queue_work(system_bh_wq, work);
+}
+
 bool lard_sync_schedule_work(struct work_struct *work)
 {
 	return schedule_work(work);

@@ -161,18 +161,19 @@ impl ControlSocket {
         let seconds = (timeout / 3000).clamp(1, 32_767);
         // SAFETY: The socket is valid and TCP by the invariant. The calls lock it.
         unsafe {
+            bindings::lard_socket_set_atomic(socket);
             bindings::lard_socket_set_nodelay(socket);
             bindings::lard_socket_set_user_timeout(socket, timeout);
             bindings::lard_socket_set_keepalive(socket, seconds, seconds, 3);
         }
     }
 
-    /// Bounds how long [`Self::recv`] and [`Self::send`] wait.
-    pub fn set_timeouts(&self, recv_ms: u32, send_ms: u32) {
+    /// Lets [`Self::recv`] wait for ever, and bounds how long [`Self::send_all`] waits for the peer.
+    pub fn set_timeouts(&self, send_ms: u32) {
         let socket = self.socket.as_ptr();
         // SAFETY: The socket is valid by the invariant; each call stores one word.
         unsafe {
-            bindings::lard_socket_set_rcvtimeo(socket, recv_ms);
+            bindings::lard_socket_set_rcvtimeo_max(socket);
             bindings::lard_socket_set_sndtimeo(socket, send_ms);
         }
     }
@@ -227,6 +228,25 @@ impl ControlSocket {
             }
         }
         Ok(())
+    }
+
+    /// Sends as much of `data` as the socket takes at once; returns how many bytes that are. None, too,
+    /// while a thread is in a call on the socket, and when the connection has failed, which
+    /// [`Self::send_all`] then tells.
+    ///
+    /// # Context
+    ///
+    /// Softirq. Not while a thread is in [`Self::send_all`].
+    pub fn send_softly(&self, data: &[u8]) -> usize {
+        // SAFETY: The socket is valid by the invariant, and `data` may be read for its length.
+        let n = unsafe {
+            bindings::lard_socket_send_atomic(
+                self.socket.as_ptr(),
+                data.as_ptr().cast(),
+                data.len(),
+            )
+        };
+        usize::try_from(n).unwrap_or(0)
     }
 
     /// Ends the connection in both directions: blocked calls return, later ones fail.

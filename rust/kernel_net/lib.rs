@@ -15,7 +15,8 @@
 //! * [`inject`], [`child`] – making a listener accept a connection that was opened elsewhere, and
 //!   learning when it is over;
 //! * [`family`] – the address family whose sockets are native TCP sockets;
-//! * [`kthread`], [`control_socket`], [`genl`] – threads, the sockets they own, and generic netlink;
+//! * [`kthread`], [`softwork`], [`control_socket`], [`genl`] – threads, work in softirqs, the sockets
+//!   they send on, and generic netlink;
 //! * [`sysfs`], [`procfs`] – a directory and tables in every namespace.
 //!
 //! # Locking
@@ -44,6 +45,7 @@ pub mod random;
 pub mod route;
 pub mod segment;
 pub mod skb;
+pub mod softwork;
 pub mod sync;
 pub mod sysfs;
 pub mod time;

@@ -8,10 +8,10 @@
 #![forbid(unsafe_code)]
 
 use lard_core::addr::{Endpoint, NodeId};
-use lard_core::policy::{NodeState, MAX_NODES};
+use lard_core::policy::{Admission, NodeState, MAX_NODES};
 use lard_core::wire::{
-    Adopted, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Refusal, Refused, Release,
-    Roles, Service, WhyBusy,
+    Adopted, Assign, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Refusal, Refused,
+    Release, Roles, Service, Wait, WhyBusy,
 };
 
 use super::Control;
@@ -43,6 +43,8 @@ impl Control {
                 own(Roles::DISPATCHER) && is(Roles::FRONT_END) && m.conn.node() == from
             }
             Message::Assigned(m) => from == config.dispatcher && m.conn.node() == config.node,
+            Message::Wait(m) => from == config.dispatcher && m.conn.node() == config.node,
+            Message::Admitted(m) => from == config.dispatcher && m.conn.node() == config.node,
             Message::Load(_) => own(Roles::DISPATCHER) && is(Roles::BACK_END),
             Message::NodeUp(_) | Message::NodeDown(_) | Message::Drain(_) | Message::Service(_) => {
                 from == config.dispatcher
@@ -70,22 +72,23 @@ impl Control {
             Message::Pong(pong) => peer.on_pong(pong),
             Message::Bye(_) => return Err(Lost::Bye),
             Message::Assign(question) => {
-                let to = node.dispatcher.assign(question);
-                let answer = Assigned {
-                    conn: question.conn,
-                    node: to,
-                    tag: None,
-                };
-                if let (Err(_), Some(to)) = (self.count(peer.send(&answer)), to) {
-                    node.dispatcher.finished(to);
-                }
+                self.on_assign(node, peer, question);
             }
             Message::Assigned(m) => {
                 peer.answered();
                 node.cell
                     .with(|net| node.front_end.assigned(node, net, m.conn, m.node));
             }
-            Message::Load(load) => node.dispatcher.load(from, load),
+            Message::Wait(m) => {
+                peer.answered();
+                node.cell
+                    .with(|_| node.front_end.waits(m.conn, m.at_most_ms));
+            }
+            Message::Admitted(m) => {
+                node.cell
+                    .with(|net| node.front_end.assigned(node, net, m.conn, m.node));
+            }
+            Message::Load(load) => node.dispatcher.load(node, from, load),
             Message::NodeUp(m) => {
                 self.note(node, m.node, NodeState::Up, Some(m.weight));
                 self.note_tags(m.node, m.tags);
@@ -198,7 +201,9 @@ impl Control {
     /// The dispatcher tells a new node of the others, and the others of the new node.
     fn welcome(&self, node: &Node, config: &Config, peer: &Peer, roles: Roles) {
         let id = peer.id();
-        if roles.contains(Roles::BACK_END) && node.dispatcher.node_up(id, peer.weight()).is_ok() {
+        if roles.contains(Roles::BACK_END)
+            && node.dispatcher.node_up(node, id, peer.weight()).is_ok()
+        {
             self.note(node, id, NodeState::Up, Some(peer.weight()));
             self.note_own_tags(node, config, id);
             self.announce(node, id);
@@ -208,6 +213,28 @@ impl Control {
             if let Some(up) = self.node_up(config, other) {
                 let _ = self.count(peer.send(&up));
             }
+        }
+    }
+
+    fn on_assign(&self, node: &Node, peer: &Peer, question: &Assign) {
+        let conn = question.conn;
+        let to = match node.dispatcher.assign(node, question) {
+            Admission::Assigned(to) => to,
+            Admission::Refused => None,
+            Admission::Waits => {
+                let at_most_ms = node.dispatcher.queue_time_ms();
+                // Untold the front-end waits for as long as for any answer.
+                let _ = self.count(peer.send(&Wait { conn, at_most_ms }));
+                return;
+            }
+        };
+        let answer = Assigned {
+            conn,
+            node: to,
+            tag: None,
+        };
+        if let (Err(_), Some(to)) = (self.count(peer.send(&answer)), to) {
+            node.dispatcher.finished(node, to);
         }
     }
 
@@ -258,7 +285,7 @@ impl Control {
 
     fn on_closed(&self, node: &Node, config: &Config, from: NodeId, closed: &Closed) {
         if config.is(Roles::DISPATCHER) {
-            node.dispatcher.finished(closed.node);
+            node.dispatcher.finished(node, closed.node);
         }
         if closed.conn.node() == config.node && closed.node == from {
             node.front_end.closed(closed.conn, from, closed.how);

@@ -112,7 +112,7 @@ fn start(
         node.forward.learn(config.node, config.internal, true)?;
         node.back_end.start(net, config);
         if config.is(Roles::DISPATCHER) {
-            let added = node.dispatcher.node_up(config.node, config.weight);
+            let added = node.dispatcher.node_up(node, config.node, config.weight);
             added.map_err(|_| EINVAL)?;
         }
     }
@@ -399,7 +399,7 @@ pub(super) fn node_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     if state.is_none() && weight.is_none() {
         return Err(request.fail(EINVAL, format_args!("neither state nor weight was given")));
     }
-    let set = node.dispatcher.set_node(id, state, weight);
+    let set = node.dispatcher.set_node(node, id, state, weight);
     set.map_err(|_| request.fail(ENOENT, format_args!("node {id} is no back-end")))?;
     node.control.set_node(node, id, state, weight);
     Ok(())
@@ -471,12 +471,13 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
                 mode = Some(known.map_err(|e| request.fail(EINVAL, format_args!("{e}")))?);
                 true
             }
-            Err(ParamError::Unknown) if policy::Params::ALL.iter().any(|p| p.name == name) => {
-                let value = value.parse().map_err(|_| not_a_number(request, name))?;
-                of_policies.push((name, value))
-            }
             Err(ParamError::Unknown) => {
-                return Err(request.fail(ENOENT, format_args!("there is no parameter {name}")));
+                let spec = policy::Params::ALL.iter().find(|p| p.name == name);
+                let spec = spec.ok_or_else(|| {
+                    request.fail(ENOENT, format_args!("there is no parameter {name}"))
+                })?;
+                let value = spec.parse(value);
+                of_policies.push((name, value.ok_or_else(|| not_a_number(request, name))?))
             }
             Err(ParamError::NotANumber) => return Err(not_a_number(request, name)),
             Err(ParamError::OutOfRange(min, max)) => {
@@ -507,7 +508,10 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
         return Err(request.fail(EOPNOTSUPP, format_args!("the mode is the dispatcher's")));
     }
     if !of_policies.is_empty() {
-        match node.dispatcher.set_params(of_policies.iter().copied()) {
+        match node
+            .dispatcher
+            .set_params(node, of_policies.iter().copied())
+        {
             Some(Ok(())) => {}
             Some(Err(e @ policy::ParamError::Range(..))) => {
                 return Err(request.fail(ERANGE, format_args!("{e}")));
@@ -520,7 +524,7 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
         }
     }
     if let Some(policy) = policy {
-        node.dispatcher.set_policy(policy);
+        node.dispatcher.set_policy(node, policy);
     }
     for change in own.iter() {
         node.params.set(*change);

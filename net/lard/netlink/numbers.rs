@@ -86,6 +86,8 @@ pub(super) mod node {
     pub(crate) const CONTENT: u16 = 39;
     pub(crate) const TAGS: u16 = 40;
     pub(crate) const DISK_QUEUE: u16 = 41;
+    pub(crate) const LIMIT: u16 = 42;
+    pub(crate) const WAITING: u16 = 43;
 }
 
 pub(super) mod conn {

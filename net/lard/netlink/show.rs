@@ -77,6 +77,12 @@ pub(super) fn self_get(node: &Arc<Node>, request: &Request<'_>) -> Result {
         }
         m.put_u32(node::ENTRIES, node.front_end.len())?;
         m.put_u32(node::CHILDREN, node.back_end.len())?;
+        if let Some((limit, waiting)) = node.dispatcher.admission() {
+            if let Some(limit) = limit {
+                m.put_uint(node::LIMIT, limit)?;
+            }
+            m.put_u32(node::WAITING, u32::try_from(waiting).unwrap_or(u32::MAX))?;
+        }
         match owner {
             Some(owner) => m.put_u32(node::OWNER, owner),
             None => m.put_flag(node::STOPPING),
@@ -283,15 +289,22 @@ pub(super) fn dump_params(node: &Node, dump: &mut Dump<'_>) -> Result {
             m.put_text(param::VALUE, policy.map_or("", |p| p.name()))?;
             return m.put_text(param::DEFAULT, PolicyKind::default().name());
         };
+        let word = |value: u64| {
+            let (spec, _) = of_policy(i)?;
+            spec.word(u32::try_from(value).ok()?)
+        };
         m.put_text(param::NAME, name)?;
-        put_number(m, param::VALUE, value)?;
-        put_number(m, param::DEFAULT, default)?;
+        put_value(m, param::VALUE, value, word(value))?;
+        put_value(m, param::DEFAULT, default, word(default))?;
         m.put_uint(param::MIN, min)?;
         m.put_uint(param::MAX, max)
     })
 }
 
-fn put_number(message: &mut Message<'_>, kind: u16, value: u64) -> Result {
+fn put_value(message: &mut Message<'_>, kind: u16, value: u64, word: Option<&str>) -> Result {
+    if let Some(word) = word {
+        return message.put_text(kind, word);
+    }
     let mut line = Line::new();
     // Twenty digits always fit.
     let _ = write!(line, "{value}");

@@ -5,6 +5,7 @@
 mod common;
 
 use common::*;
+use core::time::Duration;
 use lard_core::tcp::{Action, Config, Flags, Head, Output, Reason, Responder, Segment, Status};
 
 const ACK: Flags = Flags::ACK;
@@ -223,6 +224,15 @@ fn every_state_ends_in_time() {
         p.timer().send.unwrap().payload,
         Status::ServiceUnavailable.bytes()
     );
+
+    let mut p = Pair::waiting(10);
+    let later = p.r.deadline().saturating_add(Duration::from_secs(60));
+    p.r.wait_until(later);
+    assert_eq!(p.r.deadline(), later, "it may wait for longer");
+    let _ = p.r.snapshot(&p.cfg, p.now);
+    let deadline = p.r.deadline();
+    p.r.wait_until(later);
+    assert_eq!(p.r.deadline(), deadline, "a hand-off is not waited for");
 
     let mut p = Pair::waiting(10);
     let _ = p.r.snapshot(&p.cfg, p.now);

@@ -145,6 +145,8 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
                 .into()
             }
         ),
+        (conn(), any32()).prop_map(|(conn, at_most_ms)| Wait { conn, at_most_ms }.into()),
+        (conn(), prop::option::of(node())).prop_map(|(conn, node)| Admitted { conn, node }.into()),
         (node(), prop::sample::select(&DownReason::ALL)).prop_map(|(node, reason)| NodeDown {
             node,
             reason

@@ -161,6 +161,12 @@ fn status_text(node: Option<&SelfView>, nodes: &[NodeView], content: &[String]) 
             "connections: {} at the front-end, {} at the back-end",
             node.entries, node.children
         );
+        if let Some(waiting) = node.waiting {
+            let _ = match node.limit {
+                Some(limit) => writeln!(text, "admission: {limit} connections, {waiting} wait"),
+                None => writeln!(text, "admission: no limit, {waiting} wait"),
+            };
+        }
         if !node.owned {
             text.push_str(
                 "no process owns this node: it forwards what it has and takes nothing new; start \

@@ -22,7 +22,7 @@ use super::setup::{Bin, FrontEnds, Mechanism, Report, Setup};
 use super::workload::{Start, Trace};
 use lard_core::addr::NodeId;
 use lard_core::policy::{
-    self, Connection, NodeSet, NodeState, Request, Scheduler, Slot, Tags, MAX_NODES,
+    self, Connection, NodeSet, NodeState, Request, Scheduler, Slot, Tags, MAX_NODES, WAYS,
 };
 use lard_core::time::Instant;
 
@@ -103,7 +103,8 @@ struct Base {
 
 impl<'a, const W: usize> Cluster<'a, W> {
     fn new(setup: &'a Setup, trace: &'a Trace) -> Self {
-        let slots = setup.table.unwrap_or(trace.sizes.len());
+        // A slot for each target: none has to go because of another.
+        let slots = setup.table.map_or(trace.sizes.len(), |t| t.div_ceil(WAYS));
         let mut scheduler = Scheduler::new(setup.policy, vec![Slot::EMPTY; slots]);
         scheduler
             .set_params(setup.params.iter().copied())
@@ -206,7 +207,7 @@ impl<'a, const W: usize> Cluster<'a, W> {
         };
         while self.next < self.trace.requests.len()
             && self.at_front_end < AT_FRONT_END * front_ends
-            && !self.scheduler.is_full()
+            && !self.scheduler.is_saturated()
         {
             let at = self.next;
             let rest = self.trace.requests[at + 1..].iter();

@@ -34,7 +34,7 @@ struct Cluster<const W: usize> {
 impl<const W: usize> Cluster<W> {
     /// All targets known, all nodes at work.
     fn new(kind: PolicyKind, nodes: u16, targets: u64) -> Self {
-        let slots = vec![Slot::EMPTY; targets as usize];
+        let slots = vec![Slot::EMPTY; Slot::<W>::needed(targets as usize)];
         let mut scheduler = Scheduler::new(kind, slots);
         for node in 1..=nodes {
             scheduler.add_dest(NodeId(node), 1).unwrap();

@@ -18,7 +18,7 @@
 //! use lard_core::policy::{NodeSet, PolicyKind, Request, Scheduler, Slot, Tags};
 //! use lard_core::time::Instant;
 //!
-//! let mut slots = [Slot::EMPTY; 1_024];
+//! let mut slots = [Slot::EMPTY; Slot::<1>::needed(1_000)];
 //! let mut scheduler: Scheduler<_> = Scheduler::new(PolicyKind::Lard, &mut slots[..]);
 //! scheduler.add_dest(NodeId(1), 1)?;
 //! scheduler.add_dest(NodeId(2), 1)?;
@@ -41,6 +41,7 @@
 //! * `table` – the bounded [`TargetTable`]; `params` – [`Params`]: names, defaults, limits
 //! * `wrr`, `lc`, `lb`, `chbl`, `lard`, `lardr`, `extlard` – the policies
 //! * `scheduler` – the facade: policy, nodes and accounting in one
+//! * `waiting` – [`WaitingList`]: connections for which the cluster has no room yet
 //! * `connection` – the same for connections with more than one request
 //! * `rendezvous` – a choice that needs no state at all
 //!
@@ -66,6 +67,7 @@ mod rendezvous;
 mod scheduler;
 mod set;
 mod table;
+mod waiting;
 mod wrr;
 
 pub use connection::{Connection, Mechanism};
@@ -74,7 +76,8 @@ pub use params::{ParamError, ParamSpec, Params, PARAMS};
 pub use rendezvous::rendezvous;
 pub use scheduler::Scheduler;
 pub use set::{NodeSet, Tags};
-pub use table::{Servers, Slot, TargetTable};
+pub use table::{Servers, Slot, TargetTable, WAYS};
+pub use waiting::{Admission, Outcome, Waiter, WaitingList};
 
 use super::addr::NodeId;
 use super::time::Instant;
@@ -195,6 +198,11 @@ impl PolicyKind {
             PolicyKind::Lardr => "lardr",
             PolicyKind::Extlard => "extlard",
         }
+    }
+
+    /// Does the policy move targets by T_low and T_high, for which the papers' admission limit is made?
+    const fn has_thresholds(self) -> bool {
+        matches!(self, PolicyKind::Lard | PolicyKind::Lardr)
     }
 }
 

@@ -26,6 +26,12 @@ pub struct Params {
     pub disk_queue: u32,
     /// Most load of a node, in hundredths of the average (`chbl`).
     pub balance_percent: u32,
+    /// Connections beyond which others wait, S of the papers; [`Params::OFF`] or [`Params::AUTO`].
+    pub max_connections: u32,
+    /// Milliseconds for which a connection waits, at most.
+    pub queue_time_ms: u32,
+    /// Connections that wait, at most.
+    pub queue_max: u32,
 }
 
 /// What is known of a parameter beforehand.
@@ -39,19 +45,44 @@ pub struct ParamSpec {
     pub min: u32,
     /// The most it can be.
     pub max: u32,
+    /// Values that have a name, inside of the limits or outside.
+    words: &'static [(&'static str, u32)],
     field: fn(&mut Params) -> &mut u32,
 }
 
+impl ParamSpec {
+    /// The value that a text means: a number, or the name of a value. Its limits are checked by
+    /// [`Params::with`].
+    pub fn parse(&self, text: &str) -> Option<u32> {
+        let word = self.words.iter().find(|(word, _)| *word == text);
+        word.map_or_else(|| text.parse().ok(), |(_, value)| Some(*value))
+    }
+
+    /// The name of a value, if it has one.
+    pub fn word(&self, value: u32) -> Option<&'static str> {
+        let word = self.words.iter().find(|(_, named)| *named == value);
+        word.map(|(word, _)| *word)
+    }
+}
+
 /// Number of parameters.
-pub const PARAMS: usize = 8;
+pub const PARAMS: usize = 11;
 
 impl Params {
     /// Largest threshold: beyond what a machine has ports for, and far from any overflow.
     pub const MAX: u32 = 1_000_000;
 
+    /// [`Params::max_connections`]: nobody has to wait.
+    pub const OFF: u32 = 0;
+
+    /// [`Params::max_connections`]: the papers' limit, with the policies that have T_low and T_high.
+    pub const AUTO: u32 = u32::MAX;
+
     /// The papers' values: 25 connections keep a disk busy, 65 bound the delay (\[3\]); 30, 130, 50
     /// and 5 are those of the prototype in \[2\]. A quarter above the average is what the authors of
-    /// bounded loads suggest.
+    /// bounded loads suggest. The papers have an admission limit, [`Self::AUTO`]; their clients kept no
+    /// connection open that they did not use, today's would shut out others. The times and numbers of
+    /// those who wait are not in the papers.
     pub const DEFAULT: Params = Params {
         t_low: 25,
         t_high: 65,
@@ -61,6 +92,9 @@ impl Params {
         miss_cost: 50,
         disk_queue: 5,
         balance_percent: 125,
+        max_connections: Self::OFF,
+        queue_time_ms: 5_000,
+        queue_max: 16_384,
     };
 
     /// All of them, in the order of the structure.
@@ -90,6 +124,24 @@ impl Params {
             101..=1_000,
             |p| &mut p.balance_percent,
         ),
+        ParamSpec {
+            words: &[("off", Self::OFF), ("auto", Self::AUTO)],
+            ..spec(
+                "max-connections",
+                Self::DEFAULT.max_connections,
+                0..=Self::MAX,
+                |p| &mut p.max_connections,
+            )
+        },
+        spec(
+            "queue-time-ms",
+            Self::DEFAULT.queue_time_ms,
+            1..=600_000,
+            |p| &mut p.queue_time_ms,
+        ),
+        spec("queue-max", Self::DEFAULT.queue_max, 0..=65_536, |p| {
+            &mut p.queue_max
+        }),
     ];
 
     /// The value of the parameter at `index` of [`Params::ALL`]; 0 if there is none.
@@ -107,7 +159,7 @@ impl Params {
         for (name, value) in changes {
             let spec = Self::ALL.iter().find(|spec| spec.name == name);
             let spec = spec.ok_or(ParamError::Unknown)?;
-            if !(spec.min..=spec.max).contains(&value) {
+            if !(spec.min..=spec.max).contains(&value) && spec.word(value).is_none() {
                 return Err(ParamError::Range(spec.name, spec.min, spec.max));
             }
             *(spec.field)(&mut self) = value;
@@ -139,6 +191,7 @@ const fn spec(
         default,
         min: *range.start(),
         max: *range.end(),
+        words: &[],
         field,
     }
 }

@@ -151,17 +151,41 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Scheduler<S, W> {
         self.nodes.finish(node)
     }
 
-    /// Is the cluster full, so that a new connection should wait at its front-end until another one
-    /// is over?
+    /// The most connections that help the nodes that are up, S of \[3\], section 2.4:
+    /// `(n-1) * T_high + T_low - 1`, and at least 1.
     ///
-    /// Beyond `(n-1) * T_high + T_low - 1` connections on n nodes (\[3\], section 2.4) all nodes can
-    /// reach T_high at once, and moving targets helps nobody. A node of weight w counts as w nodes.
-    pub fn is_full(&self) -> bool {
-        let (weights, work) = self.nodes.totals();
+    /// Beyond it all n nodes can reach T_high at once, and moving targets helps nobody. A node of
+    /// weight w counts as w nodes.
+    pub fn saturation(&self) -> u64 {
+        let (weights, _) = self.nodes.totals();
         let (low, high) = (u64::from(self.params.t_low), u64::from(self.params.t_high));
         // No overflow: 20 bits times 10 for each of the nodes, and 16.
-        let limit = weights.saturating_sub(1) * high + low.saturating_sub(1);
-        work >= limit * u64::from(UNIT)
+        (weights.saturating_sub(1) * high + low.saturating_sub(1)).max(1)
+    }
+
+    /// How many connections the nodes that are up may have together; `None` for any number.
+    pub fn limit(&self) -> Option<u64> {
+        match self.params.max_connections {
+            Params::OFF => None,
+            Params::AUTO => self.kind.has_thresholds().then(|| self.saturation()),
+            limit => Some(limit.into()),
+        }
+    }
+
+    /// Is the cluster full, so that a new connection should wait until another one is over?
+    pub fn is_full(&self) -> bool {
+        self.limit().is_some_and(|limit| self.has(limit))
+    }
+
+    /// Do the nodes that are up have as many connections as [`Scheduler::saturation`] says?
+    pub fn is_saturated(&self) -> bool {
+        self.has(self.saturation())
+    }
+
+    fn has(&self, connections: u64) -> bool {
+        let (_, work) = self.nodes.totals();
+        // No overflow: the limits of both are far below.
+        work >= connections * u64::from(UNIT)
     }
 
     /// Sets the load of `node` to what the node itself says, when messages were lost.

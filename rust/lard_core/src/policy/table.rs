@@ -1,25 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The target table: which nodes serve which target, bounded, the least recently used one goes.
+//! The target table: which nodes serve which target, bounded, what was not used for long goes.
 //!
 //! Losing a mapping does no harm: a target that was not asked for in so long has left the node's cache
-//! as well (\[3\], section 2.4).
-//!
-//! All operations take constant time. The table lives in the caller's slots; each slot holds one
-//! entry, its links in two lists, and the head of one hash chain:
+//! as well (\[3\], section 2.4). So the table is made for the one look that each decision takes, in
+//! memory that no CPU caches:
 //!
 //! ```text
-//!   slot i:  key, servers │ newer, older (order of use) │ next (hash chain) │ head of chain i
+//!   key ── upper half ──▶ slot:  │ 7 keys, order of use │ 7 sets of nodes │ since when │
+//!                                └───── cache line ─────┴── cache line ───┴────────────┘
 //! ```
 //!
-//! Links are slot numbers. Unused slots form a list through `next`.
+//! A key can only be in one slot, as in a CPU's own caches, and makes the least recently used one *of
+//! this slot* go when there is no place. There are no links to follow or to mend: a look reads one line
+//! and writes the order of use back to it, and what it finds is in one more. All operations take
+//! constant time.
+//!
+//! Keys are the output of a keyed hash, so they spread over the slots at random, and nobody can aim at
+//! one. With half as many targets as there are places about one in a hundred has no place for good; see
+//! [`Slot::needed`].
 
 use super::super::time::Instant;
 use super::NodeSet;
 use core::ops::DerefMut;
 
-/// No slot.
-const NIL: u32 = u32::MAX;
+/// Targets in a slot: with their order of use the keys fill a cache line.
+pub const WAYS: usize = 7;
 
 /// The nodes that serve a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,34 +36,99 @@ pub struct Servers<const W: usize = 1> {
     pub changed: Instant,
 }
 
-/// Room for one target: 40 bytes where a set of nodes is one word.
+/// Room for seven targets: 192 bytes where a set of nodes is one word.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 pub struct Slot<const W: usize = 1> {
-    key: u64,
-    servers: Servers<W>,
-    /// The next slot in the order of use, towards the most recent.
-    newer: u32,
-    /// The same, towards the least recent.
-    older: u32,
-    /// The next slot in the same hash chain, or the next unused one.
-    next: u32,
-    /// First slot of the hash chain that has this slot's number. Nothing to do with the entry.
-    chain: u32,
+    keys: [u64; WAYS],
+    /// How many of the others were used since.
+    ///
+    /// INVARIANT: a permutation of `0..WAYS`. Places that are not in use are the last ones.
+    ages: [u8; WAYS],
+    /// Places in use, as bits.
+    used: u8,
+    /// The two parts of [`Servers`]. The first fills the next line.
+    nodes: [NodeSet<W>; WAYS],
+    changed: [Instant; WAYS],
 }
 
 impl<const W: usize> Slot<W> {
     /// What to fill new storage with.
     pub const EMPTY: Slot<W> = Slot {
-        key: 0,
-        servers: Servers {
-            nodes: NodeSet::EMPTY,
-            changed: Instant::ZERO,
-        },
-        newer: NIL,
-        older: NIL,
-        next: NIL,
-        chain: NIL,
+        keys: [0; WAYS],
+        ages: [0, 1, 2, 3, 4, 5, 6],
+        used: 0,
+        nodes: [NodeSet::EMPTY; WAYS],
+        changed: [Instant::ZERO; WAYS],
     };
+
+    /// Slots for so many targets: twice the places, with which 99 of 100 have one at any time, and the
+    /// others share those of who is not asked for.
+    pub const fn needed(targets: usize) -> usize {
+        targets.saturating_mul(2).div_ceil(WAYS)
+    }
+
+    /// The place of `key`. Looks at all of them, which costs less than to find out when to stop.
+    fn find(&self, key: u64) -> Option<usize> {
+        let same = self.keys.iter().enumerate();
+        let same = same.fold(0u8, |bits, (i, k)| bits | u8::from(*k == key) << i) & self.used;
+        // CAST: at most 8.
+        (same != 0).then(|| same.trailing_zeros() as usize)
+    }
+
+    /// Makes `place` the most recently used one.
+    fn touch(&mut self, place: usize) {
+        let Some(age) = self.ages.get(place).copied() else {
+            return;
+        };
+        for other in &mut self.ages {
+            // No overflow: it is below `age`.
+            *other += u8::from(*other < age);
+        }
+        self.set_age(place, 0);
+    }
+
+    /// Makes `place` an unused one.
+    fn free(&mut self, place: usize) {
+        let Some(age) = self.ages.get(place).copied() else {
+            return;
+        };
+        for other in &mut self.ages {
+            // No overflow: it is above `age`.
+            *other -= u8::from(*other > age);
+        }
+        self.set_age(place, WAYS as u8 - 1);
+        self.used &= !bit(place);
+    }
+
+    fn set_age(&mut self, place: usize, age: u8) {
+        if let Some(own) = self.ages.get_mut(place) {
+            *own = age;
+        }
+    }
+
+    /// The place with this age.
+    fn aged(&self, age: usize) -> Option<usize> {
+        self.ages.iter().position(|a| usize::from(*a) == age)
+    }
+
+    /// What is at `place`, if it is in use.
+    fn entry(&self, place: usize) -> Option<(u64, Servers<W>)> {
+        let key = *self.keys.get(place)?;
+        (self.used & bit(place) != 0).then_some((key, self.servers(place)?))
+    }
+
+    fn servers(&self, place: usize) -> Option<Servers<W>> {
+        Some(Servers {
+            nodes: *self.nodes.get(place)?,
+            changed: *self.changed.get(place)?,
+        })
+    }
+
+    /// What is in the slot, the most recently used first.
+    fn entries(&self) -> impl DoubleEndedIterator<Item = (u64, Servers<W>)> + '_ {
+        (0..WAYS).filter_map(|age| self.entry(self.aged(age)?))
+    }
 }
 
 impl<const W: usize> Default for Slot<W> {
@@ -66,33 +137,28 @@ impl<const W: usize> Default for Slot<W> {
     }
 }
 
+/// The bit of a place, of which there are fewer than bits.
+const fn bit(place: usize) -> u8 {
+    1u8.wrapping_shl(place as u32)
+}
+
 /// A bounded map from target keys to sets of nodes.
 ///
 /// `S` is a slice in any kind of ownership: `&mut [Slot]`, `Vec<Slot>`, the kernel's `KVVec<Slot>`.
 #[derive(Debug)]
 pub struct TargetTable<S, const W: usize = 1> {
     slots: S,
-    len: u32,
-    /// Number of slots in use as a table: `slots.len()`, unless that is beyond what a link can name.
-    capacity: u32,
-    newest: u32,
-    oldest: u32,
-    unused: u32,
+    len: usize,
     evictions: u64,
     changes: u64,
 }
 
 impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> TargetTable<S, W> {
-    /// An empty table with room for `slots.len()` targets. What is in the slots does not matter.
+    /// An empty table. What is in the slots does not matter.
     pub fn new(slots: S) -> Self {
-        let capacity = u32::try_from(slots.len()).unwrap_or(NIL).min(NIL - 1);
         let mut table = TargetTable {
             slots,
             len: 0,
-            capacity,
-            newest: NIL,
-            oldest: NIL,
-            unused: NIL,
             evictions: 0,
             changes: 0,
         };
@@ -102,21 +168,13 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> TargetTable<S, W> {
 
     /// Forgets everything. Takes time in proportion to the capacity.
     pub fn clear(&mut self) {
-        let capacity = self.capacity;
-        for (i, slot) in (0..capacity).zip(self.slots.iter_mut()) {
-            let next = i.wrapping_add(1);
-            *slot = Slot::EMPTY;
-            slot.next = if next < capacity { next } else { NIL };
-        }
+        self.slots.fill(Slot::EMPTY);
         self.len = 0;
-        self.newest = NIL;
-        self.oldest = NIL;
-        self.unused = if capacity > 0 { 0 } else { NIL };
     }
 
     /// Number of targets.
     pub const fn len(&self) -> usize {
-        self.len as usize
+        self.len
     }
 
     /// Is there no target?
@@ -125,8 +183,8 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> TargetTable<S, W> {
     }
 
     /// Most targets there can be.
-    pub const fn capacity(&self) -> usize {
-        self.capacity as usize
+    pub fn capacity(&self) -> usize {
+        self.slots.len().saturating_mul(WAYS)
     }
 
     /// How many targets had to go to make room for others.
@@ -141,178 +199,87 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> TargetTable<S, W> {
 
     /// Where `key` is mapped to, which makes it the most recently used one.
     pub fn lookup(&mut self, key: u64) -> Option<Servers<W>> {
-        let i = self.find(key)?;
-        self.touch(i);
-        self.slot(i).map(|s| s.servers)
+        let slot = self.slot_mut(key)?;
+        let place = slot.find(key)?;
+        slot.touch(place);
+        slot.servers(place)
     }
 
     /// Where `key` is mapped to, without consequences.
     pub fn peek(&self, key: u64) -> Option<Servers<W>> {
-        self.slot(self.find(key)?).map(|s| s.servers)
+        let slot = self.slots.get(self.index(key))?;
+        slot.servers(slot.find(key)?)
     }
 
-    /// Maps `key` to `servers` and makes it the most recently used one. If the table is full, the least
-    /// recently used key goes and is returned.
+    /// Maps `key` to `servers` and makes it the most recently used one. If there is no place for it, the
+    /// least recently used key of its slot goes and is returned.
     pub fn insert(&mut self, key: u64, servers: Servers<W>) -> Option<u64> {
-        if let Some(i) = self.find(key) {
-            if self
-                .slot(i)
-                .is_some_and(|s| s.servers.nodes != servers.nodes)
-            {
-                self.changes = self.changes.wrapping_add(1);
+        let slot = self.slot_mut(key)?;
+        let known = slot.find(key);
+        let place = known.or_else(|| slot.aged(WAYS - 1))?;
+        let old = slot.entry(place);
+        slot.touch(place);
+        slot.used |= bit(place);
+        *slot.keys.get_mut(place)? = key;
+        *slot.nodes.get_mut(place)? = servers.nodes;
+        *slot.changed.get_mut(place)? = servers.changed;
+        match (old, known) {
+            (None, _) => {
+                self.len = self.len.saturating_add(1);
+                None
             }
-            self.with(i, |s| s.servers = servers);
-            self.touch(i);
-            return None;
+            (Some((_, old)), Some(_)) => {
+                let changed = u64::from(old.nodes != servers.nodes);
+                self.changes = self.changes.wrapping_add(changed);
+                None
+            }
+            (Some((evicted, _)), None) => {
+                self.evictions = self.evictions.wrapping_add(1);
+                Some(evicted)
+            }
         }
-        let mut evicted = None;
-        if self.unused == NIL {
-            let oldest = self.oldest;
-            evicted = self.slot(oldest).map(|s| s.key);
-            self.free(oldest);
-            self.evictions = self.evictions.wrapping_add(1);
-        }
-        let i = self.unused;
-        // Only a table without slots has nothing to free.
-        let next = self.slot(i)?.next;
-        self.unused = next;
-        self.len = self.len.saturating_add(1);
-        let bucket = self.bucket(key);
-        let chain = self.slot(bucket).map_or(NIL, |s| s.chain);
-        self.with(bucket, |s| s.chain = i);
-        self.with(i, |s| {
-            s.key = key;
-            s.servers = servers;
-            s.next = chain;
-        });
-        self.link_newest(i);
-        evicted
     }
 
     /// Forgets `key`; where was it?
     pub fn remove(&mut self, key: u64) -> Option<Servers<W>> {
-        let i = self.find(key)?;
-        let servers = self.slot(i).map(|s| s.servers);
-        self.free(i);
+        let slot = self.slot_mut(key)?;
+        let place = slot.find(key)?;
+        slot.free(place);
+        let servers = slot.servers(place);
+        self.len = self.len.saturating_sub(1);
         servers
     }
 
-    /// All mappings, the most recently used first.
+    /// All mappings, slot by slot, of each the most recently used first.
     pub fn iter(&self) -> impl Iterator<Item = (u64, Servers<W>)> + '_ {
-        let mut i = self.newest;
-        core::iter::from_fn(move || {
-            let slot = self.slot(i)?;
-            i = slot.older;
-            Some((slot.key, slot.servers))
-        })
+        self.slots.iter().flat_map(Slot::entries)
     }
 
-    /// Moves the table into other storage, larger or smaller, and gives the old one back. The most
-    /// recently used mappings are kept, as many as fit.
+    /// Moves the table into other storage, larger or smaller, and gives the old one back. What finds a
+    /// place there is kept.
     pub fn replace_storage(&mut self, slots: S) -> S {
         let mut moved = TargetTable::new(slots);
+        for slot in self.slots.iter() {
+            for (key, servers) in slot.entries().rev() {
+                moved.insert(key, servers);
+            }
+        }
         moved.evictions = self.evictions;
         moved.changes = self.changes;
-        let skip = self.len.saturating_sub(moved.capacity);
-        let mut i = self.oldest;
-        for n in 0..self.len {
-            let Some(slot) = self.slot(i).copied() else {
-                break;
-            };
-            if n >= skip {
-                moved.insert(slot.key, slot.servers);
-            }
-            i = slot.newer;
-        }
         core::mem::replace(self, moved).slots
     }
 
-    fn slot(&self, i: u32) -> Option<&Slot<W>> {
-        // CAST: 32 bits fit in a usize. NIL is beyond every slice.
-        self.slots.get(i as usize)
+    /// The slot of `key`: its upper half, scaled to their number. Every bit of a key is as good as
+    /// another.
+    fn index(&self, key: u64) -> usize {
+        let slots = u64::try_from(self.slots.len()).unwrap_or(u64::MAX);
+        // CAST: below the length of a slice. No overflow: of more than 2^32 slots the others are not
+        // used.
+        (((key >> 32) * slots.min(1 << 32)) >> 32) as usize
     }
 
-    fn with(&mut self, i: u32, f: impl FnOnce(&mut Slot<W>)) {
-        // CAST: as in slot().
-        if let Some(slot) = self.slots.get_mut(i as usize) {
-            f(slot);
-        }
-    }
-
-    /// The chain that `key` is in: its upper half, scaled to the number of chains. Keys are the output
-    /// of a keyed hash, so every bit is as good as another.
-    fn bucket(&self, key: u64) -> u32 {
-        // CAST: less than capacity. No overflow: 32 bits times 32.
-        (((key >> 32) * u64::from(self.capacity)) >> 32) as u32
-    }
-
-    fn find(&self, key: u64) -> Option<u32> {
-        let mut i = self.slot(self.bucket(key))?.chain;
-        while let Some(slot) = self.slot(i) {
-            if slot.key == key {
-                return Some(i);
-            }
-            i = slot.next;
-        }
-        None
-    }
-
-    fn touch(&mut self, i: u32) {
-        if self.newest != i {
-            self.unlink(i);
-            self.link_newest(i);
-        }
-    }
-
-    fn link_newest(&mut self, i: u32) {
-        let newest = self.newest;
-        self.with(i, |s| {
-            s.newer = NIL;
-            s.older = newest;
-        });
-        self.with(newest, |s| s.newer = i);
-        self.newest = i;
-        if self.oldest == NIL {
-            self.oldest = i;
-        }
-    }
-
-    fn unlink(&mut self, i: u32) {
-        let Some((newer, older)) = self.slot(i).map(|s| (s.newer, s.older)) else {
-            return;
-        };
-        match newer {
-            NIL => self.newest = older,
-            _ => self.with(newer, |s| s.older = older),
-        }
-        match older {
-            NIL => self.oldest = newer,
-            _ => self.with(older, |s| s.newer = newer),
-        }
-    }
-
-    /// Takes slot `i` out of both lists and puts it with the unused ones.
-    fn free(&mut self, i: u32) {
-        let Some((key, next)) = self.slot(i).map(|s| (s.key, s.next)) else {
-            return;
-        };
-        let bucket = self.bucket(key);
-        let mut at = self.slot(bucket).map_or(NIL, |s| s.chain);
-        if at == i {
-            self.with(bucket, |s| s.chain = next);
-        } else {
-            while let Some(after) = self.slot(at).map(|s| s.next) {
-                if after == i {
-                    self.with(at, |s| s.next = next);
-                    break;
-                }
-                at = after;
-            }
-        }
-        self.unlink(i);
-        let unused = self.unused;
-        self.with(i, |s| s.next = unused);
-        self.unused = i;
-        self.len = self.len.saturating_sub(1);
+    fn slot_mut(&mut self, key: u64) -> Option<&mut Slot<W>> {
+        let index = self.index(key);
+        self.slots.get_mut(index)
     }
 }

@@ -211,7 +211,8 @@ fn parameters_change_together_or_not_at_all() {
     let mut s = scheduler(PolicyKind::Lard, &[1]);
     for (i, spec) in Params::ALL.iter().enumerate() {
         assert_eq!(s.params().value(i), spec.default, "{}", spec.name);
-        assert!((spec.min..=spec.max).contains(&spec.default));
+        let is_named = spec.word(spec.default).is_some();
+        assert!(is_named || (spec.min..=spec.max).contains(&spec.default));
     }
     let set =
         |s: &mut Sched, changes: &[(&'static str, u32)]| s.set_params(changes.iter().copied());
@@ -252,19 +253,22 @@ fn policies_can_be_changed_while_running() {
 
 #[test]
 fn the_table_forgets_what_was_not_used_for_longest() {
-    let mut t = TargetTable::new(vec![Slot::EMPTY; 3]);
-    for key in [1, 2, 3] {
+    let mut t = TargetTable::new(vec![Slot::EMPTY; 1]);
+    for key in 1..=7 {
         assert_eq!(t.insert(key, on(1)), None);
     }
     assert_eq!(t.lookup(1), Some(on(1)));
     assert_eq!(t.insert(2, on(2)), None);
-    assert_eq!(t.insert(4, on(1)), Some(3));
+    assert_eq!(t.changes(), 1);
+    assert_eq!(t.insert(8, on(1)), Some(3));
     assert_eq!(t.peek(3), None);
-    assert_eq!(t.iter().map(|(k, _)| k).collect::<Vec<_>>(), [4, 2, 1]);
-    assert_eq!((t.len(), t.capacity(), t.evictions()), (3, 3, 1));
+    let keys = |t: &TargetTable<Vec<Slot>>| t.iter().map(|(k, _)| k).collect::<Vec<_>>();
+    assert_eq!(keys(&t), [8, 2, 1, 7, 6, 5, 4]);
+    assert_eq!((t.len(), t.capacity(), t.evictions()), (7, 7, 1));
     assert_eq!(t.remove(2), Some(on(2)));
     assert_eq!(t.remove(2), None);
-    assert_eq!(t.insert(5, on(1)), None);
+    assert_eq!(t.insert(0, on(1)), None);
+    assert_eq!(keys(&t), [0, 8, 1, 7, 6, 5, 4]);
     t.clear();
     assert!(t.is_empty());
     assert_eq!(t.iter().count(), 0);
@@ -273,17 +277,29 @@ fn the_table_forgets_what_was_not_used_for_longest() {
 #[test]
 fn a_table_moves_to_other_storage_with_its_newest_entries() {
     let mut t = TargetTable::new(vec![Slot::EMPTY; 4]);
-    for key in 1..=4 {
+    for key in 1..=12 {
         t.insert(key << 60 | key, on(key as u16));
     }
-    let keys = |t: &TargetTable<Vec<Slot>>| t.iter().map(|(k, _)| k >> 60).collect::<Vec<_>>();
+    let keys = |t: &TargetTable<Vec<Slot>>| {
+        let mut keys: Vec<_> = t.iter().map(|(k, _)| k >> 60).collect();
+        keys.sort();
+        keys
+    };
     assert_eq!(t.replace_storage(vec![Slot::EMPTY; 100]).len(), 4);
-    assert_eq!(keys(&t), [4, 3, 2, 1]);
-    assert_eq!(t.capacity(), 100);
-    t.replace_storage(vec![Slot::EMPTY; 2]);
-    assert_eq!(keys(&t), [4, 3]);
+    assert_eq!(keys(&t), (1..=12).collect::<Vec<_>>());
+    assert_eq!((t.len(), t.capacity()), (12, 700));
+    t.lookup(1 << 60 | 1);
+    t.replace_storage(vec![Slot::EMPTY; 1]);
+    assert_eq!((t.len(), t.evictions()), (7, 0));
     t.replace_storage(Vec::new());
     assert!(t.is_empty());
+}
+
+#[test]
+fn a_slot_is_whole_cache_lines() {
+    assert_eq!((size_of::<Slot>(), align_of::<Slot>()), (192, 64));
+    let t = TargetTable::new(vec![Slot::<1>::EMPTY; Slot::<1>::needed(65_536)]);
+    assert!(t.capacity() >= 2 * 65_536 && t.capacity() < 2 * 65_536 + WAYS);
 }
 
 #[test]
@@ -320,11 +336,6 @@ fn sets_hold_the_nodes_they_can() {
         wide.difference(&wide.without(NodeId(65))).iter().next(),
         Some(NodeId(65))
     );
-}
-
-#[test]
-fn a_slot_is_no_larger_than_it_must_be() {
-    assert_eq!(size_of::<Slot>(), 40);
 }
 
 #[test]
@@ -493,15 +504,57 @@ fn tags_narrow_the_choice_for_every_policy() {
 #[test]
 fn the_admission_limit_is_the_papers() {
     let mut s = scheduler(PolicyKind::Lard, &[1, 1, 1, 1]);
-    // 3 * 65 + 25 - 1
+    s.set_params([("max-connections", Params::AUTO)]).unwrap();
+    assert_eq!(s.limit(), Some(3 * 65 + 25 - 1));
     s.set_load(NodeId(1), 218).unwrap();
     assert!(!s.is_full());
     s.set_load(NodeId(2), 1).unwrap();
-    assert!(s.is_full());
+    assert!(s.is_full() && s.is_saturated());
     s.upd_dest(NodeId(1), None, Some(NodeState::Draining))
         .unwrap();
     assert!(
         !s.is_full(),
         "what a draining node has is no load of the others"
+    );
+}
+
+#[test]
+fn the_papers_admission_limit_is_for_policies_with_thresholds() {
+    let mut s = scheduler(PolicyKind::Lardr, &[3]);
+    assert_eq!(s.limit(), None, "unless one is asked for");
+    s.set_params([("max-connections", Params::AUTO)]).unwrap();
+    assert_eq!(s.limit(), Some(2 * 65 + 25 - 1));
+    for kind in PolicyKind::ALL {
+        s.set_policy(kind);
+        let has_limit = matches!(kind, PolicyKind::Lard | PolicyKind::Lardr);
+        assert_eq!(s.limit().is_some(), has_limit, "{kind}");
+    }
+    s.set_params([("max-connections", 7)]).unwrap();
+    assert_eq!(s.limit(), Some(7));
+    s.set_policy(PolicyKind::Lard);
+    s.set_params([("max-connections", Params::OFF)]).unwrap();
+    assert_eq!(s.limit(), None);
+    // With the smallest thresholds one connection can still be served.
+    s.set_params([("max-connections", Params::AUTO), ("t-low", 1)])
+        .unwrap();
+    s.upd_dest(NodeId(1), Some(1), None).unwrap();
+    assert_eq!(s.limit(), Some(1));
+}
+
+#[test]
+fn values_of_parameters_can_have_names() {
+    let spec = |name| Params::ALL.into_iter().find(|s| s.name == name).unwrap();
+    let limit = spec("max-connections");
+    assert_eq!(limit.parse("auto"), Some(Params::AUTO));
+    assert_eq!(limit.parse("off"), Some(Params::OFF));
+    assert_eq!(limit.parse("250"), Some(250));
+    assert_eq!(limit.parse("many"), None);
+    assert_eq!(limit.word(Params::AUTO), Some("auto"));
+    assert_eq!(limit.word(250), None);
+    assert_eq!(spec("t-low").parse("auto"), None);
+    let beyond = Params::DEFAULT.with([("max-connections", Params::MAX + 1)]);
+    assert_eq!(
+        beyond,
+        Err(ParamError::Range("max-connections", 0, Params::MAX))
     );
 }

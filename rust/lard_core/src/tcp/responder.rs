@@ -278,6 +278,14 @@ impl Responder {
         }
     }
 
+    /// No node has room for the connection yet: it waits until then before it is answered with 503.
+    /// Nothing changes unless a node is being looked for.
+    pub fn wait_until(&mut self, deadline: Instant) {
+        if self.state == State::Waiting {
+            self.deadline = deadline;
+        }
+    }
+
     /// Ends the connection with a reply of the front-end. Only for hand-offs that no back-end can
     /// have adopted. A client that has not completed the handshake is reset; a connection that is
     /// ending already goes on doing so.

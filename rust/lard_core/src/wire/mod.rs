@@ -23,6 +23,7 @@
 //! | 18 | [`Load`] | BE → D | connections and disk queue of a node |
 //! | 19, 20, 21 | [`NodeUp`], [`NodeDown`], [`Drain`] | D → all | membership |
 //! | 22 | [`Service`] | D → all | target key and content rules |
+//! | 24, 25 | [`Wait`], [`Admitted`] | D → FE | the cluster is full; there is room |
 //! | 32 | [`Handoff`] | FE → BE | a connection with the bytes received on it |
 //! | 33, 34 | [`Adopted`], [`Refused`] | BE → FE | what became of it |
 //! | 35 | [`Closed`] | BE → FE, D; FE → D | a connection is over |
@@ -51,7 +52,7 @@
 //! # Layout
 //!
 //! [`Frame`] is what every message implements, [`Message`] their sum, [`Framer`] the incremental
-//! receiver, [`Outbox`] what waits to be sent; `link`, `dispatch` and `handoff` hold the messages,
+//! receiver, [`Outbox`] what waits to be sent; `link`, `dispatch`, `wait` and `handoff` hold messages,
 //! `clock` turns PONGs into a clock offset.
 
 mod clock;
@@ -66,6 +67,7 @@ mod list;
 mod outbox;
 mod release;
 mod service;
+mod wait;
 
 pub use clock::ClockOffset;
 pub use cursor::{Reader, Writer};
@@ -79,6 +81,7 @@ pub use list::{Item, List};
 pub use outbox::{Frames, Outbox};
 pub use release::{Busy, Closed, HowClosed, Release, Released, WhyBusy};
 pub use service::Service;
+pub use wait::{Admitted, Wait};
 
 /// The version this code speaks. A node that speaks another one is told so by BYE and left out.
 pub const VERSION: u8 = 1;
@@ -119,6 +122,10 @@ pub enum MsgType {
     Drain = 21,
     /// [`Service`]
     Service = 22,
+    /// [`Wait`]
+    Wait = 24,
+    /// [`Admitted`]
+    Admitted = 25,
     /// [`Handoff`]
     Handoff = 32,
     /// [`Adopted`]
@@ -137,7 +144,7 @@ pub enum MsgType {
 
 impl MsgType {
     /// All types, for tables of counters.
-    pub const ALL: [MsgType; 18] = [
+    pub const ALL: [MsgType; 20] = [
         MsgType::Hello,
         MsgType::Ping,
         MsgType::Pong,
@@ -149,6 +156,8 @@ impl MsgType {
         MsgType::NodeDown,
         MsgType::Drain,
         MsgType::Service,
+        MsgType::Wait,
+        MsgType::Admitted,
         MsgType::Handoff,
         MsgType::Adopted,
         MsgType::Refused,
@@ -177,6 +186,8 @@ impl MsgType {
             MsgType::NodeDown => "node-down",
             MsgType::Drain => "drain",
             MsgType::Service => "service",
+            MsgType::Wait => "wait",
+            MsgType::Admitted => "admitted",
             MsgType::Handoff => "handoff",
             MsgType::Adopted => "adopted",
             MsgType::Refused => "refused",
@@ -202,6 +213,8 @@ impl MsgType {
             MsgType::NodeDown => (dispatch::NODE_DOWN_LEN, dispatch::NODE_DOWN_LEN),
             MsgType::Drain => (dispatch::DRAIN_LEN, dispatch::DRAIN_LEN),
             MsgType::Service => (service::FIXED_LEN, service::MAX_LEN),
+            MsgType::Wait => (wait::WAIT_LEN, wait::WAIT_LEN),
+            MsgType::Admitted => (wait::ADMITTED_LEN, wait::ADMITTED_LEN),
             MsgType::Handoff => (handoff::FIXED_LEN, handoff::FIXED_LEN + Handoff::MAX_DATA),
             MsgType::Adopted => (handoff::ADOPTED_LEN, handoff::ADOPTED_LEN),
             MsgType::Refused => (handoff::REFUSED_LEN, handoff::REFUSED_LEN),
@@ -384,6 +397,8 @@ messages! {
     NodeDown: NodeDown,
     Drain: Drain,
     Service: Service<'a>,
+    Wait: Wait,
+    Admitted: Admitted,
     Handoff: Handoff<'a>,
     Adopted: Adopted,
     Refused: Refused,

@@ -5,6 +5,10 @@
 //! Frames are appended one after another, and everything there is goes in one write: the sender
 //! exchanges the buffer for an empty one. The room is bounded; a frame that does not fit is refused.
 //!
+//! A frame that can wait, such as CLOSED, is written with the next one that cannot, or when enough of
+//! its kind have come together; [`Outbox::is_urgent`] tells. How long it waits at most is the sender's
+//! affair.
+//!
 //! # Batching
 //!
 //! Questions to the dispatcher are held back while answers to the last batch are outstanding, so that
@@ -28,12 +32,17 @@ use super::{Assign, EncodeError, Frame, Header, Message, HEADER_LEN};
 use core::ops::DerefMut;
 use core::time::Duration;
 
+/// Bytes of frames that can wait which are written without waiting: what fits a packet of Ethernet.
+const ENOUGH: usize = 1_400;
+
 /// Whole frames, one after another, in memory of the caller's.
 #[derive(Debug)]
 pub struct Frames<B> {
     bytes: B,
     len: usize,
     count: u64,
+    /// How many of them are questions to the dispatcher.
+    questions: u64,
 }
 
 impl<B: DerefMut<Target = [u8]>> Frames<B> {
@@ -43,6 +52,7 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
             bytes,
             len: 0,
             count: 0,
+            questions: 0,
         }
     }
 
@@ -56,6 +66,11 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
         self.count
     }
 
+    /// How many of them are questions to the dispatcher.
+    pub fn questions(&self) -> u64 {
+        self.questions
+    }
+
     /// Are there none?
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -65,6 +80,7 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
     pub fn clear(&mut self) {
         self.len = 0;
         self.count = 0;
+        self.questions = 0;
     }
 
     /// Adds one. [`EncodeError::NoSpace`] if there is no room.
@@ -73,6 +89,12 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
         let n = frame.encode(room)?;
         self.len = self.len.saturating_add(n);
         self.count = self.count.saturating_add(1);
+        Ok(())
+    }
+
+    fn append_question(&mut self, question: &Assign) -> Result<(), EncodeError> {
+        self.append(question)?;
+        self.questions = self.questions.saturating_add(1);
         Ok(())
     }
 
@@ -85,6 +107,7 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
         room.copy_from_slice(other.bytes());
         self.len = end;
         self.count = self.count.saturating_add(other.count);
+        self.questions = self.questions.saturating_add(other.questions);
         other.clear();
         true
     }
@@ -118,6 +141,8 @@ impl<B: DerefMut<Target = [u8]>> Frames<B> {
 pub struct Outbox<B> {
     /// What the next write takes.
     ready: Frames<B>,
+    /// Something in `ready` must not wait.
+    urgent: bool,
     /// Questions that are held back.
     held: Frames<B>,
     /// Questions that were let go and are not answered.
@@ -133,6 +158,7 @@ impl<B: DerefMut<Target = [u8]>> Outbox<B> {
     pub fn new(ready: B, held: B) -> Self {
         Outbox {
             ready: Frames::new(ready),
+            urgent: false,
             held: Frames::new(held),
             outstanding: 0,
             joinable: false,
@@ -142,15 +168,25 @@ impl<B: DerefMut<Target = [u8]>> Outbox<B> {
 
     /// Adds a frame.
     pub fn send<'a>(&mut self, frame: &impl Frame<'a>) -> Result<(), EncodeError> {
-        self.ready.append(frame)
+        self.ready.append(frame)?;
+        self.urgent = true;
+        Ok(())
+    }
+
+    /// Adds a frame that can wait for others.
+    pub fn send_later<'a>(&mut self, frame: &impl Frame<'a>) -> Result<(), EncodeError> {
+        self.ready.append(frame)?;
+        self.urgent |= self.ready.len >= ENOUGH;
+        Ok(())
     }
 
     /// Adds a question to the dispatcher, perhaps to hold it back.
     pub fn ask(&mut self, question: &Assign, now: Instant) -> Result<(), EncodeError> {
         if self.outstanding != 0 && !self.joinable {
-            return self.held.append(question);
+            return self.held.append_question(question);
         }
-        self.ready.append(question)?;
+        self.ready.append_question(question)?;
+        self.urgent = true;
         if self.outstanding == 0 {
             self.since = now;
         }
@@ -172,6 +208,11 @@ impl<B: DerefMut<Target = [u8]>> Outbox<B> {
         !self.ready.is_empty()
     }
 
+    /// Is there something to write that must not wait?
+    pub fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
     /// Bytes that wait, also those that are held back.
     pub fn queued(&self) -> usize {
         self.ready.len.saturating_add(self.held.len)
@@ -184,6 +225,7 @@ impl<B: DerefMut<Target = [u8]>> Outbox<B> {
             self.release(now);
         }
         core::mem::swap(&mut self.ready, spare);
+        self.urgent = false;
         self.joinable = false;
         !spare.is_empty()
     }
@@ -205,6 +247,7 @@ impl<B: DerefMut<Target = [u8]>> Outbox<B> {
         if count == 0 || !self.ready.take_over(&mut self.held) {
             return;
         }
+        self.urgent = true;
         self.outstanding = count;
         self.joinable = true;
         self.since = now;
@@ -359,6 +402,25 @@ mod tests {
     }
 
     #[test]
+    fn a_write_says_how_many_questions_it_carries() {
+        let mut o = outbox(4096, 4096);
+        o.send(&Ping { sent: T0 }).unwrap();
+        o.ask(&question(0), T0).unwrap();
+        let mut spare = frames(4096);
+        assert!(o.take(&mut spare, T0, PATIENCE));
+        assert_eq!((spare.count(), spare.questions()), (2, 1));
+        spare.clear();
+        for n in 1..4 {
+            o.ask(&question(n), T0).unwrap();
+        }
+        o.answered(T0);
+        assert!(o.take(&mut spare, T0, PATIENCE));
+        assert_eq!((spare.count(), spare.questions()), (3, 3));
+        spare.clear();
+        assert_eq!(spare.questions(), 0);
+    }
+
+    #[test]
     fn other_frames_are_never_held_back() {
         let mut o = outbox(4096, 4096);
         o.ask(&question(0), T0).unwrap();
@@ -368,6 +430,45 @@ mod tests {
         let mut spare = frames(4096);
         assert!(o.take(&mut spare, T0, PATIENCE));
         assert_eq!(kinds(&spare), [MsgType::Ping]);
+    }
+
+    #[test]
+    fn what_can_wait_goes_with_what_cannot_and_in_order() {
+        let mut o = outbox(4096, 4096);
+        o.send_later(&question(0)).unwrap();
+        assert_eq!((o.is_ready(), o.is_urgent()), (true, false));
+        o.send(&Ping { sent: T0 }).unwrap();
+        o.send_later(&question(1)).unwrap();
+        assert!(o.is_urgent());
+        let mut spare = frames(4096);
+        assert!(o.take(&mut spare, T0, PATIENCE));
+        let all = [MsgType::Assign, MsgType::Ping, MsgType::Assign];
+        assert_eq!(kinds(&spare), all);
+        assert_eq!((o.is_ready(), o.is_urgent()), (false, false));
+    }
+
+    #[test]
+    fn enough_of_what_can_wait_does_not_wait() {
+        let mut o = outbox(4096, 4096);
+        let frame = question(0);
+        for _ in 0..ENOUGH.div_ceil(frame.frame_len()) - 1 {
+            o.send_later(&frame).unwrap();
+        }
+        assert!(!o.is_urgent());
+        o.send_later(&frame).unwrap();
+        assert!(o.is_urgent());
+    }
+
+    #[test]
+    fn questions_that_are_let_go_do_not_wait() {
+        let mut o = outbox(4096, 4096);
+        o.ask(&question(0), T0).unwrap();
+        assert!(o.is_urgent());
+        assert_eq!(write(&mut o, T0), 1);
+        o.ask(&question(1), T0).unwrap();
+        assert!(!o.is_urgent());
+        o.answered(T0);
+        assert!(o.is_urgent());
     }
 
     #[test]

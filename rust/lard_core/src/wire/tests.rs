@@ -87,7 +87,7 @@ fn service() -> Service<'static> {
 }
 
 /// One message of every type.
-fn all() -> [Message<'static>; 18] {
+fn all() -> [Message<'static>; 20] {
     let node = NodeId(3);
     [
         hello().into(),
@@ -139,6 +139,16 @@ fn all() -> [Message<'static>; 18] {
         .into(),
         Drain { node }.into(),
         service().into(),
+        Wait {
+            conn: CONN,
+            at_most_ms: 5_000,
+        }
+        .into(),
+        Admitted {
+            conn: CONN,
+            node: Some(node),
+        }
+        .into(),
         handoff().into(),
         Adopted { conn: CONN }.into(),
         Refused {
@@ -219,6 +229,8 @@ fn lengths_are_what_the_diagrams_say() {
         4,
         2,
         8 + 9 + 10 + 31,
+        12,
+        12,
         76 + 18,
         8,
         12,
@@ -317,8 +329,9 @@ fn damaged(message: impl Into<Message<'static>>, at: usize, to: u8) -> Result<()
 #[test]
 fn values_that_nobody_sends_are_refused() {
     use DecodeError::{Reserved, Value};
-    let [_, _, _, bye, assign, assigned, _, up, down, drain, _, _, _, refused, closed, _, released, busy] =
-        all();
+    let all = all();
+    let [_, _, _, bye, assign, assigned, _, up, down, drain, ..] = all;
+    let [.., admitted, _, _, refused, closed, _, released, busy] = all;
     let plain = Handoff {
         wscale: None,
         sack: false,
@@ -358,6 +371,8 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(assign, 27, 0), Value(MsgType::Assign, "batch")),
         (damaged(assigned, 8, 0x10), Value(MsgType::Assigned, "node")),
         (damaged(assigned, 10, 0x10), Value(MsgType::Assigned, "node")),
+        (damaged(admitted, 8, 0x10), Value(MsgType::Admitted, "node")),
+        (damaged(admitted, 11, 1), Reserved(MsgType::Admitted)),
         (damaged(up, 1, 0), Value(MsgType::NodeUp, "node")),
         (damaged(up, 2, 0xff), Reserved(MsgType::NodeUp)),
         (damaged(up, 3, 1), Reserved(MsgType::NodeUp)),

@@ -3,7 +3,7 @@
 //! What the scheduler should do, said as simply as possible.
 
 use lard_core::addr::NodeId;
-use lard_core::policy::{rendezvous, NodeState, PolicyKind};
+use lard_core::policy::{rendezvous, NodeState, PolicyKind, WAYS};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 const UNIT: u64 = 65_536;
@@ -63,9 +63,8 @@ pub(crate) struct Model {
     percent: u64,
     /// Nodes as bits, and when they changed.
     servers: HashMap<u64, (u64, u64)>,
-    /// Keys, the least recently used one first.
-    order: VecDeque<u64>,
-    capacity: usize,
+    /// Keys of each slot of the table, the least recently used one first.
+    order: Vec<VecDeque<u64>>,
     last: u16,
 }
 
@@ -79,7 +78,7 @@ struct Ask {
 }
 
 impl Model {
-    pub(crate) fn new(kind: PolicyKind, capacity: usize) -> Self {
+    pub(crate) fn new(kind: PolicyKind, slots: usize) -> Self {
         Model {
             kind,
             nodes: BTreeMap::new(),
@@ -91,8 +90,7 @@ impl Model {
             miss: 50,
             percent: 125,
             servers: HashMap::new(),
-            order: VecDeque::new(),
-            capacity,
+            order: vec![VecDeque::new(); slots],
             last: 0,
         }
     }
@@ -213,14 +211,14 @@ impl Model {
     }
 
     /// `(n-1) * T_high + T_low - 1` connections, where a node of weight w is w nodes.
-    pub(crate) fn is_full(&self) -> bool {
+    pub(crate) fn is_saturated(&self) -> bool {
         let up = || {
             self.nodes
                 .values()
                 .filter(|n| n.state == NodeState::Up && n.weight > 0)
         };
         let n: u64 = up().map(|n| n.weight).sum();
-        let limit = n.saturating_sub(1) * self.high + self.low - 1;
+        let limit = (n.saturating_sub(1) * self.high + self.low - 1).max(1);
         up().map(Node::work).sum::<u64>() >= limit * UNIT
     }
 
@@ -423,26 +421,34 @@ impl Model {
     // --- targets ---
 
     fn lookup(&mut self, key: u64) -> (u64, u64) {
-        if self.order.contains(&key) {
-            self.order.retain(|k| *k != key);
-            self.order.push_back(key);
+        let order = self.slot_of(key);
+        if order.contains(&key) {
+            order.retain(|k| *k != key);
+            order.push_back(key);
         }
         self.servers.get(&key).copied().unwrap_or_default()
     }
 
     fn map(&mut self, ask: Ask, set: u64) {
         self.servers.insert(ask.key, (set, ask.ms));
-        self.order.retain(|k| *k != ask.key);
-        self.order.push_back(ask.key);
-        if self.order.len() > self.capacity {
-            let oldest = self.order.pop_front().unwrap();
+        let order = self.slot_of(ask.key);
+        order.retain(|k| *k != ask.key);
+        order.push_back(ask.key);
+        if order.len() > WAYS {
+            let oldest = order.pop_front().unwrap();
             self.servers.remove(&oldest);
         }
     }
 
-    /// The most recently used one first.
+    fn slot_of(&mut self, key: u64) -> &mut VecDeque<u64> {
+        let slots = self.order.len();
+        &mut self.order[crate::slot_of(key, slots)]
+    }
+
+    /// Of each slot the most recently used one first.
     pub(crate) fn mappings(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.order.iter().rev().map(|k| (*k, self.servers[k].0))
+        let keys = self.order.iter().flat_map(|keys| keys.iter().rev());
+        keys.map(|k| (*k, self.servers[k].0))
     }
 }
 

@@ -32,6 +32,8 @@ pub struct SelfView {
     pub vips: Vec<String>,
     pub entries: u64,
     pub children: u64,
+    pub limit: Option<u64>,
+    pub waiting: Option<u64>,
     pub owned: bool,
     pub stopping: bool,
 }
@@ -152,6 +154,8 @@ fn self_view(all: Attributes<'_>) -> Option<SelfView> {
             .collect(),
         entries: number(all, node::ENTRIES).unwrap_or(0),
         children: number(all, node::CHILDREN).unwrap_or(0),
+        limit: number(all, node::LIMIT),
+        waiting: number(all, node::WAITING),
         owned: all.first(node::OWNER).is_some(),
         stopping: all.first(node::STOPPING).is_some(),
     })
