@@ -262,7 +262,10 @@ impl FrontEnd {
             return;
         };
         let is_awaited = forward.to.node() == from
-            && forward.persist.as_ref().is_some_and(|p| p.releasing_for().is_some());
+            && forward
+                .persist
+                .as_ref()
+                .is_some_and(|p| p.releasing_for().is_some());
         let persist = match is_awaited {
             true => forward.persist.take(),
             false => None,
@@ -337,7 +340,9 @@ impl FrontEnd {
     fn not_released(&self, node: &Node, net: &Net, conn: ConnId, home: NodeId, why: Counter) {
         let to = self.with_forward(conn, |forward| {
             let persist = forward.persist.as_ref()?;
-            persist.releasing_for().filter(|_| forward.to.node() == home)
+            persist
+                .releasing_for()
+                .filter(|_| forward.to.node() == home)
         });
         let Some(to) = to else {
             node.stats.inc(Counter::StaleAnswer);

@@ -287,7 +287,10 @@ impl Persist {
             *wanted = cx.services.ask(head, parser, cx.hash_key)?;
             Ok(())
         };
-        match self.follow.gather(&hold.data, before, cx.now, ask) {
+        match self
+            .follow
+            .gather(&hold.data, before, cx.now, cx.config.handoff_timeout, ask)
+        {
             Gathered::Partial => Onward::Kept,
             Gathered::Complete => Onward::Ask,
             Gathered::Stays => Onward::Again(self.stay()),
@@ -418,11 +421,18 @@ impl Hold {
         if len == 0 || !self.bytes_held.grow(len) {
             return false;
         }
-        if self.data.resize(start.saturating_add(len), 0, quiet()).is_err() {
+        if self
+            .data
+            .resize(start.saturating_add(len), 0, quiet())
+            .is_err()
+        {
             self.bytes_held.shrink(len);
             return false;
         }
-        let copied = self.data.get_mut(start..).is_some_and(|to| skb.copy(at, to));
+        let copied = self
+            .data
+            .get_mut(start..)
+            .is_some_and(|to| skb.copy(at, to));
         if !copied {
             self.data.truncate(start);
             self.bytes_held.shrink(len);

@@ -34,7 +34,9 @@ impl Watch for Responses {
         let mut piece = [0; PIECE];
         while at < payload.len() {
             let left = payload.len().saturating_sub(at);
-            let skip = usize::try_from(self.0.skippable()).unwrap_or(usize::MAX).min(left);
+            let skip = usize::try_from(self.0.skippable())
+                .unwrap_or(usize::MAX)
+                .min(left);
             if skip > 0 {
                 self.0.skip(skip as u64);
                 at = at.saturating_add(skip);

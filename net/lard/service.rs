@@ -197,7 +197,9 @@ impl Services {
         mode: Option<Mode>,
     ) -> Result<Arc<Service>, Unusable> {
         let old = self.get();
-        let mode = mode.or(old.as_ref().map(|old| old.mode)).unwrap_or_default();
+        let mode = mode
+            .or(old.as_ref().map(|old| old.mode))
+            .unwrap_or_default();
         let (old_key, old_lines) = match &old {
             Some(old) => (old.key(), old.lines()),
             None => (KeyParts::DEFAULT_TEXT, ""),

@@ -20,9 +20,8 @@ def two(host):
         connection.request("/who?second")
 
 
-@pytest.fixture
-def moving(cluster):
-    """A cluster in which connections move."""
+def set_moving(cluster):
+    """Connections move from now on, until the end of the test."""
     cluster.set(cluster.layout.d, "mode", "move")
 
     def moves():
@@ -32,9 +31,15 @@ def moving(cluster):
 
     cluster.wait(moves, what="the front-end follows connections")
     wait_idle(cluster)
-    yield cluster
-    cluster.wait_empty()
-    assert totals(cluster)["fe_move_failed"] == 0 or getattr(cluster, "may_fail", False)
+
+
+@pytest.fixture
+def moving(cluster):
+    """A cluster in which connections move, and nothing is left of them behind the test."""
+    set_moving(cluster)
+    with counted(cluster, exact_fe_move_failed=0):
+        yield cluster
+        cluster.wait_empty()
 
 
 def follow(host, targets, expected):
@@ -403,6 +408,69 @@ def test_a_server_that_is_gone_is_replaced_in_the_middle_of_a_connection(moving)
 
     with counted(moving, fe_refused_no_listener=1, exact_fe_move_failed=0):
         assert "node3" not in run(moving.client, serve, host, elsewhere, there)
+
+
+def test_without_a_dispatcher_connections_stay(cluster):
+    set_moving(cluster)
+    cluster.kill_node(1)
+    cluster.spoil()
+
+    def lost():
+        return all(
+            node["link"] != "ready"
+            for node in cluster.status(2)["nodes"]
+            if node["name"] == "node1"
+        )
+
+    cluster.wait(lost, what="the front-end misses its dispatcher")
+
+    def nodes(host):
+        with client.Connection(host) as connection:
+            return [connection.request(f"/who?alone-{n}").node for n in range(20)]
+
+    before = cluster.stats(2)["fe_next_no_dispatcher"]
+    assert len(set(run(cluster.client, nodes, cluster.fes[0].ext))) == 1
+    assert cluster.stats(2)["fe_next_no_dispatcher"] >= before + 19
+
+
+@pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
+@pytest.mark.parametrize("who", ["old", "new"])
+def test_a_node_that_falls_silent_in_a_move_costs_its_connection(cluster, who):
+    """Nobody can say who has the connection: the client is told at once, and never served twice."""
+    set_moving(cluster)
+    host = cluster.fes[0].ext
+    targets = [f"/size/100?silent-{n}" for n in range(12)]
+    expected = run(cluster.client, owners, host, targets)
+    here, there = expected[targets[0]], next(n for n in expected.values() if n != expected[targets[0]])
+    other = next(target for target in targets if expected[target] == there)
+    silent = cluster.node(int({"old": here, "new": there}[who].removeprefix("node")))
+    cluster.client.sh("rm -f /run/lard-test/silent-*")
+
+    def move(host, first, second):
+        with client.Connection(host) as connection:
+            connection.request(first)
+            open("/run/lard-test/silent-begun", "w").close()
+            while not os.path.exists("/run/lard-test/silent-go"):
+                time.sleep(0.05)
+            try:
+                return connection.request(second).status
+            except ConnectionResetError:
+                return "reset"
+
+    running = begin(cluster.client, move, host, targets[0], other)
+    cluster.wait(
+        lambda: cluster.client.sh("test -e /run/lard-test/silent-begun", check=False).code == 0,
+        what="the connection is there",
+    )
+    cluster.spoil()
+    silent.sh("ip link set int0 down")
+    cluster.client.sh("touch /run/lard-test/silent-go")
+    assert running.result() == "reset"
+    counter = {"old": "fe_move_failed", "new": "tcp_handoff_silent"}[who]
+    assert cluster.stats(1)[counter] >= 1
+    # The others go on.
+    rest = [target for target in targets if expected[target] not in (here, there)]
+    run(cluster.client, follow, host, rest, expected)
 
 
 @pytest.mark.layout(**FOUR)

@@ -125,7 +125,10 @@ impl Payload<'_> {
 
     /// Copies those from `offset` on; `false` if there are not so many.
     pub fn copy(&self, offset: usize, to: &mut [u8]) -> bool {
-        if offset.checked_add(to.len()).is_none_or(|end| end > self.len) {
+        if offset
+            .checked_add(to.len())
+            .is_none_or(|end| end > self.len)
+        {
             return false;
         }
         let Some(Ok(at)) = self.at.checked_add(offset).map(i32::try_from) else {

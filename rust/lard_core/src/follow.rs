@@ -9,7 +9,7 @@
 //! ```text
 //!            request begins a segment          head complete           another node
 //!  Passing ───────────────────────▶ Gathering ──────────────▶ Asking ───────────────▶ Releasing
-//!     ▲                                │ 100 ms, FIN, RST        │ home, nobody, 1 s      │  │
+//!     ▲                                │ 100 ms, FIN, RST        │ home, nobody, silence  │  │
 //!     └───────────────── stay ─────────┴─────────────────────────┴── BUSY ────────────────┘  │
 //!                                                                                  RELEASED │
 //!     Passing ◀── adopted ── a responder that waits for its hand-off, as the first time ◀────┘
@@ -43,9 +43,6 @@ use super::time::Instant;
 /// How long the rest of a head is waited for. Short of the client's retransmission timer (200 ms
 /// at the least), and a client that sends no more before it has an acknowledgement waits as long.
 const GATHER: Duration = Duration::from_millis(100);
-
-/// How long the dispatcher may take. The client's own timer has sent the request again by then.
-const ASK: Duration = Duration::from_secs(1);
 
 /// What becomes of further requests on a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -294,12 +291,14 @@ impl Follow {
     }
 
     /// What is held has grown: `held` is all of it, of which the bytes from `from` on are new. `first`
-    /// is shown the first head once it is complete, and says whether it is one.
+    /// is shown the first head once it is complete, and says whether it is one; from then on the
+    /// dispatcher may take as long as `ask` says.
     pub fn gather(
         &mut self,
         held: &[u8],
         from: usize,
         now: Instant,
+        ask: Duration,
         mut first: impl FnMut(&[u8], &HeadParser) -> Result<(), BadHead>,
     ) -> Gathered {
         if from == 0 {
@@ -340,7 +339,7 @@ impl Follow {
         }
         if self.batch > 0 {
             self.stage = Stage::Asking;
-            self.deadline = now.saturating_add(ASK);
+            self.deadline = now.saturating_add(ask);
             Gathered::Complete
         } else if self.pinned().is_some() {
             Gathered::Stays

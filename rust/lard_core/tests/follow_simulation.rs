@@ -91,7 +91,8 @@ impl Child {
             }
             let bytes = self.early.remove(&at).unwrap();
             let known = (self.next() - at) as usize;
-            self.bytes.extend_from_slice(bytes.get(known..).unwrap_or_default());
+            self.bytes
+                .extend_from_slice(bytes.get(known..).unwrap_or_default());
         }
     }
 }
@@ -131,7 +132,10 @@ impl Simulation {
     }
 
     fn pass(&mut self, packet: &Packet) {
-        self.children.last_mut().unwrap().take(packet.at, &packet.bytes);
+        self.children
+            .last_mut()
+            .unwrap()
+            .take(packet.at, &packet.bytes);
     }
 
     fn stay(&mut self) {
@@ -207,7 +211,7 @@ impl Simulation {
             assert!(head.ends_with(b"\r\n\r\n"));
             Ok(())
         };
-        match follow.gather(&self.held, from, self.now, first) {
+        match follow.gather(&self.held, from, self.now, Duration::from_secs(1), first) {
             Gathered::Partial => {}
             Gathered::Complete => assert!(follow.is_asking() && follow.batch() > 0),
             Gathered::Stays => self.stay(),
@@ -244,7 +248,10 @@ impl Simulation {
             self.moves += 1;
             let held = std::mem::take(&mut self.held);
             let starts = [&b"GET /"[..], b"HEAD /", b"POST /"];
-            assert!(starts.iter().any(|word| held.starts_with(word)), "in the middle of a request");
+            assert!(
+                starts.iter().any(|word| held.starts_with(word)),
+                "in the middle of a request"
+            );
             let end = at + held.len() as u64;
             self.children.push(Child::new(at, held));
             for packet in std::mem::take(&mut self.parked) {
@@ -265,7 +272,9 @@ impl Simulation {
 
 fn simulate(seed: u64) -> (usize, usize, usize) {
     let mut rng = Rng(seed);
-    let requests: Vec<_> = (0..2 + rng.below(18) as usize).map(|n| request(&mut rng, n)).collect();
+    let requests: Vec<_> = (0..2 + rng.below(18) as usize)
+        .map(|n| request(&mut rng, n))
+        .collect();
     let stream = requests.concat();
     let base = Seq(rng.next() as u32);
     let pipelines = rng.once_in(3);
@@ -337,11 +346,24 @@ fn simulate(seed: u64) -> (usize, usize, usize) {
     let mut at = 0;
     for (number, child) in sim.children.iter().enumerate() {
         assert_eq!(child.from, at, "seed {seed}: child {number}");
-        let end = sim.children.get(number + 1).map_or(stream.len() as u64, |next| next.from);
-        assert_eq!(child.next(), end, "seed {seed}: child {number} has too much or too little");
+        let end = sim
+            .children
+            .get(number + 1)
+            .map_or(stream.len() as u64, |next| next.from);
+        assert_eq!(
+            child.next(),
+            end,
+            "seed {seed}: child {number} has too much or too little"
+        );
         let want = &stream[at as usize..end as usize];
-        assert!(child.bytes == want, "seed {seed}: child {number} has other bytes");
-        assert!(ends.contains(&child.from), "seed {seed}: child {number} begins within a request");
+        assert!(
+            child.bytes == want,
+            "seed {seed}: child {number} has other bytes"
+        );
+        assert!(
+            ends.contains(&child.from),
+            "seed {seed}: child {number} begins within a request"
+        );
         at = end;
     }
     (sim.moves, sim.stays, sim.pins)

@@ -62,9 +62,15 @@ fn assert_open(completed: u32, text: &str) {
 #[test]
 fn ends_are_found() {
     assert_complete(1, &format!("{OK}Content-Length: 5\r\n\r\nhello"));
-    assert_complete(1, &format!("{OK}content-LENGTH:0005  \r\nX: y\r\n\r\nhello"));
+    assert_complete(
+        1,
+        &format!("{OK}content-LENGTH:0005  \r\nX: y\r\n\r\nhello"),
+    );
     assert_complete(1, &format!("{OK}Content-Length: 0\r\n\r\n"));
-    assert_complete(1, &format!("{OK}Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc"));
+    assert_complete(
+        1,
+        &format!("{OK}Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc"),
+    );
     assert_complete(1, "HTTP/1.1 204 No Content\r\n\r\n");
     assert_complete(1, "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n");
     assert_complete(1, "HTTP/1.1 404\r\nContent-Length: 1\r\n\r\nx");
@@ -74,11 +80,15 @@ fn ends_are_found() {
     );
     assert_complete(
         1,
-        &format!("{OK}Transfer-Encoding: Chunked\r\n\r\na;b=c\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n"),
+        &format!(
+            "{OK}Transfer-Encoding: Chunked\r\n\r\na;b=c\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n"
+        ),
     );
     assert_complete(
         3,
-        &format!("{OK}Content-Length: 1\r\n\r\na{OK}Content-Length: 0\r\n\r\nHTTP/1.1 204 \r\n\r\n"),
+        &format!(
+            "{OK}Content-Length: 1\r\n\r\na{OK}Content-Length: 0\r\n\r\nHTTP/1.1 204 \r\n\r\n"
+        ),
     );
     assert_complete(
         1,
@@ -100,7 +110,10 @@ fn the_answer_to_head_has_no_body() {
     assert_eq!(facts(&follow(true, head.as_bytes())), (1, true, false));
     let chunked = format!("{OK}Transfer-Encoding: chunked\r\n\r\n");
     assert_eq!(facts(&follow(true, chunked.as_bytes())), (1, true, false));
-    assert_eq!(facts(&follow(true, format!("{OK}\r\n").as_bytes())), (1, true, false));
+    assert_eq!(
+        facts(&follow(true, format!("{OK}\r\n").as_bytes())),
+        (1, true, false)
+    );
     // The one behind it answers something else.
     let both = format!("{head}{OK}Content-Length: 5\r\n\r\nhello");
     assert_eq!(facts(&follow(true, both.as_bytes())), (2, true, false));
@@ -110,10 +123,16 @@ fn the_answer_to_head_has_no_body() {
 fn what_has_no_end_or_two_is_lost() {
     assert_lost("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n");
     assert_lost(&format!("{OK}\r\n"));
-    assert_lost(&format!("{OK}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"));
-    assert_lost(&format!("{OK}Content-Length: 5\r\nContent-Length: 6\r\n\r\n"));
+    assert_lost(&format!(
+        "{OK}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ));
+    assert_lost(&format!(
+        "{OK}Content-Length: 5\r\nContent-Length: 6\r\n\r\n"
+    ));
     assert_lost(&format!("{OK}Transfer-Encoding: gzip, chunked\r\n\r\n"));
-    assert_lost(&format!("{OK}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    assert_lost(&format!(
+        "{OK}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ));
     assert_lost("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     for length in ["", "5,5", "+5", "-1", "0x5", "5 5", "99999999999999999999"] {
         assert_lost(&format!("{OK}Content-Length: {length}\r\n\r\n"));
@@ -138,7 +157,9 @@ fn what_has_no_end_or_two_is_lost() {
     ] {
         assert_lost(head);
     }
-    assert_lost(&format!("{OK}Transfer-Encoding: chunked\r\n\r\n5 \r\nhello"));
+    assert_lost(&format!(
+        "{OK}Transfer-Encoding: chunked\r\n\r\n5 \r\nhello"
+    ));
     let long = "x".repeat(9_000);
     assert_lost(&format!("{OK}A: {long}\r\n"));
     let many = "A: xxxxxxxxxx\r\n".repeat(4_000);
@@ -161,7 +182,10 @@ fn an_unfinished_answer_is_open() {
     assert_open(0, "H");
     assert_open(0, &format!("{OK}Content-Length: 5\r\n\r\nhell"));
     assert_open(1, &format!("{OK}Content-Length: 0\r\n\r\n{OK}"));
-    assert_open(0, &format!("{OK}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"));
+    assert_open(
+        0,
+        &format!("{OK}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"),
+    );
 }
 
 #[test]

@@ -79,24 +79,26 @@ fn handoff() -> impl Strategy<Value = Handoff<'static>> {
         prop::option::of((0u8..=14, 0u8..=14)),
         prop::option::of((any::<u32>(), any::<u32>(), unit())),
     )
-        .prop_map(|(ids, (expires, mss, window, sack, (fin, movable)), wscale, ts)| {
-            let (conn, client, vip, irs, iss) = ids;
-            Handoff {
-                conn,
-                tuple: Tuple::new(client, vip),
-                irs,
-                iss,
-                expires,
-                mss,
-                window,
-                wscale: wscale.map(|(snd, rcv)| WindowScale { snd, rcv }),
-                sack,
-                timestamps: ts.map(|(recent, sent, unit)| Timestamps { recent, sent, unit }),
-                fin,
-                movable,
-                data: &[],
-            }
-        })
+        .prop_map(
+            |(ids, (expires, mss, window, sack, (fin, movable)), wscale, ts)| {
+                let (conn, client, vip, irs, iss) = ids;
+                Handoff {
+                    conn,
+                    tuple: Tuple::new(client, vip),
+                    irs,
+                    iss,
+                    expires,
+                    mss,
+                    window,
+                    wscale: wscale.map(|(snd, rcv)| WindowScale { snd, rcv }),
+                    sack,
+                    timestamps: ts.map(|(recent, sent, unit)| Timestamps { recent, sent, unit }),
+                    fin,
+                    movable,
+                    data: &[],
+                }
+            },
+        )
 }
 
 /// Any message that owns all it carries.
@@ -205,7 +207,8 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
                 }
                 .into()
             }),
-        (conn(), prop::sample::select(&WhyBusy::ALL)).prop_map(|(conn, why)| Busy { conn, why }.into()),
+        (conn(), prop::sample::select(&WhyBusy::ALL))
+            .prop_map(|(conn, why)| Busy { conn, why }.into()),
     ]
 }
 

@@ -320,4 +320,3 @@ fn decimal(digits: &[u8]) -> Option<u64> {
             .checked_add(u64::from(b.wrapping_sub(b'0')))
     })
 }
-
