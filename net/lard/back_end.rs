@@ -335,7 +335,7 @@ impl BackEnd {
         let owner = NODES.get(net).ok_or(Refusal::NotAllowed)?;
         let handed = convert(handoff)?;
         let watch = match handoff.movable {
-            true => Some((Responses::new(handoff.data)?, handoff.iss.wrapping_add(1))),
+            true => Some((Responses::watch(handoff.data)?, handoff.iss.wrapping_add(1))),
             false => None,
         };
         let child = Pending::new(net, owner, handoff.conn.to_bits(), handed.flow, watch)

@@ -21,7 +21,7 @@ pub(crate) struct Responses(ResponseFramer);
 
 impl Responses {
     /// For a connection that is handed over with these bytes of the client.
-    pub(crate) fn new(data: &[u8]) -> Result<KBox<dyn Watch>, Refusal> {
+    pub(crate) fn watch(data: &[u8]) -> Result<KBox<dyn Watch>, Refusal> {
         let responses = Self(ResponseFramer::new(is_to_head(data)));
         let responses = KBox::new(responses, quiet()).map_err(|_| Refusal::NoMemory)?;
         Ok(responses)

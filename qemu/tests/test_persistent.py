@@ -209,8 +209,13 @@ def test_a_request_that_waits_for_a_slow_answer_stays(moving):
     expected = run(moving.client, owners, host, targets)
 
     def slow(host, targets, expected):
-        for number, target in enumerate(targets):
+        for number in range(12):
             name = f"slow-{number}-{os.getpid()}"
+            # Where it belongs is asked while there is nothing to wait for.
+            open("/run/lard-test/" + name, "w").close()
+            here = client.get(host, f"/slow/{name}?{number}").node
+            os.unlink("/run/lard-test/" + name)
+            target = next(target for target in targets if expected[target] != here)
             with client.Connection(host) as connection:
                 connection.send(client.head(f"/slow/{name}?{number}"))
                 while not connection.buffer.endswith(b"0123456789"):
@@ -227,7 +232,7 @@ def test_a_request_that_waits_for_a_slow_answer_stays(moving):
                 for other in targets:
                     assert connection.request(other).node == expected[other]
 
-    with counted(moving, fe_busy_answering=6, exact_fe_move_failed=0):
+    with counted(moving, fe_busy_answering=12, exact_fe_move_failed=0):
         run(moving.client, slow, host, targets, expected)
 
 
@@ -236,11 +241,16 @@ def test_a_server_that_computes_is_not_robbed_of_its_request(moving):
     """The first request is read, nothing is answered, and TCP is as quiet as can be."""
     host = moving.fes[0].ext
     targets = [f"/size/100?compute-{n}" for n in range(12)]
-    run(moving.client, owners, host, targets)
+    expected = run(moving.client, owners, host, targets)
 
-    def compute(host, targets):
-        for number, target in enumerate(targets):
+    def compute(host, targets, expected):
+        for number in range(12):
             name = f"compute-{number}-{os.getpid()}"
+            # Where it belongs is asked while there is nothing to wait for.
+            open("/run/lard-test/" + name, "w").close()
+            here = client.get(host, f"/wait/{name}?{number}").node
+            os.unlink("/run/lard-test/" + name)
+            target = next(target for target in targets if expected[target] != here)
             with client.Connection(host) as connection:
                 connection.send_acknowledged(client.head(f"/wait/{name}?{number}"))
                 connection.send_acknowledged(client.head(target))
@@ -249,8 +259,8 @@ def test_a_server_that_computes_is_not_robbed_of_its_request(moving):
                 assert first.body.decode().strip() == first.node
                 assert second.sha256 == content.sha256(100) and second.node == first.node
 
-    with counted(moving, fe_busy_answering=6):
-        run(moving.client, compute, host, targets)
+    with counted(moving, fe_busy_answering=12):
+        run(moving.client, compute, host, targets, expected)
 
 
 @pytest.mark.layout(**FOUR)
