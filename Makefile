@@ -110,7 +110,7 @@ test: setup test-host
 	$(MAKE) --no-print-directory test-ns
 
 test-ns: setup
-	$(call pytest)
+	$(call pytest,-n 2)
 
 test-across: setup
 	$(call pytest,--vms $(ACROSS))

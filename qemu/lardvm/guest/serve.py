@@ -329,7 +329,8 @@ def command(options):
         "backlog": options.backlog,
         "reuseport": " reuseport" if options.reuseport else "",
         "rcvbuf": f" rcvbuf={options.rcvbuf}" if options.rcvbuf else "",
-        "threads": "aio threads;\n    " if options.threads else "",
+        # A read may wait long for a slow disk that many use.
+        "threads": "aio threads;\n    send_timeout 600s;\n    " if options.threads else "",
     }
     if not options.root:
         content.prepare()
