@@ -98,6 +98,7 @@ proptest! {
         }
         s.set_params([
             ("t-low", LOW), ("t-high", HIGH), ("queue-time-ms", PATIENCE_MS as u32), ("queue-max", 10),
+            ("max-connections", Params::AUTO),
         ]).unwrap();
         let mut list = WaitingList::new(vec![Waiter::NOBODY; PLACES]);
         let mut model = Model {
