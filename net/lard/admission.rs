@@ -24,7 +24,6 @@
 
 use lard_core::addr::{ConnId, NodeId};
 use lard_core::policy::Outcome;
-use lard_core::time::Instant;
 use lard_core::wire::Admitted;
 
 use core::time::Duration;
@@ -100,17 +99,13 @@ impl FrontEnd {
     /// time is over. Bottom halves off.
     pub(crate) fn waits(&self, conn: ConnId, at_most_ms: u32) {
         let at_most = Duration::from_millis(at_most_ms.into()).saturating_add(GRACE);
-        self.wait_until(conn, now().saturating_add(at_most));
-    }
-
-    fn wait_until(&self, conn: ConnId, deadline: Instant) {
         let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
             return;
         };
         let Some((_, open)) = bucket.find_id(conn).and_then(|e| e.open_mut()) else {
             return;
         };
-        open.wait_until(deadline);
+        open.wait_until(now().saturating_add(at_most));
         let deadline = open.deadline();
         bucket.set_deadline(conn, deadline);
     }

@@ -113,12 +113,7 @@ def hand_off(options):
     vip = (options.source, PORT)
     body = bytes(hello[: -len(name)]) + member.mapped(vip[0]) + struct.pack("!H", vip[1]) + name
     peer.send(member.HELLO, body)
-    clock = time.monotonic_ns() // 1000
-    peer.send(member.PING, struct.pack("!Q", clock))
-    kind = None
-    while kind != member.PING:
-        kind, ping = peer.receive()
-    peer.send(member.PONG, ping + struct.pack("!Q", clock))
+    clock = peer.tell_clock()
     conn, costs = first.id << 52, []
     text = b"GET /who HTTP/1.0\r\n\r\n"
     for round_ in range(options.rounds):

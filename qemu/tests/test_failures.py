@@ -216,11 +216,7 @@ def test_a_back_end_lost_before_it_answers_the_hand_off_costs_only_resets(cluste
             except OSError as error:
                 result.append(type(error).__name__)
 
-        pool = [threading.Thread(target=work, args=[number]) for number in range(count)]
-        for thread in pool:
-            thread.start()
-        for thread in pool:
-            thread.join()
+        client.side_by_side(work, count)
         return result
 
     host = cluster.node(2).ext

@@ -42,11 +42,7 @@ def transfer(host, threads, timeout):
         except Exception as error:
             wrong.append(f"{number}: {type(error).__name__} {error}")
 
-    pool = [threading.Thread(target=work, args=[number]) for number in range(threads)]
-    for thread in pool:
-        thread.start()
-    for thread in pool:
-        thread.join()
+    client.side_by_side(work, threads)
     return wrong
 
 

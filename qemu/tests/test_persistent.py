@@ -211,10 +211,8 @@ def test_a_request_that_waits_for_a_slow_answer_stays(moving):
     def slow(host, targets, expected):
         for number in range(12):
             name = f"slow-{number}-{os.getpid()}"
-            # Where it belongs is asked while there is nothing to wait for.
-            open("/run/lard-test/" + name, "w").close()
-            here = client.get(host, f"/slow/{name}?{number}").node
-            os.unlink("/run/lard-test/" + name)
+            gate = "/run/lard-test/" + name
+            here = client.node_behind_gate(host, f"/slow/{name}?{number}", gate)
             target = next(target for target in targets if expected[target] != here)
             with client.Connection(host) as connection:
                 connection.send(client.head(f"/slow/{name}?{number}"))
@@ -222,7 +220,7 @@ def test_a_request_that_waits_for_a_slow_answer_stays(moving):
                     connection.more()
                 # The server has said half, TCP is quiet, and the next request is there.
                 connection.send_acknowledged(client.head(target))
-                open("/run/lard-test/" + name, "w").close()
+                open(gate, "w").close()
                 first = connection.answer()
                 assert first.body == b"0123456789abcdefghij", first.body
                 second = connection.answer()
@@ -246,15 +244,13 @@ def test_a_server_that_computes_is_not_robbed_of_its_request(moving):
     def compute(host, targets, expected):
         for number in range(12):
             name = f"compute-{number}-{os.getpid()}"
-            # Where it belongs is asked while there is nothing to wait for.
-            open("/run/lard-test/" + name, "w").close()
-            here = client.get(host, f"/wait/{name}?{number}").node
-            os.unlink("/run/lard-test/" + name)
+            gate = "/run/lard-test/" + name
+            here = client.node_behind_gate(host, f"/wait/{name}?{number}", gate)
             target = next(target for target in targets if expected[target] != here)
             with client.Connection(host) as connection:
                 connection.send_acknowledged(client.head(f"/wait/{name}?{number}"))
                 connection.send_acknowledged(client.head(target))
-                open("/run/lard-test/" + name, "w").close()
+                open(gate, "w").close()
                 first, second = connection.answer(), connection.answer()
                 assert first.body.decode().strip() == first.node
                 assert second.sha256 == content.sha256(100) and second.node == first.node
@@ -338,11 +334,7 @@ def test_two_thousand_moves_and_nothing_is_left(moving):
             except Exception as error:
                 wrong.append(f"{number}: {type(error).__name__} {error}")
 
-        pool = [threading.Thread(target=work, args=[n]) for n in range(connections)]
-        for thread in pool:
-            thread.start()
-        for thread in pool:
-            thread.join()
+        client.side_by_side(work, connections)
         return wrong
 
     with counted(moving, fe_move_begun=2000, exact_fe_move_failed=0, timeout=30):

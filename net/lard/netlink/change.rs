@@ -376,8 +376,8 @@ pub(super) fn peer_del(node: &Arc<Node>, request: &Request<'_>) -> Result {
     removed.map_err(|e| request.fail(e, format_args!("there is no connection to node {id}")))
 }
 
-pub(super) fn node_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
-    let _admin = node.control.admin();
+/// What the node is, if it is the dispatcher.
+fn attached_dispatcher(node: &Node, request: &Request<'_>) -> Result<Arc<Config>> {
     let config = attached(node, request)?;
     if !config.is(Roles::DISPATCHER) {
         let dispatcher = config.dispatcher;
@@ -386,6 +386,12 @@ pub(super) fn node_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
             format_args!("ask the dispatcher, which is node {dispatcher}"),
         ));
     }
+    Ok(config)
+}
+
+pub(super) fn node_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
+    let _admin = node.control.admin();
+    attached_dispatcher(node, request)?;
     let id = peer_id(request)?;
     let weight = read_weight(request)?;
     let state = match request.attrs().get(node::STATE).and_then(|s| s.u32()) {
@@ -431,14 +437,7 @@ pub(super) fn rule_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
 /// Replaces the content rules, and the key if one is given.
 pub(super) fn service_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let mut admin = node.control.admin();
-    let config = attached(node, request)?;
-    if !config.is(Roles::DISPATCHER) {
-        let dispatcher = config.dispatcher;
-        return Err(request.fail(
-            EOPNOTSUPP,
-            format_args!("ask the dispatcher, which is node {dispatcher}"),
-        ));
-    }
+    let config = attached_dispatcher(node, request)?;
     let key = request.attrs().get(service::KEY).and_then(|k| k.text());
     let lines = read_lines(request, service::CONTENT)?;
     let lines = core::str::from_utf8(&lines).unwrap_or_default();
@@ -491,9 +490,12 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
             return Err(request.fail(E2BIG, format_args!("more than {MAX_CHANGES} parameters")));
         }
     }
-    if policy.is_some() && node.dispatcher.policy().is_none() {
-        return Err(request.fail(EOPNOTSUPP, format_args!("the policy is the dispatcher's")));
-    }
+    let is_dispatcher = node.dispatcher.policy().is_some();
+    let check = |given: bool, what: &str| match given && !is_dispatcher {
+        true => Err(request.fail(EOPNOTSUPP, format_args!("the {what} is the dispatcher's"))),
+        false => Ok(()),
+    };
+    check(policy.is_some(), "policy")?;
     let service = match (key, mode) {
         (None, None) => None,
         (key, mode) => {
@@ -501,12 +503,8 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
             Some(changed.map_err(|why| unusable(request, why))?)
         }
     };
-    if key.is_some() && node.dispatcher.policy().is_none() {
-        return Err(request.fail(EOPNOTSUPP, format_args!("the key is the dispatcher's")));
-    }
-    if mode.is_some() && node.dispatcher.policy().is_none() {
-        return Err(request.fail(EOPNOTSUPP, format_args!("the mode is the dispatcher's")));
-    }
+    check(key.is_some(), "key")?;
+    check(mode.is_some(), "mode")?;
     if !of_policies.is_empty() {
         match node
             .dispatcher

@@ -9,9 +9,11 @@ A test writes a short script that imports this module and runs on the client mac
 import fcntl
 import hashlib
 import json
+import os
 import socket
 import struct
 import termios
+import threading
 import time
 
 import content
@@ -193,6 +195,23 @@ def check_size(host, size, **named):
     assert answer.length == size, f"{answer.length} octets of {size}"
     assert answer.sha256 == content.sha256(size), f"checksum of /size/{size} is wrong"
     return answer.node
+
+
+def node_behind_gate(host, target, gate):
+    """Which node serves a target that waits for a file, asked while there is nothing to wait for."""
+    open(gate, "w").close()
+    node = get(host, target).node
+    os.unlink(gate)
+    return node
+
+
+def side_by_side(work, count):
+    """Runs `work(number)` in so many threads at once, to the end of all."""
+    threads = [threading.Thread(target=work, args=[number]) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def report(**values):

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import struct
+import time
 
 CONTROL_PORT = 7021
 HELLO, PING, PONG, BYE = 1, 2, 3, 4
@@ -112,6 +113,17 @@ class Member:
         header = self._exactly(8)
         _, kind, _, length = struct.unpack("!BBHI", header)
         return kind, self._exactly(length)
+
+    def tell_clock(self):
+        """Has the peer know our clock, without which a hand-off counts as too late; returns it, in
+        microseconds."""
+        clock = time.monotonic_ns() // 1000
+        self.send(PING, struct.pack("!Q", clock))
+        kind = None
+        while kind != PING:
+            kind, body = self.receive()
+        self.send(PONG, body + struct.pack("!Q", clock))
+        return clock
 
     def _exactly(self, count):
         data = b""
