@@ -5,29 +5,39 @@ import pytest
 from support import begin
 
 
-def disk_of(machine):
-    """The disk that holds the guest's image."""
-    return machine.sh("ls /dev/vda /dev/ubda 2>/dev/null", check=False).stdout.split()[0]
+DISKS = "/sys/kernel/config/nullb"
 
 
-def read_hard(disk, seconds):
-    """Reads from all over the disk, past the page cache, with many readers at once."""
+@pytest.fixture
+def slow_disk(cluster):
+    """A disk of node 2 that takes a second for each read, however fast the machine is."""
+    machine = cluster.node(2)
+    machine.sh("modprobe null_blk nr_devices=0", check=False)
+    machine.sh(
+        "mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config\n"
+        f"mkdir {DISKS}/slow && cd {DISKS}/slow\n"
+        "echo 64 >size; echo 64 >hw_queue_depth; echo 2 >irqmode; echo 1000000000 >completion_nsec\n"
+        "echo 1 >power"
+    )
+    number = machine.sh(f"cat {DISKS}/slow/index").stdout.strip()
+    yield f"/dev/nullb{number}"
+    machine.sh(f"echo 0 >{DISKS}/slow/power; rmdir {DISKS}/slow")
+
+
+def read_hard(disk, readers):
+    """Reads past the page cache, by so many readers at once, each a few times."""
     import mmap
 
-    size, end = 1 << 16, time.monotonic() + seconds
-
-    def reader(seed):
-        places = random.Random(seed)
+    def reader(block):
         handle = os.open(disk, os.O_RDONLY | os.O_DIRECT)
-        blocks = os.lseek(handle, 0, os.SEEK_END) // size
-        buffer = mmap.mmap(-1, size)
-        while time.monotonic() < end:
-            os.preadv(handle, [buffer], places.randrange(blocks) * size)
+        for _ in range(5):
+            os.preadv(handle, [mmap.mmap(-1, 4096)], block * 4096)
+        os.close(handle)
 
-    readers = [threading.Thread(target=reader, args=(seed,)) for seed in range(24)]
-    for thread in readers:
+    threads = [threading.Thread(target=reader, args=(block,)) for block in range(readers)]
+    for thread in threads:
         thread.start()
-    for thread in readers:
+    for thread in threads:
         thread.join()
 
 
@@ -37,16 +47,15 @@ def queues(cluster):
 
 
 @pytest.mark.layout(nodes=3, fe=(2,), be=(2, 3))
-def test_the_dispatcher_sees_the_queue_of_a_disk_that_is_busy(cluster):
+def test_the_dispatcher_sees_the_queue_of_a_disk_that_is_busy(cluster, slow_disk):
     machine = cluster.node(2)
-    disk = disk_of(machine)
     cluster.spoil()
     cluster.kill_node(2)
-    machine.spawn(f"{cluster.layout.words(2)} --disk {disk}")
+    machine.spawn(f"{cluster.layout.words(2)} --disk {slow_disk}")
     cluster.wait(lambda: queues(cluster).get("node2") == 0, what="an idle disk")
-    reading = begin(machine, read_hard, disk, 8)
-    # As many as make a disk count as busy by default; the other back-end has named no disk.
-    seen = cluster.wait(lambda: (q := queues(cluster))["node2"] >= 5 and q, what="a busy disk")
+    reading = begin(machine, read_hard, slow_disk, 24)
+    seen = cluster.wait(lambda: (q := queues(cluster))["node2"] == 24 and q, what="a busy disk")
+    # It has named no disk.
     assert seen["node3"] == 0, seen
     assert "DISK" in cluster.node(1).sh("cluster_startup status").stdout
     reading.result()
