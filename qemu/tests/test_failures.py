@@ -265,6 +265,15 @@ def test_an_interface_goes_while_connections_live(cluster):
     assert "waiting for" not in cluster.kernel_log()
 
 
+def remove_namespace(cluster, number):
+    """Takes a node's namespace away, with all that runs in it."""
+    words = f"ip netns pids node{number} | xargs -r kill -9; ip netns del node{number}"
+    cluster.guests[0].sh(words, timeout=30)
+    # Who would tell how these ended is gone too.
+    cluster.startup.pop(number)
+    cluster.server.pop(number)
+
+
 def test_a_namespace_goes_while_connections_live(cluster):
     if cluster.mode != "ns":
         pytest.skip("namespaces are nodes only in namespace mode")
@@ -273,11 +282,10 @@ def test_a_namespace_goes_while_connections_live(cluster):
     gate = Gate(cluster, "namespace")
     running = gate.hold(host, 9)
     set_everywhere(cluster, time_wait_ms=1000)
-    guest = cluster.guests[0]
-    guest.sh("ip netns pids node4 | xargs -r kill -9; ip netns del node4", timeout=30)
+    remove_namespace(cluster, 4)
     all_served(cluster, host, without=("node4",))
     # The front-end of the running connections too.
-    guest.sh("ip netns pids node2 | xargs -r kill -9; ip netns del node2", timeout=30)
+    remove_namespace(cluster, 2)
     running.process.kill()
     # Nothing holds the namespaces any more: the module can go once the others are down.
     cluster.stop()
