@@ -339,7 +339,7 @@ impl Control {
             node.stats.inc(counter);
         }
         node.back_end.forget(id);
-        node.forward.lost(id, now());
+        node.forward.lost(id, now(), lost == Lost::Silent);
         let config = node.config();
         if let Some(config) = &config {
             let was = peer.with_info(|info| info.roles);
