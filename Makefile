@@ -95,8 +95,10 @@ endif
 figures:
 	$(CARGO) run --release --package lard_sim -- figures --out figures
 
+# Large tables are on huge pages, as kvmalloc() has them in the module.
 bench-policy:
-	$(CARGO) bench --manifest-path rust/lard_core/bench/Cargo.toml
+	$(CARGO) --config 'env.GLIBC_TUNABLES="glibc.malloc.hugetlb=1"' bench \
+		--manifest-path rust/lard_core/bench/Cargo.toml
 
 setup:
 	scripts/setup --tests
