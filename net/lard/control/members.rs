@@ -87,7 +87,7 @@ impl Control {
     }
 
     /// What a node has is known.
-    fn note_tags(&self, of: NodeId, tags: Tags) {
+    pub(super) fn note_tags(&self, of: NodeId, tags: Tags) {
         if let Some(Some(member)) = self.members.lock().get_mut(place(of)) {
             member.tags = tags;
         }
@@ -170,7 +170,7 @@ impl Control {
     }
 
     /// Tells all nodes what this node, the dispatcher, thinks of a node.
-    fn announce(&self, node: &Node, of: NodeId) {
+    pub(super) fn announce(&self, node: &Node, of: NodeId) {
         let Some(config) = node.config() else { return };
         match self.state_of(of).map(|(state, _)| state) {
             Some(NodeState::Up) => {

@@ -15,7 +15,7 @@
 
 use core::time::Duration;
 use kernel::prelude::*;
-use kernel::sync::atomic::{Acquire, Relaxed, Release};
+use kernel::sync::atomic::{Acquire, Release};
 use kernel::sync::Arc;
 use kernel_net::kthread::{Running, Woken};
 use kernel_net::softwork::{SoftWork, Task};
