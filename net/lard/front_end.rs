@@ -61,8 +61,10 @@ pub(crate) enum State {
 pub(crate) struct Forward {
     pub(crate) state: Forwarding,
     pub(crate) to: Arc<BackEnd>,
-    /// What follows its requests, if it may move for one.
+    /// What follows its requests, if another node may serve one.
     pub(crate) persist: Option<KBox<Persist>>,
+    /// It has ended for what the client asked for: see [`crate::checked`].
+    pub(crate) forbidden: bool,
 }
 
 impl Forward {
@@ -186,7 +188,7 @@ impl FrontEnd {
             hash_key,
             services: &node.services,
             now: now(),
-            moves: node.services.moves(),
+            further: node.services.further(),
         })
     }
 
@@ -208,6 +210,10 @@ impl FrontEnd {
         let id = entry.id();
         match &mut entry.state {
             State::Forward(forward) => {
+                if forward.is_forbidden(node, &segment) {
+                    self.forbid(node, net, bucket, id, &segment, skb);
+                    return Claim::Taken(Verdict::Stolen);
+                }
                 let mut sooner = false;
                 if segment.is_syn() {
                     if !flow.checksum_ok(&mut skb) {

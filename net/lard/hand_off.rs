@@ -175,7 +175,7 @@ impl FrontEnd {
             self.unassign(node, conn, to, chosen);
             return Attempt::Settled;
         };
-        let (Some(back_end), Some(snapshot)) =
+        let (Some(back_end), Some(mut snapshot)) =
             (back_end, self.with_context(node, |cx| open.snapshot(cx)))
         else {
             let again = open.refused(to);
@@ -184,6 +184,11 @@ impl FrontEnd {
             return self.retry(node, net, conn, again);
         };
         let counted = chosen == Chosen::ByDispatcher;
+        let rewritten = open.rewritten(&node.stats);
+        if let Some(data) = &rewritten {
+            // CAST: what is received is bounded far below 2^31.
+            snapshot = snapshot.with_len(data.len() as u32);
+        }
         open.stage = Stage::HandingOff(HandingOff {
             to: back_end,
             snapshot,
@@ -194,7 +199,8 @@ impl FrontEnd {
         let deadline = open.deadline();
         let movable = open.persist.is_some();
         if !local {
-            let message = handoff(conn, &tuple, &snapshot, expires, movable, &open.head);
+            let data = rewritten.as_deref().unwrap_or(&open.head);
+            let message = handoff(conn, &tuple, &snapshot, expires, movable, data);
             let sent = node.control.send(to, &message);
             if sent.is_ok() {
                 node.stats.inc(Counter::HandoffSent);
@@ -210,7 +216,8 @@ impl FrontEnd {
         let head = core::mem::take(&mut open.head);
         bucket.set_deadline(conn, deadline);
         drop(bucket);
-        let message = handoff(conn, &tuple, &snapshot, expires, movable, &head);
+        let data = rewritten.as_deref().unwrap_or(&head);
+        let message = handoff(conn, &tuple, &snapshot, expires, movable, data);
         match node.back_end.handoff(node, net, None, &message) {
             Ok(()) => {
                 node.stats.inc(Counter::HandoffLocal);
@@ -268,6 +275,7 @@ impl FrontEnd {
             state: forwarding,
             to: to.clone(),
             persist: persist.filter(|_| goes_on),
+            forbidden: false,
         };
         let deadline = self.forward_deadline(&forward);
         let old = core::mem::replace(&mut entry.state, State::Forward(forward));

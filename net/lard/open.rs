@@ -15,8 +15,10 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel_net::skb::Skb;
 use lard_core::addr::NodeId;
-use lard_core::http::{self, BadHead, HeadParser};
-use lard_core::policy::NodeSet;
+use lard_core::follow::Forbidden;
+use lard_core::http::rewrite::is_reserved;
+use lard_core::http::{self, target, BadHead, HeadParser, Rewritten};
+use lard_core::policy::{Mechanism, NodeSet};
 use lard_core::tcp::{
     Accepted, Action, Config, Ended, Head, Output, Reason, Responder, Segment, SegmentOut, Seq,
     Snapshot, Status,
@@ -27,7 +29,8 @@ use crate::forward::BackEnd;
 use crate::gauge::Held;
 use crate::packet::Flow;
 use crate::parked::Parked;
-use crate::persist::{Given, Persist};
+use crate::persist::{Given, Persist, Unchecked};
+use crate::pieces::{self, NotKept};
 use crate::proc::ConnState;
 use crate::service::{Services, Wanted};
 use crate::stats::{Counter, Stats};
@@ -76,6 +79,9 @@ pub(crate) struct Open {
     wanted: Wanted,
     refused: NodeSet,
     tries: u8,
+    /// The address of the node whose content the request is to be answered with, if that is not the one
+    /// it is handed to.
+    supplier: Option<[u8; 4]>,
     /// What follows the connection's further requests, once the head is complete and if they may move.
     pub(crate) persist: Option<KBox<Persist>>,
 }
@@ -117,8 +123,8 @@ pub(crate) struct Context<'a> {
     pub(crate) hash_key: [u64; 2],
     pub(crate) services: &'a Services,
     pub(crate) now: Instant,
-    /// Connections may move for further requests.
-    pub(crate) moves: bool,
+    /// How another node serves further requests; `None` if they stay where the connection is.
+    pub(crate) further: Option<Mechanism>,
 }
 
 impl Open {
@@ -136,6 +142,7 @@ impl Open {
             wanted: Wanted::NOTHING,
             refused: NodeSet::EMPTY,
             tries: 0,
+            supplier: None,
             persist: None,
         }
     }
@@ -162,6 +169,7 @@ impl Open {
             wanted: given.wanted,
             refused: NodeSet::EMPTY,
             tries: 0,
+            supplier: given.way.supplier,
             persist: Some(persist),
         }
     }
@@ -226,10 +234,34 @@ impl Open {
         self.responder.snapshot(cx.config, cx.now)
     }
 
+    /// The bytes to hand over, if they are to name the node that supplies the content: then those that
+    /// were received stay as they are, for another attempt. Without memory there is no such node.
+    pub(crate) fn rewritten(&self, stats: &Stats) -> Option<KVec<u8>> {
+        let http::Status::Complete(len) = self.parser.status() else {
+            return None;
+        };
+        let (head, behind) = self.head.split_at_checked(len)?;
+        // Found possible before the dispatcher was asked.
+        let new = Rewritten::new(head, &self.parser, self.supplier?).ok()?;
+        let room = new.head_len().saturating_add(behind.len());
+        let Ok(mut data) = KVec::with_capacity(room, quiet()) else {
+            stats.inc(Counter::NoMemory);
+            return None;
+        };
+        for part in new.parts().into_iter().chain([behind]) {
+            // Within the capacity: it allocates nothing and cannot fail.
+            data.extend_from_slice(part, quiet()).ok()?;
+        }
+        stats.inc(Counter::Supplied);
+        Some(data)
+    }
+
     /// `by` cannot take the connection. Returns whether another node may be tried.
     pub(crate) fn refused(&mut self, by: NodeId) -> bool {
         self.responder.refused();
         self.refused.insert(by);
+        // Whoever is tried next serves it itself.
+        self.supplier = None;
         self.stage = Stage::Asking;
         self.tries = self.tries.saturating_add(1);
         self.tries < TRIES
@@ -323,40 +355,52 @@ impl Open {
     ) -> Option<Head> {
         let start = self.head.len();
         let len = accepted.len() as usize;
-        let end = start.checked_add(len)?;
+        let at = payload_at.checked_add(accepted.offset() as usize)?;
         let charged = if start == 0 { 0 } else { len };
-        if !self.bytes_held.grow(charged) {
-            cx.stats.inc(Counter::HeadMemory);
+        let bytes_held = &mut self.bytes_held;
+        if let Err(why) = pieces::append(&*skb, at, len, &mut self.head, bytes_held, charged) {
+            match why {
+                NotKept::Full => cx.stats.inc(Counter::HeadMemory),
+                NotKept::NoMemory => cx.stats.inc(Counter::NoMemory),
+                // The length was checked against the packet.
+                NotKept::Short => {}
+            }
             return None;
         }
-        if self.head.resize(end, 0, quiet()).is_err() {
-            self.bytes_held.shrink(charged);
-            cx.stats.inc(Counter::NoMemory);
-            return None;
-        }
-        let new = self.head.get_mut(start..)?;
-        if !skb.copy(payload_at.checked_add(accepted.offset() as usize)?, new) {
-            // The length was checked against the packet; keep the buffer as the responder sees it.
-            self.head.truncate(start);
-            self.bytes_held.shrink(charged);
-            return None;
-        }
+        let new = self.head.get(start..).unwrap_or_default();
         Some(match self.parser.feed(new) {
             http::Status::Partial => Head::Partial,
             http::Status::Complete(len) => match self.wanted(len, cx) {
                 Ok(wanted) => {
                     self.wanted = wanted;
-                    if cx.moves {
-                        let behind = self.head.get(len..).unwrap_or_default();
-                        let first = self.responder.first();
-                        self.persist = Persist::new(cx, &self.parser, first, behind);
+                    match self.follow(cx, len) {
+                        Ok(()) => Head::Complete,
+                        Err(Unchecked(why, status)) => {
+                            cx.stats.inc(why);
+                            Head::Bad(status)
+                        }
                     }
-                    Head::Complete
                 }
                 Err(bad) => self.bad(cx, bad),
             },
             http::Status::Bad(bad) => self.bad(cx, bad),
         })
+    }
+
+    /// The first head is complete, so many bytes long: further requests are followed, if another node may
+    /// serve them. In the mode *forward* this may be none that is handed over.
+    fn follow(&mut self, cx: &Context<'_>, len: usize) -> Result<(), Unchecked> {
+        let Some(mechanism) = cx.further else {
+            return Ok(());
+        };
+        let (head, behind) = self.head.split_at_checked(len).unwrap_or_default();
+        if mechanism == Mechanism::Forward
+            && target::key(head, &self.parser).is_ok_and(|target| is_reserved(&target))
+        {
+            return Err(Forbidden::Reserved.into());
+        }
+        self.persist = Persist::new(cx, &self.parser, self.responder.first(), behind)?;
+        Ok(())
     }
 
     fn wanted(&self, head_len: usize, cx: &Context<'_>) -> Result<Wanted, BadHead> {

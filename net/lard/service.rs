@@ -21,7 +21,7 @@ use kernel_net::sync::BhLock;
 use lard_core::content::{Asked, BadLine, Place, Rules, TagNames, MAX_TEXT};
 use lard_core::follow::Mode;
 use lard_core::http::{target, BadHead, HeadParser, KeyParts, KeyPlaces};
-use lard_core::policy::Tags;
+use lard_core::policy::{Mechanism, Tags};
 use lard_core::wire;
 
 /// What is asked of the dispatcher about a request.
@@ -166,8 +166,8 @@ pub(crate) struct Services {
     current: BhLock<Option<Arc<Service>>>,
     /// Twice the number of changes, and one more while the settings have to be looked at.
     edition: Atomic<u32>,
-    /// Those of them that say so: further requests move their connection.
-    moves: Atomic<bool>,
+    /// Their mode, by its number.
+    mode: Atomic<u32>,
 }
 
 impl Services {
@@ -176,7 +176,7 @@ impl Services {
         Self {
             current: kernel_net::new_bh_lock!(None, c"lard:service"),
             edition: Atomic::new(0),
-            moves: Atomic::new(false),
+            mode: Atomic::new(Mode::Pin as u32),
         }
     }
 
@@ -237,23 +237,27 @@ impl Services {
             let mut current = self.current.lock();
             let next = (self.edition.load(Relaxed) | 1).wrapping_add(1);
             self.edition.store(next | u32::from(looked_at), Release);
-            let moves = new.as_ref().is_some_and(|new| new.mode == Mode::Move);
-            self.moves.store(moves, Relaxed);
+            let mode = new.as_ref().map_or(Mode::Pin, |new| new.mode);
+            self.mode.store(mode as u32, Relaxed);
             core::mem::replace(&mut *current, new)
         };
         drop(old);
     }
 
-    /// May connections move for further requests? Any context.
-    pub(crate) fn moves(&self) -> bool {
-        self.moves.load(Relaxed)
+    /// What becomes of further requests on a connection. Any context.
+    pub(crate) fn mode(&self) -> Mode {
+        let mode = self.mode.load(Relaxed);
+        let found = Mode::ALL.into_iter().find(|m| *m as u32 == mode);
+        found.unwrap_or_default()
     }
 
-    /// What becomes of further requests on a connection.
-    pub(crate) fn mode(&self) -> Mode {
-        match self.moves() {
-            true => Mode::Move,
-            false => Mode::Pin,
+    /// How another node serves further requests; `None` if they stay where the connection is. Any
+    /// context.
+    pub(crate) fn further(&self) -> Option<Mechanism> {
+        match self.mode() {
+            Mode::Pin => None,
+            Mode::Move => Some(Mechanism::Move),
+            Mode::Forward => Some(Mechanism::Forward),
         }
     }
 
