@@ -36,6 +36,7 @@ mod forward;
 mod front_end;
 mod gauge;
 mod hand_off;
+mod idle;
 mod moving;
 mod netlink;
 mod netns;

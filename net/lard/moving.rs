@@ -27,7 +27,7 @@ use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId};
 use lard_core::follow::Expired;
 use lard_core::http::Pinned;
-use lard_core::policy::Admission;
+use lard_core::policy::{Admission, Mechanism};
 use lard_core::tcp::{Responder, Segment};
 use lard_core::wire::{Assign, HowClosed, Release, Released, WhyBusy};
 
@@ -131,6 +131,7 @@ impl FrontEnd {
             key: wanted.key,
             exclude: Default::default(),
             home: Some(home),
+            mechanism: Mechanism::Move,
             batch,
             tags: wanted.tags,
         };

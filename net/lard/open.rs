@@ -16,7 +16,7 @@ use kernel::sync::Arc;
 use kernel_net::skb::Skb;
 use lard_core::addr::NodeId;
 use lard_core::http::{self, BadHead, HeadParser};
-use lard_core::policy::NodeSet;
+use lard_core::policy::{Mechanism, NodeSet};
 use lard_core::tcp::{
     Accepted, Action, Config, Ended, Head, Output, Reason, Responder, Segment, SegmentOut, Seq,
     Snapshot, Status,
@@ -117,8 +117,8 @@ pub(crate) struct Context<'a> {
     pub(crate) hash_key: [u64; 2],
     pub(crate) services: &'a Services,
     pub(crate) now: Instant,
-    /// Connections may move for further requests.
-    pub(crate) moves: bool,
+    /// How other nodes serve further requests on a connection, if they do.
+    pub(crate) further: Option<Mechanism>,
 }
 
 impl Open {
@@ -346,7 +346,7 @@ impl Open {
             http::Status::Complete(len) => match self.wanted(len, cx) {
                 Ok(wanted) => {
                     self.wanted = wanted;
-                    if cx.moves {
+                    if cx.further.is_some() {
                         let behind = self.head.get(len..).unwrap_or_default();
                         let first = self.responder.first();
                         self.persist = Persist::new(cx, &self.parser, first, behind);

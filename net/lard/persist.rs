@@ -250,7 +250,7 @@ impl Persist {
         if self.hold.is_none() {
             cx.stats.inc(Counter::Next);
             let hold = match from {
-                Origin::Network | Origin::HandedOver if cx.moves => Hold::new(gauges),
+                Origin::Network | Origin::HandedOver if cx.further.is_some() => Hold::new(gauges),
                 Origin::Network | Origin::HandedOver => None,
                 Origin::Parked => {
                     cx.stats.inc(Counter::NextPipelined);

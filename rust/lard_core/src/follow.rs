@@ -46,24 +46,28 @@ const GATHER: Duration = Duration::from_millis(100);
 
 /// What becomes of further requests on a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u16)]
+#[repr(u8)]
 pub enum Mode {
     /// They stay where the first one was assigned.
     #[default]
     Pin = 0,
     /// Each is assigned, and the connection moves to who serves it.
     Move = 1,
+    /// Extended LARD decides between the node that has the connection and another one, which then
+    /// serves the request by the mechanism that is set.
+    Auto = 3,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Mode; 2] = [Mode::Pin, Mode::Move];
+    pub const ALL: [Mode; 3] = [Mode::Pin, Mode::Move, Mode::Auto];
 
     /// The name that administrators use.
     pub const fn name(self) -> &'static str {
         match self {
             Mode::Pin => "pin",
             Mode::Move => "move",
+            Mode::Auto => "auto",
         }
     }
 }
@@ -83,7 +87,7 @@ pub struct UnknownMode;
 
 impl core::fmt::Display for UnknownMode {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the modes are pin and move")
+        f.write_str("the modes are pin, move and auto")
     }
 }
 
