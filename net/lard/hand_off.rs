@@ -27,7 +27,7 @@ use kernel::prelude::*;
 use kernel_net::net::Net;
 use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId, Tuple};
-use lard_core::policy::{rendezvous, Admission, Tags};
+use lard_core::policy::{rendezvous, Admission, Mechanism, Tags};
 use lard_core::tcp::{Ended, Forwarding, Reason, Segment, Snapshot, Status};
 use lard_core::time::Instant;
 use lard_core::wire::{self, Assign, Closed, HowClosed, Refusal};
@@ -92,6 +92,7 @@ impl FrontEnd {
                 key: wanted.key,
                 exclude,
                 home: None,
+                mechanism: Mechanism::Move,
                 batch: 1,
                 tags: wanted.tags,
             };
@@ -253,7 +254,10 @@ impl FrontEnd {
         };
         let to = handing_off.to.clone();
         let snapshot = handing_off.snapshot;
-        let mut forwarding = Forwarding::new(&snapshot, now());
+        let mut forwarding = match node.services.tells_idle() {
+            true => Forwarding::new(&snapshot, now()).watched(),
+            false => Forwarding::new(&snapshot, now()),
+        };
         if let Some(how) = handing_off.ended {
             forwarding.ended(how, now());
         }
@@ -315,7 +319,7 @@ impl FrontEnd {
     }
 
     /// The child of a connection has ended on `from`. Any context with bottom halves off.
-    pub(crate) fn closed(&self, conn: ConnId, from: NodeId, how: HowClosed) {
+    pub(crate) fn closed(&self, node: &Node, conn: ConnId, from: NodeId, how: HowClosed) {
         let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
             return;
         };
@@ -330,6 +334,7 @@ impl FrontEnd {
         };
         match &mut entry.state {
             State::Forward(forward) if forward.to.node() == from => {
+                self.tell_busy(node, conn, forward);
                 forward.state.ended(how, now());
                 let deadline = self.forward_deadline(forward);
                 bucket.set_deadline(conn, deadline);
@@ -468,7 +473,7 @@ impl FrontEnd {
     /// Tells the dispatcher that a connection is not `of`'s load any more.
     pub(crate) fn tell_dispatcher(&self, node: &Node, conn: ConnId, of: NodeId, how: HowClosed) {
         if node.is_dispatcher() {
-            node.dispatcher.finished(node, of);
+            node.dispatcher.finished(node, conn, of);
             return;
         }
         let closed = Closed {

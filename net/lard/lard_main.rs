@@ -37,6 +37,7 @@ mod forward;
 mod front_end;
 mod gauge;
 mod hand_off;
+mod idle;
 mod moving;
 mod netlink;
 mod netns;

@@ -126,24 +126,25 @@ impl FrontEnd {
     fn ask_next(&self, node: &Node, net: &Net, conn: ConnId) {
         let asked = self.with_forward(conn, |forward| {
             let persist = forward.persist.as_ref()?;
-            let question = persist.question()?;
-            Some((question, forward.to.node(), persist.unasked()))
+            let (wanted, batch) = persist.question()?;
+            let question = Assign {
+                conn,
+                key: wanted.key,
+                exclude: Default::default(),
+                home: Some(forward.to.node()),
+                mechanism: persist.mechanism(),
+                batch,
+                tags: wanted.tags,
+            };
+            Some((question, persist.unasked().is_none()))
         });
-        let Some(((wanted, batch), home, unasked)) = asked else {
+        let Some((question, is_asked)) = asked else {
             return;
         };
-        if unasked.is_some() {
-            self.assigned_next(node, net, conn, Some(home));
+        if !is_asked {
+            self.assigned_next(node, net, conn, question.home);
             return;
         }
-        let question = Assign {
-            conn,
-            key: wanted.key,
-            exclude: Default::default(),
-            home: Some(home),
-            batch,
-            tags: wanted.tags,
-        };
         if node.is_dispatcher() {
             let to = match node.dispatcher.assign(node, &question) {
                 Admission::Assigned(to) => to,

@@ -123,7 +123,7 @@ pub(crate) struct Context<'a> {
     pub(crate) hash_key: [u64; 2],
     pub(crate) services: &'a Services,
     pub(crate) now: Instant,
-    /// How another node serves further requests; `None` if they stay where the connection is.
+    /// How other nodes serve further requests on a connection, if they do.
     pub(crate) further: Option<Mechanism>,
 }
 

@@ -113,6 +113,8 @@ counters! {
     ForwardEnded = "fe_forward_ended",
     /// Handed-over connections forgotten because nothing was heard of them for too long.
     ForwardExpired = "fe_forward_expired",
+    /// Handed-over connections that had nothing to do for a while, as the dispatcher was told.
+    ForwardIdle = "fe_forward_idle",
 
     // --- further requests on a connection, in the modes move and forward ---
 
@@ -290,6 +292,9 @@ counters! {
     DpQueueTimeout = "dp_queue_timeout",
     /// Connections that could not wait, because too many do; their requests are answered with 503.
     DpQueueFull = "dp_queue_full",
+    /// Connections that count as one unit of load of their node although they are idle, or other nodes help
+    /// to serve them: there was no room to keep that.
+    DpUntracked = "dp_untracked",
 
     // --- forwarding ---
 

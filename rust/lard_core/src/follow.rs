@@ -46,7 +46,7 @@ const GATHER: Duration = Duration::from_millis(100);
 
 /// What becomes of further requests on a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u16)]
+#[repr(u8)]
 pub enum Mode {
     /// They stay where the first one was assigned.
     #[default]
@@ -56,11 +56,14 @@ pub enum Mode {
     /// Each is assigned, and the node that has the connection answers with the content of who should
     /// serve it.
     Forward = 2,
+    /// Extended LARD decides between the node that has the connection and another one, which then
+    /// serves the request by the mechanism that is set.
+    Auto = 3,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Mode; 3] = [Mode::Pin, Mode::Move, Mode::Forward];
+    pub const ALL: [Mode; 4] = [Mode::Pin, Mode::Move, Mode::Forward, Mode::Auto];
 
     /// The name that administrators use.
     pub const fn name(self) -> &'static str {
@@ -68,6 +71,7 @@ impl Mode {
             Mode::Pin => "pin",
             Mode::Move => "move",
             Mode::Forward => "forward",
+            Mode::Auto => "auto",
         }
     }
 }
@@ -87,7 +91,7 @@ pub struct UnknownMode;
 
 impl core::fmt::Display for UnknownMode {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the modes are pin, move and forward")
+        f.write_str("the modes are pin, move, forward and auto")
     }
 }
 
