@@ -91,6 +91,7 @@ impl FrontEnd {
         let State::Forward(forward) = &mut entry.state else {
             return;
         };
+        self.tell_busy(node, conn, forward);
         forward.forbidden = true;
         let persist = forward.persist.take();
         let to = forward.to.clone();

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 use lard_core::addr::{ConnId, NodeId};
+use lard_core::policy::Mechanism;
 use lard_core::wire::Idle;
 
 use crate::front_end::{Forward, FrontEnd};
@@ -36,9 +37,11 @@ impl FrontEnd {
         }
     }
 
-    /// A connection is about to end, and takes back that it is idle if that was told.
+    /// A connection is about to end, and takes back that it is idle if that was told, or that others work
+    /// for it.
     pub(crate) fn tell_busy(&self, node: &Node, conn: ConnId, forward: &Forward) {
-        if forward.state.is_idle() {
+        let asked = forward.persist.as_ref().map(|persist| persist.mechanism());
+        if forward.state.is_idle() || asked == Some(Mechanism::Forward) {
             self.tell_idle(node, conn, forward.to.node(), false);
         }
     }

@@ -227,6 +227,12 @@ impl Persist {
             self.unhold();
             return Onward::Kept;
         }
+        // Before anything is read that could have to be remembered.
+        if is_read && !self.remembers() {
+            cx.stats.inc(Counter::NoMemory);
+            self.unhold();
+            return Onward::Kept;
+        }
         match take {
             Take::Pass => Onward::Pass(skb),
             Take::Read(offset) => self.read_on(cx, flow, segment, skb, offset),
@@ -247,6 +253,13 @@ impl Persist {
                 self.again(skb)
             }
         }
+    }
+
+    /// Is there memory for what a checked client must not change?
+    fn remembers(&mut self) -> bool {
+        !self.is_checked()
+            || !self.ring.is_empty()
+            || self.ring.resize(RING, 0, quiet()).is_ok()
     }
 
     /// The framer waits for a request, and nothing of one is held.
@@ -303,13 +316,6 @@ impl Persist {
         skb: Skb,
         offset: u32,
     ) -> Onward {
-        if self.is_checked()
-            && self.ring.is_empty()
-            && self.ring.resize(RING, 0, quiet()).is_err()
-        {
-            cx.stats.inc(Counter::NoMemory);
-            return Onward::Kept;
-        }
         self.read(cx, flow, segment, &skb, offset);
         match self.follow.forbidden() {
             Some(_) => Onward::End(segment.seq.add(offset)),
