@@ -32,13 +32,25 @@
 //! answers HEAD. It sees the first request that is handed over to it, and no other. So HEAD is
 //! always handed over, if need be to the node that has the connection; where it cannot be, the
 //! connection stays for good.
+//!
+//! # Checked connections
+//!
+//! In the mode *forward* a client must not name the directories in which nodes see each other's
+//! documents. So nothing reaches a server that was not read: what is beyond a gap in the order waits
+//! to be sent again, what was read must not change when it comes again, and where the stream cannot
+//! be followed any further it ends ([`Forbidden`]). A connection that stays for good because of its
+//! answers is still read.
 
 use core::str::FromStr;
 use core::time::Duration;
 
-use super::http::{BadHead, Event, Framer, HeadParser, Method, Pinned};
+use super::http::{BadHead, Body, Event, Framer, HeadParser, Method, Pinned, ReservedScan};
 use super::tcp::{Segment, Seq};
 use super::time::Instant;
+
+mod seen;
+
+use seen::Seen;
 
 /// How long the rest of a head is waited for. Short of the client's retransmission timer (200 ms
 /// at the least), and a client that sends no more before it has an acknowledgement waits as long.

@@ -20,8 +20,9 @@ use lard_core::time::Instant;
 const HEAD_LIMIT: usize = 4_096;
 /// What the shell holds of one request, at most.
 const HELD: usize = 2_000;
-/// What it remembers of a checked client.
-const RING: usize = 1_024;
+/// What it remembers of a checked client: all that is under way at once, or a client could not repair
+/// every loss.
+const RING: usize = 20_000;
 /// What honest requests have in their path, and what an evil client has there.
 const PLAIN: &[u8] = b"/aa.b.c.d/";
 const EVIL: &[u8] = b"/10.1.0.3/";
@@ -275,6 +276,9 @@ impl Simulation {
 
     /// The dispatcher's and the back-end's answers, and time.
     fn answers(&mut self) {
+        if self.has_ended() {
+            return;
+        }
         let Some(follow) = self.follow.as_mut() else {
             return;
         };
@@ -287,7 +291,6 @@ impl Simulation {
         } else if follow.is_releasing() && self.rng.once_in(2) {
             let (start, end) = follow.held();
             let at = u64::from(start.since(self.base));
-            assert!(!self.has_ended());
             // A back-end lets go only of what it has got to its end.
             if self.children.last().unwrap().next() != at || self.rng.once_in(6) {
                 if self.rng.once_in(2) && follow.ask_again(self.now) {
