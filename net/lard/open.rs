@@ -248,7 +248,8 @@ impl Open {
             stats.inc(Counter::NoMemory);
             return None;
         };
-        for part in new.parts().into_iter().chain([behind]) {
+        let [before, prefix, path, rest] = new.parts();
+        for part in [before, prefix, path, rest, behind] {
             // Within the capacity: it allocates nothing and cannot fail.
             data.extend_from_slice(part, quiet()).ok()?;
         }

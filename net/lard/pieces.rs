@@ -60,9 +60,9 @@ pub(crate) fn read(source: &impl Source, at: usize, len: usize, reader: &mut imp
         let n = match skip.min(left) {
             0 => {
                 let n = left.min(PIECE);
-                match piece.get_mut(..n).filter(|to| source.copy(at, to)) {
-                    Some(bytes) => reader.feed(bytes),
-                    None => return reader.lose(),
+                match piece.get_mut(..n) {
+                    Some(to) if source.copy(at, to) => reader.feed(to),
+                    Some(_) | None => return reader.lose(),
                 }
                 n
             }
@@ -87,12 +87,9 @@ pub(crate) fn all(
     let mut done = 0usize;
     while done < len {
         let n = len.saturating_sub(done).min(PIECE);
-        let bytes = piece.get_mut(..n);
-        let Some(bytes) = bytes.filter(|to| source.copy(at.saturating_add(done), to)) else {
-            return false;
-        };
-        if !f(done, bytes) {
-            return false;
+        match piece.get_mut(..n) {
+            Some(to) if source.copy(at.saturating_add(done), to) && f(done, to) => {}
+            Some(_) | None => return false,
         }
         done = done.saturating_add(n);
     }
