@@ -2,7 +2,7 @@
 
 //! A connection that may move, driven by a script, against the naive reading of its whole stream.
 
-use crate::oracle::{self, Said};
+use super::oracle::{self, Said};
 use lard_core::follow::{Follow, Gathered, Take};
 use lard_core::http::{HeadParser, Status};
 use lard_core::tcp::{Flags, Options, Segment, Seq};
