@@ -7,7 +7,7 @@
 //! In a packet's way: `classify` (is it ours), `packet` (what is in it), `front_end` with
 //! `newcomer`, `conn_table`, `open` and `hand_off` (the client's side of a connection until a back-end
 //! has it), `dispatcher` (which back-end), `back_end` with `untold` (the server's side), `forward` (the
-//! packets after that).
+//! packets after that), `idle` (which connections have none).
 //! Around them: `control`, `peer`, `outbox` (connections to other nodes), `netlink`, `proc`, `sysfs`,
 //! `stats` (what administrators see), `config`, `params` (what they set), `netns` (one node), `af_lard`
 //! (the address family).

@@ -15,7 +15,7 @@ use lard_core::classify::{Rule, MAX_RULES};
 use lard_core::content::{is_tags, TooManyTags, MAX_LINES};
 use lard_core::follow::Mode;
 use lard_core::http::{BadKeyParts, KeyParts};
-use lard_core::policy::{self, NodeState, PolicyKind, MAX_WEIGHT};
+use lard_core::policy::{self, Mechanism, NodeState, PolicyKind, MAX_WEIGHT};
 use lard_core::wire::{Name, Roles};
 
 use super::numbers::{endpoint, node, param, rule, service, STATE_DRAIN, STATE_UP};
@@ -25,7 +25,7 @@ use crate::control::Admin;
 use crate::netns::{Node, NODES};
 use crate::params::{ParamError, Params};
 use crate::peer::Introduction;
-use crate::service::Unusable;
+use crate::service::{Change, Unusable};
 
 /// Takes nothing new.
 pub(super) fn halt(node: &Node) {

@@ -11,7 +11,7 @@ use kernel_net::genl::{Dump, Message, Request};
 use lard_core::addr::Endpoint;
 use lard_core::follow::Mode;
 use lard_core::http::KeyParts;
-use lard_core::policy::{self, PolicyKind};
+use lard_core::policy::{self, Mechanism, PolicyKind};
 
 use super::numbers::{conn, endpoint, node, param, rule, service, stat, state_number};
 use super::{attached, KEY_NAME, MECHANISM_NAME, MODE_NAME, POLICY_NAME, RULE_LEN};
