@@ -51,6 +51,11 @@ pub(crate) trait Reader {
     fn lose(&mut self);
 }
 
+fn copied<'a>(source: &impl Source, at: usize, to: Option<&'a mut [u8]>) -> Option<&'a [u8]> {
+    let to = to?;
+    source.copy(at, to).then_some(to)
+}
+
 /// Shows `len` bytes at `at` to a reader, in order.
 pub(crate) fn read(source: &impl Source, at: usize, len: usize, reader: &mut impl Reader) {
     let (mut at, mut left) = (at, len);
@@ -60,9 +65,9 @@ pub(crate) fn read(source: &impl Source, at: usize, len: usize, reader: &mut imp
         let n = match skip.min(left) {
             0 => {
                 let n = left.min(PIECE);
-                match piece.get_mut(..n) {
-                    Some(to) if source.copy(at, to) => reader.feed(to),
-                    Some(_) | None => return reader.lose(),
+                match copied(source, at, piece.get_mut(..n)) {
+                    Some(bytes) => reader.feed(bytes),
+                    None => return reader.lose(),
                 }
                 n
             }
@@ -87,9 +92,9 @@ pub(crate) fn all(
     let mut done = 0usize;
     while done < len {
         let n = len.saturating_sub(done).min(PIECE);
-        match piece.get_mut(..n) {
-            Some(to) if source.copy(at.saturating_add(done), to) && f(done, to) => {}
-            Some(_) | None => return false,
+        let bytes = copied(source, at.saturating_add(done), piece.get_mut(..n));
+        if !bytes.is_some_and(|bytes| f(done, bytes)) {
+            return false;
         }
         done = done.saturating_add(n);
     }
