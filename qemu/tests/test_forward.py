@@ -30,13 +30,13 @@ def set_forwarding(cluster):
             return totals(cluster)["fe_next"] > before
 
         cluster.wait(forwards, what="the front-end follows connections")
-    wait_idle(cluster)
 
 
 @pytest.fixture
 def forwarding(cluster):
     """A cluster in the mode forward, and nothing is left of its connections behind the test."""
     set_forwarding(cluster)
+    wait_idle(cluster)
     with counted(cluster, exact_fe_move_failed=0):
         yield cluster
         cluster.wait_empty()
