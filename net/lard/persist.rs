@@ -257,9 +257,7 @@ impl Persist {
 
     /// Is there memory for what a checked client must not change?
     fn remembers(&mut self) -> bool {
-        !self.is_checked()
-            || !self.ring.is_empty()
-            || self.ring.resize(RING, 0, quiet()).is_ok()
+        !self.is_checked() || !self.ring.is_empty() || self.ring.resize(RING, 0, quiet()).is_ok()
     }
 
     /// The framer waits for a request, and nothing of one is held.

@@ -295,7 +295,8 @@ impl Follow {
             Stage::Gathering | Stage::Asking | Stage::Releasing => self.start,
         };
         let to = seg.seq.add(seg.payload_len).min(read);
-        to.after(from).then(|| (from.since(seg.seq), to.since(from)))
+        to.after(from)
+            .then(|| (from.since(seg.seq), to.since(from)))
     }
 
     /// Is this what was read at this place? `ring` as in [`Follow::read`].

@@ -90,10 +90,26 @@ fn what_ends_a_connection() {
         (GET, vec![GET, GET], None),
         (GET, vec![BAD], reserved),
         (GET, vec![GET, "\r\n", BAD], reserved),
-        (GET, vec!["GET http://h/%31.2.3.4 HTTP/1.1\r\nHost: h\r\n\r\n"], reserved),
-        (GET, vec!["POST /1.2.3.4?x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n"], reserved),
-        (GET, vec!["GET /a/../b HTTP/1.1\r\nHost: h\r\n\r\n"], reserved),
-        (GET, vec!["GET /a?/../1.2.3.4 HTTP/1.1\r\nHost: h\r\n\r\n"], None),
+        (
+            GET,
+            vec!["GET http://h/%31.2.3.4 HTTP/1.1\r\nHost: h\r\n\r\n"],
+            reserved,
+        ),
+        (
+            GET,
+            vec!["POST /1.2.3.4?x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n"],
+            reserved,
+        ),
+        (
+            GET,
+            vec!["GET /a/../b HTTP/1.1\r\nHost: h\r\n\r\n"],
+            reserved,
+        ),
+        (
+            GET,
+            vec!["GET /a?/../1.2.3.4 HTTP/1.1\r\nHost: h\r\n\r\n"],
+            None,
+        ),
         (post, vec!["GET", GET], None),
         (post, vec!["abc", BAD], reserved),
         (chunked, vec!["3\r\nGET\r\n0\r\n\r\n", GET], None),
@@ -111,7 +127,11 @@ fn what_ends_a_connection() {
         (GET, vec![upgrade, GET], unread),
         (GET, vec!["GET /\r\n"], unread),
         (GET, vec!["\u{16}\u{3}\u{1}"], unread),
-        (GET, vec!["GET / HTTP/1.1\r\nHost: h\r\n x: y\r\n\r\n"], unread),
+        (
+            GET,
+            vec!["GET / HTTP/1.1\r\nHost: h\r\n x: y\r\n\r\n"],
+            unread,
+        ),
     ] {
         let mut client = Client::new(first, "");
         for (number, bytes) in then.iter().enumerate() {
@@ -131,7 +151,11 @@ fn a_first_packet_that_holds_more_than_a_request_is_looked_at_as_well() {
         (BAD, Some(Forbidden::Reserved)),
         ("\u{1}", Some(Forbidden::Unread)),
     ] {
-        assert_eq!(Client::new(GET, behind).follow.forbidden(), ends, "{behind:?}");
+        assert_eq!(
+            Client::new(GET, behind).follow.forbidden(),
+            ends,
+            "{behind:?}"
+        );
     }
 }
 
@@ -171,7 +195,10 @@ fn nothing_passes_out_of_order_but_data() {
     let early = segment(client.at.add(20), 5);
     assert_eq!(client.follow.on_segment(&early), Take::Drop);
     assert_eq!(client.follow.forbidden(), None);
-    let mut client = Client::new("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 50\r\n\r\n", "");
+    let mut client = Client::new(
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 50\r\n\r\n",
+        "",
+    );
     assert!(client.send_at(client.at.add(20), "data"));
     assert!(client.send_at(client.at, "more"));
 }

@@ -419,7 +419,11 @@ fn simulate(seed: u64, checked: bool, evil: bool) -> Simulation {
     if evil {
         return sim;
     }
-    assert_eq!(sim.follow.as_ref().and_then(Follow::forbidden), None, "seed {seed}");
+    assert_eq!(
+        sim.follow.as_ref().and_then(Follow::forbidden),
+        None,
+        "seed {seed}"
+    );
     // Every byte, at the child whose turn it was.
     let mut at = 0;
     for (number, child) in sim.children.iter().enumerate() {
