@@ -43,9 +43,9 @@ pub fn follow(data: &[u8]) {
         parked: Vec::new(),
     };
     // Its first byte is that of the method, as the front-end gives it.
-    let mut follow = Follow::new(&parser, run.base, LIMIT);
+    let mut follow = Follow::new(&parser, run.base, LIMIT, false);
     let behind = run.next_of(stream.len() - head + 1);
-    follow.read(&stream[head..head + behind]);
+    follow.read(&mut [], &stream[head..head + behind]);
     run.delivered += behind;
     run.keep(follow);
     run.go();
@@ -157,7 +157,7 @@ impl Run<'_> {
                 skip => skip,
             };
             match skip {
-                0 => drop(follow.read(&left[..n])),
+                0 => drop(follow.read(&mut [], &left[..n])),
                 skip => follow.skip(skip as u64),
             }
             left = &left[n..];
@@ -188,7 +188,7 @@ impl Run<'_> {
             Ok(())
         };
         let second = Duration::from_secs(1);
-        match follow.gather(&self.held, from, Instant::ZERO, second, first) {
+        match follow.gather(&mut [], &self.held, from, Instant::ZERO, second, first) {
             Gathered::Partial => self.keep(follow),
             Gathered::Complete => {
                 let whole =
@@ -228,7 +228,7 @@ impl Run<'_> {
             if what == 3 {
                 return self.stay(follow);
             }
-            follow.moved();
+            follow.moved(follow.held().1);
             self.child = self.delivered;
             assert!(self.requests.iter().any(|(at, _)| *at == self.child));
             self.delivered += std::mem::take(&mut self.held).len();
