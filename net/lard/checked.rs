@@ -43,7 +43,7 @@ impl Forward {
 }
 
 impl FrontEnd {
-    /// A segment that [`Forward::is_forbidden`]. Bottom halves off.
+    /// A segment that [`Forward::is_forbidden`], with a good checksum. Bottom halves off.
     pub(crate) fn forbid(
         &self,
         node: &Node,
@@ -51,9 +51,7 @@ impl FrontEnd {
         mut bucket: Bucket<'_>,
         conn: ConnId,
         segment: &Segment,
-        skb: Skb,
     ) {
-        drop(skb);
         let Some(entry) = bucket.find_id(conn) else {
             return;
         };

@@ -106,7 +106,7 @@ impl FrontEnd {
                 return;
             };
             if forward.is_forbidden(node, &segment) {
-                self.forbid(node, net, bucket, conn, &segment, skb);
+                self.forbid(node, net, bucket, conn, &segment);
                 continue;
             }
             let to = forward.to.clone();
