@@ -189,13 +189,16 @@ def foreign(dispatcher, own):
                 return nodes
             for at in range(first, last, 500):
                 numbers = range(at, min(at + 500, last))
+                frames = []
                 for number in numbers:
                     rest = list(words)
                     if what != "assign":
                         rest = [nodes[str(number)], *rest]
                     elif rest[1:]:
                         rest = [rest[0], 0, nodes[str(number)], *rest[1:]]
-                    joined.send(kinds[what], getattr(member, what)(conn(number), *rest))
+                    body = getattr(member, what)(conn(number), *rest)
+                    frames.append(member.frame(kinds[what], body))
+                joined.socket.sendall(b"".join(frames))
                 if what == "assign":
                     found = asked(len(numbers))
                     for number, node in zip(numbers, found):

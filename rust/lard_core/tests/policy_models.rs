@@ -309,7 +309,9 @@ fn run(kind: PolicyKind, slots: usize, places: usize, ops: &[Op]) {
             }
             Op::ResumeAll { node } => {
                 tracked.resume_all(&mut real, NodeId(node));
-                let here = known.iter_mut().filter(|(_, c)| c.home == node && !c.active);
+                let here = known
+                    .iter_mut()
+                    .filter(|(_, c)| c.home == node && !c.active);
                 here.for_each(|(_, c)| model.batch(c, 1));
             }
             Op::ByCost { is } => {

@@ -132,13 +132,18 @@ fn what_a_lost_node_had_is_forgotten_once() {
 #[test]
 fn without_room_a_connection_is_one_unit() {
     let (mut s, mut t) = (scheduler(), table(1_000));
-    let homes: Vec<_> = (0..4_000).map(|n| s.schedule(&request(n)).unwrap()).collect();
+    let homes: Vec<_> = (0..4_000)
+        .map(|n| s.schedule(&request(n)).unwrap())
+        .collect();
     let places = homes.len() / 2;
     for (n, home) in (0..).zip(&homes) {
         t.set_idle(&mut s, id(n), *home, true);
     }
     let kept = t.len();
-    assert!(kept > places * 9 / 10 && kept <= places, "{kept} in {places}");
+    assert!(
+        kept > places * 9 / 10 && kept <= places,
+        "{kept} in {places}"
+    );
     assert_eq!(t.overflows(), (homes.len() - kept) as u64);
     let loads: u32 = counts(&s).iter().map(|c| c.0).sum();
     assert_eq!(loads as usize, homes.len() - kept);
@@ -153,7 +158,11 @@ fn all_the_connections_that_are_asked_for_find_room() {
     let (mut s, mut t) = (scheduler(), table(10_000));
     for n in 0..10_000u32 {
         let home = s.schedule(&request(n.into())).unwrap();
-        let conn = ConnId::new(NodeId(1 + (n % 3) as u16), n.wrapping_mul(0x9e37) >> 8, n / 7);
+        let conn = ConnId::new(
+            NodeId(1 + (n % 3) as u16),
+            n.wrapping_mul(0x9e37) >> 8,
+            n / 7,
+        );
         t.set_idle(&mut s, conn, home, true);
     }
     assert!(t.overflows() < 100, "{}", t.overflows());

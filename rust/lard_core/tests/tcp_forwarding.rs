@@ -253,7 +253,11 @@ fn an_idle_connection_is_so_until_something_new_comes() {
     assert!(!f.falls_idle(&cfg, after(start(), 9_000)), "it is already");
     assert_eq!(f.deadline(&cfg, None, start()), f.expires(&cfg, None));
     // What the client sent or acknowledged before, or asks whether the server is alive.
-    for old in [client(0, 700, ACK, 0), client(u32::MAX, 700, ACK, 1), client(0, 600, ACK, 0)] {
+    for old in [
+        client(0, 700, ACK, 0),
+        client(u32::MAX, 700, ACK, 1),
+        client(0, 600, ACK, 0),
+    ] {
         f.on_segment(&old, after(start(), 2_000));
         assert!(f.is_idle(), "{old:?}");
     }

@@ -175,7 +175,11 @@ impl Run<'_> {
         }
         self.held.extend_from_slice(new);
         let begin = self.place(follow.held().0);
-        assert_eq!(begin + self.held.len(), start + new.len(), "not in one piece");
+        assert_eq!(
+            begin + self.held.len(),
+            start + new.len(),
+            "not in one piece"
+        );
         let (stream, requests) = (self.stream, &self.requests);
         let first = |head: &[u8], _: &HeadParser| {
             let known = requests.iter().find(|(at, _)| *at == begin);
@@ -187,9 +191,8 @@ impl Run<'_> {
         match follow.gather(&self.held, from, Instant::ZERO, second, first) {
             Gathered::Partial => self.keep(follow),
             Gathered::Complete => {
-                let whole = |(at, end): &&(usize, usize)| {
-                    *at >= begin && *end <= begin + self.held.len()
-                };
+                let whole =
+                    |(at, end): &&(usize, usize)| *at >= begin && *end <= begin + self.held.len();
                 let batch = self.requests.iter().filter(whole).count();
                 assert_eq!(usize::from(follow.batch()), batch);
                 self.keep(follow);
