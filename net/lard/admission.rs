@@ -68,7 +68,7 @@ impl Dispatcher {
         }
         let told = here.control.send(front_end, &Admitted { conn, node: to });
         if let (Err(_), Some(to)) = (told, to) {
-            self.finished(here, to);
+            self.finished(here, conn, to);
         }
     }
 

@@ -457,14 +457,14 @@ impl BackEnd {
         };
         let front_end = conn.node();
         if front_end == config.node {
-            node.front_end.closed(conn, config.node, how);
+            node.front_end.closed(node, conn, config.node, how);
         } else if node.control.send_later(front_end, &closed).is_err()
             && !self.untold.keep(conn, how)
         {
             node.stats.inc(Counter::BeUnreported);
         }
         if config.is(Roles::DISPATCHER) {
-            node.dispatcher.finished(node, config.node);
+            node.dispatcher.finished(node, conn, config.node);
         } else if config.dispatcher != front_end || front_end == config.node {
             tell(node, config.dispatcher, &closed);
         }

@@ -14,12 +14,13 @@
 
 use kernel::prelude::*;
 use kernel_net::sync::BhLock;
-use lard_core::addr::NodeId;
+use lard_core::addr::{ConnId, NodeId};
+use lard_core::follow::Mode;
 use lard_core::policy::{
-    Admission, Dest, NodeError, NodeState, ParamError, Params, PolicyKind, Request, Scheduler,
-    Slot, Tags, Waiter, WaitingList, MAX_NODES,
+    Admission, Dest, Further, NodeError, NodeState, ParamError, Params, PolicyKind, Request,
+    Scheduler, Slot, Tags, Tracked, TrackedSlot, Waiter, WaitingList, MAX_NODES,
 };
-use lard_core::wire::{Assign, Load};
+use lard_core::wire::{Assign, Idle, Load};
 
 use crate::front_end::now;
 use crate::netns::Node;
@@ -30,6 +31,10 @@ const SLOTS: usize = Slot::<1>::needed(1 << 16);
 
 /// Connections that can wait for room in the cluster, of 40 bytes: the largest `queue-max`.
 const WAITERS: usize = 65_536;
+
+/// Room for connections that are idle, or whose requests other nodes help to serve: 65,536 of them, of 48
+/// bytes in twice as many places.
+const TRACKED: usize = TrackedSlot::needed(65_536);
 
 /// Reports of a node's load after which the dispatcher's own count is put right: ten seconds' worth.
 const REPORTS: u8 = 20;
@@ -43,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) scheduler: Scheduler<KVVec<Slot>>,
     /// Connections for which the cluster has no room yet.
     pub(crate) waiting: WaitingList<KVVec<Waiter>>,
+    /// Connections that are not one unit of load of one node.
+    tracked: Tracked<KVVec<TrackedSlot>>,
     /// Somebody is answering those that need not wait any longer.
     pub(crate) admitting: bool,
     reports: [Report; MAX_NODES],
@@ -111,14 +118,22 @@ impl Dispatcher {
                 tags,
                 now: now(),
             };
-            let Inner {
-                scheduler, waiting, ..
-            } = inner;
-            match question.home {
-                None => waiting.assign(scheduler, question.conn, &request),
-                // The connection was admitted with its first request.
-                Some(home) => Admission::Assigned(scheduler.schedule_next(&request, home)),
-            }
+            let Some(home) = question.home else {
+                let Inner {
+                    scheduler, waiting, ..
+                } = inner;
+                return waiting.assign(scheduler, question.conn, &request);
+            };
+            let further = Further {
+                conn: question.conn,
+                home,
+                batch: question.batch,
+                mechanism: question.mechanism,
+            };
+            // The connection was admitted with its first request.
+            Admission::Assigned(inner.track(here, |tracked, scheduler| {
+                tracked.next(scheduler, &further, &request)
+            }))
         });
         here.stats.inc(match admission {
             Some(Admission::Assigned(_)) | None => Counter::DpAssigned,
@@ -128,10 +143,27 @@ impl Dispatcher {
         admission.unwrap_or(Admission::Assigned(None))
     }
 
+    /// A connection has fallen idle, or is its node's load again. Who waits for room that this makes is
+    /// let in by the tick. Any context but hard irq.
+    pub(crate) fn set_idle(&self, here: &Node, idle: &Idle) {
+        let Idle {
+            conn,
+            node,
+            is_idle,
+        } = *idle;
+        self.with(|inner| {
+            inner.track(here, |tracked, scheduler| {
+                tracked.set_idle(scheduler, conn, node, is_idle);
+            });
+        });
+    }
+
     /// A connection of `node` is over, or never came to be. Here and below any context but hard irq,
     /// with no lock held that a front-end takes.
-    pub(crate) fn finished(&self, here: &Node, node: NodeId) {
-        self.change(here, |inner| inner.scheduler.finished(node));
+    pub(crate) fn finished(&self, here: &Node, conn: ConnId, node: NodeId) {
+        self.change(here, |inner| {
+            inner.tracked.finished(&mut inner.scheduler, conn, node);
+        });
     }
 
     /// A back-end has joined, or has come back.
@@ -164,6 +196,7 @@ impl Dispatcher {
             inner.forget_reports(node);
             // A front-end is no node to be chosen.
             let _ = inner.scheduler.upd_dest(node, None, Some(NodeState::Down));
+            inner.tracked.node_down(&mut inner.scheduler, node);
         });
     }
 
@@ -179,6 +212,12 @@ impl Dispatcher {
             .unwrap_or(Err(NodeError::Unknown))
     }
 
+    /// What becomes of further requests has changed.
+    pub(crate) fn note_mode(&self, mode: Mode) {
+        let by = (mode == Mode::Auto).then_some(PolicyKind::Extlard);
+        self.with(|inner| inner.scheduler.set_further_policy(by));
+    }
+
     /// A back-end says how many connections it has, and how many requests wait for its disk.
     ///
     /// Messages about ends are lost with the control connection they were to travel on, and a
@@ -190,22 +229,29 @@ impl Dispatcher {
         self.change(here, |inner| {
             // A node that is not there is not found below either.
             let _ = inner.scheduler.set_disk_queue(node, disk_queue);
-            let Some(&Dest { load, .. }) = inner.scheduler.nodes().get(node) else {
+            let Some(&Dest { load, idle, .. }) = inner.scheduler.nodes().get(node) else {
                 return;
             };
+            // The node does not know which of its connections are idle.
+            let all = load.saturating_add(idle);
             let Some(report) = report_of(&mut inner.reports, node) else {
                 return;
             };
-            report.over = report.over.min(load.saturating_sub(active));
-            report.under = report.under.min(active.saturating_sub(load));
+            report.over = report.over.min(all.saturating_sub(active));
+            report.under = report.under.min(active.saturating_sub(all));
             report.count = report.count.saturating_add(1);
             if report.count < REPORTS {
                 return;
             }
-            let right = load
-                .saturating_sub(report.over)
-                .saturating_add(report.under);
-            *report = Report::NONE;
+            let Report { over, under, .. } = core::mem::replace(report, Report::NONE);
+            let right = match over {
+                0 => load.saturating_add(under),
+                _ => {
+                    // Some have ended without a word, idle ones perhaps.
+                    inner.tracked.resume_all(&mut inner.scheduler, node);
+                    all.saturating_sub(over)
+                }
+            };
             // The node is there: it was found above.
             let _ = inner.scheduler.set_load(node, right);
         });
@@ -267,13 +313,29 @@ impl Inner {
         slots.resize(SLOTS, Slot::EMPTY, GFP_KERNEL)?;
         let mut places = KVVec::with_capacity(WAITERS, GFP_KERNEL)?;
         places.resize(WAITERS, Waiter::NOBODY, GFP_KERNEL)?;
+        let mut tracked = KVVec::with_capacity(TRACKED, GFP_KERNEL)?;
+        tracked.resize(TRACKED, TrackedSlot::EMPTY, GFP_KERNEL)?;
         let inner = Self {
             scheduler: Scheduler::new(policy, slots),
             waiting: WaitingList::new(places),
+            tracked: Tracked::new(tracked),
             admitting: false,
             reports: [Report::NONE; MAX_NODES],
         };
         Ok(KBox::new(inner, GFP_KERNEL)?)
+    }
+
+    /// Does something to the connections that are kept, and counts those for which there was no room.
+    fn track<R>(
+        &mut self,
+        here: &Node,
+        f: impl FnOnce(&mut Tracked<KVVec<TrackedSlot>>, &mut Scheduler<KVVec<Slot>>) -> R,
+    ) -> R {
+        let before = self.tracked.overflows();
+        let result = f(&mut self.tracked, &mut self.scheduler);
+        let more = self.tracked.overflows().wrapping_sub(before);
+        here.stats.add(Counter::DpUntracked, more);
+        result
     }
 
     fn forget_reports(&mut self, node: NodeId) {

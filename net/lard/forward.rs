@@ -110,6 +110,11 @@ impl BackEnd {
         self.node
     }
 
+    /// Its internal address.
+    pub(crate) fn addr(&self) -> [u8; 4] {
+        self.addr
+    }
+
     /// Since when it has had no way to report the end of connections.
     pub(crate) fn mute(&self) -> Option<Instant> {
         match self.mute.load(Relaxed) {

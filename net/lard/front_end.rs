@@ -12,7 +12,7 @@
 //! This file decides about packets of connections that are known, and about time; [`crate::newcomer`]
 //! about those that are not. [`crate::open`] is the connection before its hand-off, [`crate::hand_off`]
 //! finds it a back-end. [`crate::persist`] follows one whose further requests may be served elsewhere, and
-//! [`crate::moving`] takes it there.
+//! [`crate::moving`] takes it there. [`crate::idle`] tells the dispatcher which have nothing to do.
 //!
 //! # Locking
 //!
@@ -62,8 +62,10 @@ pub(crate) enum State {
 pub(crate) struct Forward {
     pub(crate) state: Forwarding,
     pub(crate) to: Arc<BackEnd>,
-    /// What follows its requests, if it may move for one.
+    /// What follows its requests, if another node may serve one.
     pub(crate) persist: Option<KBox<Persist>>,
+    /// It has ended for what the client asked for: see [`crate::checked`].
+    pub(crate) forbidden: bool,
 }
 
 impl Forward {
@@ -187,7 +189,7 @@ impl FrontEnd {
             hash_key,
             services: &node.services,
             now: now(),
-            moves: node.services.moves(),
+            further: node.services.further(),
         })
     }
 
@@ -209,6 +211,14 @@ impl FrontEnd {
         let id = entry.id();
         match &mut entry.state {
             State::Forward(forward) => {
+                if forward.is_forbidden(node, &segment) {
+                    if !flow.checksum_ok(&mut skb) {
+                        node.stats.inc(Counter::Checksum);
+                        return Claim::Taken(Verdict::Drop(skb));
+                    }
+                    self.forbid(node, net, bucket, id, &segment);
+                    return Claim::Taken(Verdict::Drop(skb));
+                }
                 if forward.to.is_silent()
                     && node.params.get(Param::ExpireNodest) == 1
                     && !segment.is_syn()
@@ -231,7 +241,11 @@ impl FrontEnd {
                         OnSyn::Replace { .. } | OnSyn::Forward => {}
                     }
                 } else {
+                    let was_idle = forward.state.is_idle();
                     sooner = forward.state.on_segment(&segment, now());
+                    if was_idle && !forward.state.is_idle() {
+                        self.tell_idle(node, id, forward.to.node(), false);
+                    }
                 }
                 let to = forward.to.clone();
                 let follows = forward.persist.is_some() && !segment.is_syn();
@@ -404,6 +418,10 @@ impl FrontEnd {
                     node.cell.with(|net| self.waited(node, net, id));
                     return;
                 }
+                if self.falls_idle(&mut forward.state) {
+                    node.stats.inc(Counter::ForwardIdle);
+                    self.tell_idle(node, id, forward.to.node(), true);
+                }
                 let deadline = self.forward_deadline(forward);
                 if deadline > now() {
                     bucket.set_deadline(id, deadline);
@@ -426,6 +444,11 @@ impl FrontEnd {
         let deadline = forward.state.deadline(config, forward.to.mute(), now());
         let waits = forward.persist.as_ref().map(|persist| persist.deadline());
         deadline.min(waits.unwrap_or(deadline))
+    }
+
+    /// Has a connection that is passed on just fallen idle?
+    fn falls_idle(&self, state: &mut Forwarding) -> bool {
+        state.falls_idle(&self.settings.lock().config, now())
     }
 
     /// Until when a back-end may take to let go of a connection that it is asked for now.

@@ -27,7 +27,7 @@ use kernel::prelude::*;
 use kernel_net::net::Net;
 use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId, Tuple};
-use lard_core::policy::{rendezvous, Admission, Tags};
+use lard_core::policy::{rendezvous, Admission, Mechanism, Tags};
 use lard_core::tcp::{Ended, Forwarding, Reason, Segment, Snapshot, Status};
 use lard_core::time::Instant;
 use lard_core::wire::{self, Assign, Closed, HowClosed, Refusal};
@@ -36,6 +36,7 @@ use crate::conn_table::Entry;
 use crate::front_end::{now, send, Forward, FrontEnd, State};
 use crate::netns::Node;
 use crate::open::{HandingOff, Open, Stage};
+use crate::outbox::SendError;
 use crate::packet::{Flow, Packet};
 use crate::persist::Origin;
 use crate::service::Wanted;
@@ -92,6 +93,7 @@ impl FrontEnd {
                 key: wanted.key,
                 exclude,
                 home: None,
+                mechanism: Mechanism::Move,
                 batch: 1,
                 tags: wanted.tags,
             };
@@ -175,7 +177,7 @@ impl FrontEnd {
             self.unassign(node, conn, to, chosen);
             return Attempt::Settled;
         };
-        let (Some(back_end), Some(snapshot)) =
+        let (Some(back_end), Some(mut snapshot)) =
             (back_end, self.with_context(node, |cx| open.snapshot(cx)))
         else {
             let again = open.refused(to);
@@ -184,6 +186,11 @@ impl FrontEnd {
             return self.retry(node, net, conn, again);
         };
         let counted = chosen == Chosen::ByDispatcher;
+        let rewritten = open.rewritten(&node.stats);
+        if let Some(data) = &rewritten {
+            // CAST: what is received is bounded far below 2^31.
+            snapshot = snapshot.with_len(data.len() as u32);
+        }
         open.stage = Stage::HandingOff(HandingOff {
             to: back_end,
             snapshot,
@@ -194,11 +201,21 @@ impl FrontEnd {
         let deadline = open.deadline();
         let movable = open.persist.is_some();
         if !local {
-            let message = handoff(conn, &tuple, &snapshot, expires, movable, &open.head);
+            let data = rewritten.as_deref().unwrap_or(&open.head);
+            let message = handoff(conn, &tuple, &snapshot, expires, movable, data);
             let sent = node.control.send(to, &message);
             if sent.is_ok() {
                 node.stats.inc(Counter::HandoffSent);
                 bucket.set_deadline(conn, deadline);
+                return Attempt::Settled;
+            }
+            let full = sent == Err(SendError::Full);
+            if full && open.wait_for_room(now(), self.handoff_deadline()) {
+                node.stats.inc(Counter::HandoffLater);
+                let deadline = open.deadline();
+                bucket.set_deadline(conn, deadline);
+                drop(bucket);
+                self.unassign(node, conn, to, chosen);
                 return Attempt::Settled;
             }
             node.stats.inc(Counter::HandoffNotSent);
@@ -210,7 +227,8 @@ impl FrontEnd {
         let head = core::mem::take(&mut open.head);
         bucket.set_deadline(conn, deadline);
         drop(bucket);
-        let message = handoff(conn, &tuple, &snapshot, expires, movable, &head);
+        let data = rewritten.as_deref().unwrap_or(&head);
+        let message = handoff(conn, &tuple, &snapshot, expires, movable, data);
         match node.back_end.handoff(node, net, None, &message) {
             Ok(()) => {
                 node.stats.inc(Counter::HandoffLocal);
@@ -246,7 +264,10 @@ impl FrontEnd {
         };
         let to = handing_off.to.clone();
         let snapshot = handing_off.snapshot;
-        let mut forwarding = Forwarding::new(&snapshot, now());
+        let mut forwarding = match node.services.tells_idle() {
+            true => Forwarding::new(&snapshot, now()).watched(),
+            false => Forwarding::new(&snapshot, now()),
+        };
         if let Some(how) = handing_off.ended {
             forwarding.ended(how, now());
         }
@@ -268,6 +289,7 @@ impl FrontEnd {
             state: forwarding,
             to: to.clone(),
             persist: persist.filter(|_| goes_on),
+            forbidden: false,
         };
         let deadline = self.forward_deadline(&forward);
         let old = core::mem::replace(&mut entry.state, State::Forward(forward));
@@ -307,7 +329,7 @@ impl FrontEnd {
     }
 
     /// The child of a connection has ended on `from`. Any context with bottom halves off.
-    pub(crate) fn closed(&self, conn: ConnId, from: NodeId, how: HowClosed) {
+    pub(crate) fn closed(&self, node: &Node, conn: ConnId, from: NodeId, how: HowClosed) {
         let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
             return;
         };
@@ -322,6 +344,7 @@ impl FrontEnd {
         };
         match &mut entry.state {
             State::Forward(forward) if forward.to.node() == from => {
+                self.tell_busy(node, conn, forward);
                 forward.state.ended(how, now());
                 let deadline = self.forward_deadline(forward);
                 bucket.set_deadline(conn, deadline);
@@ -352,7 +375,7 @@ impl FrontEnd {
                     State::Open(open) => match &open.stage {
                         Stage::Asking => is_dispatcher,
                         Stage::HandingOff(handing_off) => handing_off.to.node() == peer,
-                        Stage::Reading | Stage::Replying => false,
+                        Stage::Reading | Stage::AskingLater(_) | Stage::Replying => false,
                     },
                     State::Forward(forward) => forward.waits_for(peer, is_dispatcher),
                 };
@@ -460,7 +483,7 @@ impl FrontEnd {
     /// Tells the dispatcher that a connection is not `of`'s load any more.
     pub(crate) fn tell_dispatcher(&self, node: &Node, conn: ConnId, of: NodeId, how: HowClosed) {
         if node.is_dispatcher() {
-            node.dispatcher.finished(node, of);
+            node.dispatcher.finished(node, conn, of);
             return;
         }
         let closed = Closed {

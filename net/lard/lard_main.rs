@@ -7,7 +7,7 @@
 //! In a packet's way: `classify` (is it ours), `packet` (what is in it), `front_end` with
 //! `newcomer`, `conn_table`, `open` and `hand_off` (the client's side of a connection until a back-end
 //! has it), `dispatcher` (which back-end), `back_end` with `untold` (the server's side), `forward` (the
-//! packets after that).
+//! packets after that), `idle` (which connections have none).
 //! Around them: `control`, `peer`, `outbox` (connections to other nodes), `netlink`, `proc`, `sysfs`,
 //! `stats` (what administrators see), `config`, `params` (what they set), `netns` (one node), `af_lard`
 //! (the address family).
@@ -27,6 +27,7 @@ use kernel_net::{child, pernet};
 mod admission;
 mod af_lard;
 mod back_end;
+mod checked;
 mod classify;
 mod config;
 mod conn_table;
@@ -36,6 +37,7 @@ mod forward;
 mod front_end;
 mod gauge;
 mod hand_off;
+mod idle;
 mod moving;
 mod netlink;
 mod netns;
@@ -47,6 +49,7 @@ mod params;
 mod parked;
 mod peer;
 mod persist;
+mod pieces;
 mod proc;
 mod responses;
 mod service;

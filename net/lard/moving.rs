@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Moving a connection to another back-end for its next request.
+//! Handing a connection over again for its next request: to another back-end, which serves it, or to the
+//! same one, which gets it with the name of the node in front that supplies the content.
 //!
 //! ```text
 //!   Forward ── request held ──▶ ASSIGN ──┬── home, nobody, no dispatcher ──▶ Forward, passed on
@@ -26,8 +27,7 @@ use kernel_net::pernet;
 use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId};
 use lard_core::follow::Expired;
-use lard_core::http::Pinned;
-use lard_core::policy::Admission;
+use lard_core::policy::{Admission, Mechanism};
 use lard_core::tcp::{Responder, Segment};
 use lard_core::wire::{Assign, HowClosed, Release, Released, WhyBusy};
 
@@ -37,7 +37,7 @@ use crate::hand_off::{look, Chosen};
 use crate::netns::Node;
 use crate::open::{quiet, Open};
 use crate::packet::Flow;
-use crate::persist::{Gauges, Onward, Origin};
+use crate::persist::{Gauges, Onward, Origin, Way};
 use crate::stats::Counter;
 
 impl FrontEnd {
@@ -81,6 +81,7 @@ impl FrontEnd {
             Onward::Kept => {}
             Onward::Ask => self.ask_next(node, net, conn),
             Onward::Again(packets) => self.pass_parked(node, net, conn, packets, Origin::Parked),
+            Onward::End(from) => self.end_forbidden(node, net, conn, segment, from),
         }
         None
     }
@@ -104,6 +105,10 @@ impl FrontEnd {
             let Some(State::Forward(forward)) = bucket.find_id(conn).map(|e| &mut e.state) else {
                 return;
             };
+            if forward.is_forbidden(node, &segment) {
+                self.forbid(node, net, bucket, conn, &segment);
+                continue;
+            }
             let to = forward.to.clone();
             forward.state.on_segment(&segment, now());
             let packet = (&flow, &segment, skb);
@@ -120,20 +125,26 @@ impl FrontEnd {
     /// Asks who serves the request that is held. Bottom halves off, no lock held.
     fn ask_next(&self, node: &Node, net: &Net, conn: ConnId) {
         let asked = self.with_forward(conn, |forward| {
-            let question = forward.persist.as_ref()?.question()?;
-            Some((question, forward.to.node()))
+            let persist = forward.persist.as_ref()?;
+            let (wanted, batch) = persist.question()?;
+            let question = Assign {
+                conn,
+                key: wanted.key,
+                exclude: Default::default(),
+                home: Some(forward.to.node()),
+                mechanism: persist.mechanism(),
+                batch,
+                tags: wanted.tags,
+            };
+            Some((question, persist.unasked().is_none()))
         });
-        let Some(((wanted, batch), home)) = asked else {
+        let Some((question, is_asked)) = asked else {
             return;
         };
-        let question = Assign {
-            conn,
-            key: wanted.key,
-            exclude: Default::default(),
-            home: Some(home),
-            batch,
-            tags: wanted.tags,
-        };
+        if !is_asked {
+            self.assigned_next(node, net, conn, question.home);
+            return;
+        }
         if node.is_dispatcher() {
             let to = match node.dispatcher.assign(node, &question) {
                 Admission::Assigned(to) => to,
@@ -170,27 +181,36 @@ impl FrontEnd {
         };
         let home = forward.to.node();
         let persist = forward.persist.as_mut();
+        let asked = persist.as_ref().map(|persist| persist.mechanism());
+        // Who only supplies content was not counted for the whole connection.
+        let moves = asked != Some(Mechanism::Forward);
         let Some(persist) = persist.filter(|persist| persist.question().is_some()) else {
             // It was not waited for any longer.
             drop(bucket);
-            if let Some(to) = to.filter(|to| *to != home) {
+            if let Some(to) = to.filter(|to| *to != home && moves) {
                 self.unassign(node, conn, to, Chosen::ByDispatcher);
             }
             return true;
         };
+        let supplier = to.filter(|to| *to != home && !moves);
+        let supplier = supplier.and_then(|to| Some(node.forward.back_end(to)?.addr()));
+        let to = match moves {
+            true => to,
+            false => to.map(|_| home),
+        };
         let to = match to {
-            Some(to) if to != home || persist.must_hand_over() => to,
+            Some(to) if to != home || supplier.is_some() || persist.must_hand_over() => to,
             _ => {
-                drop(bucket);
                 let why = match to {
-                    Some(_) => Counter::NextStays,
+                    Some(_) => persist.unasked().unwrap_or(Counter::NextStays),
                     None => Counter::NextNoBackEnd,
                 };
+                drop(bucket);
                 self.stay(node, net, conn, why);
                 return true;
             }
         };
-        let _ = persist.release(to, now());
+        let _ = persist.release(Way { to, supplier }, now());
         drop(bucket);
         self.release(node, net, conn);
         true
@@ -213,11 +233,11 @@ impl FrontEnd {
         let Some(persist) = &mut forward.persist else {
             return;
         };
-        let Some(to) = persist.releasing_for() else {
+        let Some(way) = persist.releasing_for() else {
             return;
         };
         let deadline = self.handoff_deadline();
-        let (next, requests) = persist.release(to, deadline);
+        let (next, requests) = persist.release(way, deadline);
         let release = Release {
             conn,
             tuple,
@@ -276,7 +296,7 @@ impl FrontEnd {
         };
         let given = persist.released(forward.state.acked(), forward.state.ts_recent(), released);
         let resumed = given.and_then(|(given, at, settled)| {
-            let to = given.to;
+            let to = given.way.to;
             let open = self.with_context(node, |cx| {
                 let responder = Responder::resume(cx.config, &settled, &at, cx.now);
                 Open::resumed(cx, responder, given, persist)
@@ -304,8 +324,7 @@ impl FrontEnd {
     pub(crate) fn busy(&self, node: &Node, net: &Net, conn: ConnId, from: NodeId, why: WhyBusy) {
         if why == WhyBusy::Opaque {
             self.with_forward(conn, |forward| {
-                let persist = forward.persist.as_mut()?;
-                persist.pin(Pinned::Lost);
+                forward.persist.as_mut()?.settle();
                 Some(())
             });
         }
@@ -340,9 +359,8 @@ impl FrontEnd {
     fn not_released(&self, node: &Node, net: &Net, conn: ConnId, home: NodeId, why: Counter) {
         let to = self.with_forward(conn, |forward| {
             let persist = forward.persist.as_ref()?;
-            persist
-                .releasing_for()
-                .filter(|_| forward.to.node() == home)
+            let way = persist.releasing_for();
+            way.filter(|_| forward.to.node() == home).map(|way| way.to)
         });
         let Some(to) = to else {
             node.stats.inc(Counter::StaleAnswer);

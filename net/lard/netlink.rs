@@ -61,6 +61,9 @@ const KEY_NAME: &str = "key";
 /// What becomes of further requests on a connection, which is set and shown as the policy is.
 const MODE_NAME: &str = "mode";
 
+/// How another node serves them, if the mode does not say so.
+const MECHANISM_NAME: &str = "mechanism";
+
 /// The longest value of a parameter.
 const VALUE_LEN: u16 = 255;
 

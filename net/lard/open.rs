@@ -9,14 +9,17 @@
 
 #![forbid(unsafe_code)]
 
+use core::time::Duration;
 use kernel::alloc::flags::__GFP_NOWARN;
 use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel_net::skb::Skb;
 use lard_core::addr::NodeId;
-use lard_core::http::{self, BadHead, HeadParser};
-use lard_core::policy::NodeSet;
+use lard_core::follow::Forbidden;
+use lard_core::http::rewrite::is_reserved;
+use lard_core::http::{self, target, BadHead, HeadParser, Rewritten};
+use lard_core::policy::{Mechanism, NodeSet};
 use lard_core::tcp::{
     Accepted, Action, Config, Ended, Head, Output, Reason, Responder, Segment, SegmentOut, Seq,
     Snapshot, Status,
@@ -27,7 +30,8 @@ use crate::forward::BackEnd;
 use crate::gauge::Held;
 use crate::packet::Flow;
 use crate::parked::Parked;
-use crate::persist::{Given, Persist};
+use crate::persist::{Given, Persist, Unchecked};
+use crate::pieces::{self, NotKept};
 use crate::proc::ConnState;
 use crate::service::{Services, Wanted};
 use crate::stats::{Counter, Stats};
@@ -35,12 +39,17 @@ use crate::stats::{Counter, Stats};
 /// Hand-offs that are tried for one connection before the client gets a 503.
 const TRIES: u8 = 4;
 
+/// Until a hand-off that found no room is tried again. Sending takes a few milliseconds when all is well.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
+
 /// How far the connection has come.
 pub(crate) enum Stage {
     /// The request head is not complete.
     Reading,
     /// The dispatcher has been asked.
     Asking,
+    /// It is asked again at this time: there was no room in what is sent to the node it named.
+    AskingLater(Instant),
     /// A back-end has, or is being given, the connection.
     HandingOff(HandingOff),
     /// The front-end answers by itself.
@@ -76,6 +85,11 @@ pub(crate) struct Open {
     wanted: Wanted,
     refused: NodeSet,
     tries: u8,
+    /// Until when the hand-off may wait for room, once it does.
+    room_by: Option<Instant>,
+    /// The address of the node whose content the request is to be answered with, if that is not the one
+    /// it is handed to.
+    supplier: Option<[u8; 4]>,
     /// What follows the connection's further requests, once the head is complete and if they may move.
     pub(crate) persist: Option<KBox<Persist>>,
 }
@@ -117,8 +131,8 @@ pub(crate) struct Context<'a> {
     pub(crate) hash_key: [u64; 2],
     pub(crate) services: &'a Services,
     pub(crate) now: Instant,
-    /// Connections may move for further requests.
-    pub(crate) moves: bool,
+    /// How other nodes serve further requests on a connection, if they do.
+    pub(crate) further: Option<Mechanism>,
 }
 
 impl Open {
@@ -136,6 +150,8 @@ impl Open {
             wanted: Wanted::NOTHING,
             refused: NodeSet::EMPTY,
             tries: 0,
+            room_by: None,
+            supplier: None,
             persist: None,
         }
     }
@@ -162,6 +178,8 @@ impl Open {
             wanted: given.wanted,
             refused: NodeSet::EMPTY,
             tries: 0,
+            room_by: None,
+            supplier: given.way.supplier,
             persist: Some(persist),
         }
     }
@@ -183,6 +201,13 @@ impl Open {
 
     /// The time [`Open::deadline`] named has come.
     pub(crate) fn on_timer(&mut self, cx: &Context<'_>) -> Step {
+        if matches!(self.stage, Stage::AskingLater(at) if at <= cx.now) {
+            self.stage = Stage::Asking;
+            return Step {
+                then: Then::Ask,
+                ..Step::default()
+            };
+        }
         let output = self.responder.on_timer(cx.now);
         self.run(cx, output, None)
     }
@@ -205,7 +230,10 @@ impl Open {
 
     /// When to call [`Open::on_timer`].
     pub(crate) fn deadline(&self) -> Instant {
-        self.responder.deadline()
+        match self.stage {
+            Stage::AskingLater(at) => at.min(self.responder.deadline()),
+            _ => self.responder.deadline(),
+        }
     }
 
     /// What to ask the dispatcher: what is wanted, and who must not be chosen.
@@ -226,13 +254,50 @@ impl Open {
         self.responder.snapshot(cx.config, cx.now)
     }
 
+    /// The bytes to hand over, if they are to name the node that supplies the content: then those that
+    /// were received stay as they are, for another attempt. Without memory there is no such node.
+    pub(crate) fn rewritten(&self, stats: &Stats) -> Option<KVec<u8>> {
+        let http::Status::Complete(len) = self.parser.status() else {
+            return None;
+        };
+        let (head, behind) = self.head.split_at_checked(len)?;
+        // Found possible before the dispatcher was asked.
+        let new = Rewritten::new(head, &self.parser, self.supplier?).ok()?;
+        let room = new.head_len().saturating_add(behind.len());
+        let Ok(mut data) = KVec::with_capacity(room, quiet()) else {
+            stats.inc(Counter::NoMemory);
+            return None;
+        };
+        let [before, prefix, path, rest] = new.parts();
+        for part in [before, prefix, path, rest, behind] {
+            // Within the capacity: it allocates nothing and cannot fail.
+            data.extend_from_slice(part, quiet()).ok()?;
+        }
+        stats.inc(Counter::Supplied);
+        Some(data)
+    }
+
     /// `by` cannot take the connection. Returns whether another node may be tried.
     pub(crate) fn refused(&mut self, by: NodeId) -> bool {
         self.responder.refused();
         self.refused.insert(by);
+        // Whoever is tried next serves it itself.
+        self.supplier = None;
         self.stage = Stage::Asking;
         self.tries = self.tries.saturating_add(1);
         self.tries < TRIES
+    }
+
+    /// There is no room now in what is sent to the back-end, which is none of its faults: until
+    /// `deadline` it may be chosen again, a moment later. Returns whether that is to come.
+    pub(crate) fn wait_for_room(&mut self, now: Instant, deadline: Instant) -> bool {
+        if now >= *self.room_by.get_or_insert(deadline) {
+            return false;
+        }
+        self.responder.refused();
+        self.supplier = None;
+        self.stage = Stage::AskingLater(now.saturating_add(ROOM_PAUSE));
+        true
     }
 
     /// The packets that waited for the back-end, oldest first.
@@ -245,7 +310,7 @@ impl Open {
         match &self.stage {
             Stage::Reading if self.responder.is_half_open() => ConnState::HalfOpen,
             Stage::Reading => ConnState::Head,
-            Stage::Asking => ConnState::Asking,
+            Stage::Asking | Stage::AskingLater(_) => ConnState::Asking,
             Stage::HandingOff(_) => ConnState::HandingOff,
             Stage::Replying => ConnState::Replying,
         }
@@ -255,7 +320,7 @@ impl Open {
     pub(crate) fn back_end(&self) -> NodeId {
         match &self.stage {
             Stage::HandingOff(handing_off) => handing_off.to.node(),
-            Stage::Reading | Stage::Asking | Stage::Replying => NodeId::NONE,
+            _ => NodeId::NONE,
         }
     }
 
@@ -323,40 +388,52 @@ impl Open {
     ) -> Option<Head> {
         let start = self.head.len();
         let len = accepted.len() as usize;
-        let end = start.checked_add(len)?;
+        let at = payload_at.checked_add(accepted.offset() as usize)?;
         let charged = if start == 0 { 0 } else { len };
-        if !self.bytes_held.grow(charged) {
-            cx.stats.inc(Counter::HeadMemory);
+        let bytes_held = &mut self.bytes_held;
+        if let Err(why) = pieces::append(&*skb, at, len, &mut self.head, bytes_held, charged) {
+            match why {
+                NotKept::Full => cx.stats.inc(Counter::HeadMemory),
+                NotKept::NoMemory => cx.stats.inc(Counter::NoMemory),
+                // The length was checked against the packet.
+                NotKept::Short => {}
+            }
             return None;
         }
-        if self.head.resize(end, 0, quiet()).is_err() {
-            self.bytes_held.shrink(charged);
-            cx.stats.inc(Counter::NoMemory);
-            return None;
-        }
-        let new = self.head.get_mut(start..)?;
-        if !skb.copy(payload_at.checked_add(accepted.offset() as usize)?, new) {
-            // The length was checked against the packet; keep the buffer as the responder sees it.
-            self.head.truncate(start);
-            self.bytes_held.shrink(charged);
-            return None;
-        }
+        let new = self.head.get(start..).unwrap_or_default();
         Some(match self.parser.feed(new) {
             http::Status::Partial => Head::Partial,
             http::Status::Complete(len) => match self.wanted(len, cx) {
                 Ok(wanted) => {
                     self.wanted = wanted;
-                    if cx.moves {
-                        let behind = self.head.get(len..).unwrap_or_default();
-                        let first = self.responder.first();
-                        self.persist = Persist::new(cx, &self.parser, first, behind);
+                    match self.follow(cx, len) {
+                        Ok(()) => Head::Complete,
+                        Err(Unchecked(why, status)) => {
+                            cx.stats.inc(why);
+                            Head::Bad(status)
+                        }
                     }
-                    Head::Complete
                 }
                 Err(bad) => self.bad(cx, bad),
             },
             http::Status::Bad(bad) => self.bad(cx, bad),
         })
+    }
+
+    /// The first head is complete, so many bytes long: further requests are followed, if another node may
+    /// serve them. In the mode *forward* this may be none that is handed over.
+    fn follow(&mut self, cx: &Context<'_>, len: usize) -> Result<(), Unchecked> {
+        let Some(mechanism) = cx.further else {
+            return Ok(());
+        };
+        let (head, behind) = self.head.split_at_checked(len).unwrap_or_default();
+        if mechanism == Mechanism::Forward
+            && target::key(head, &self.parser).is_ok_and(|target| is_reserved(&target))
+        {
+            return Err(Forbidden::Reserved.into());
+        }
+        self.persist = Persist::new(cx, &self.parser, self.responder.first(), behind)?;
+        Ok(())
     }
 
     fn wanted(&self, head_len: usize, cx: &Context<'_>) -> Result<Wanted, BadHead> {

@@ -58,6 +58,8 @@ params! {
     HandoffTimeout = "handoff-timeout-ms", 5_000, 200..=60_000;
     /// Seconds a handed-over connection may be silent before the front-end forgets it.
     ForwardIdle = "forward-idle-s", 7_935, 10..=604_800;
+    /// Milliseconds of silence behind an answer after which a handed-over connection counts as idle.
+    ConnIdle = "conn-idle-ms", 1_000, 100..=3_600_000;
     /// Milliseconds for which the front-end remembers a connection whose server closed first, or whose
     /// client has closed while its back-end has no control connection to report the end on.
     TimeWait = "time-wait-ms", 70_000, 1_000..=600_000;
@@ -146,6 +148,7 @@ impl Params {
         config.head_timeout = ms(Param::HeadTimeout);
         config.half_open_timeout = ms(Param::HalfOpenTimeout);
         config.handoff_timeout = ms(Param::HandoffTimeout);
+        config.conn_idle = ms(Param::ConnIdle);
         config.forward_time_wait = ms(Param::TimeWait);
         config.forward_idle = Duration::from_secs(self.get(Param::ForwardIdle));
     }

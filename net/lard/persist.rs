@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A connection that is passed on and whose further requests may be served by other nodes: what is
-//! held of the next request while that is found out.
+//! A connection that is passed on and whose further requests may be served by other nodes, or with what
+//! other nodes have: what is held of the next request while that is found out.
 //!
 //! [`lard_core::follow`] decides; this gives it memory and packets. As with [`crate::open`], all of it
 //! runs under the connection's bucket lock and changes the connection only; [`crate::moving`] does
@@ -13,16 +13,18 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel_net::skb::Skb;
 use lard_core::addr::NodeId;
-use lard_core::follow::{Expired, Follow, Gathered, Take};
-use lard_core::http::{HeadParser, Pinned};
-use lard_core::tcp::{Resume, Segment, Seq, Snapshot};
+use lard_core::follow::{Expired, Follow, Forbidden, Gathered, Take};
+use lard_core::http::{HeadParser, Method, Pinned, Rewritten};
+use lard_core::policy::Mechanism;
+use lard_core::tcp::{Resume, Segment, Seq, Snapshot, Status};
 use lard_core::time::Instant;
-use lard_core::wire::Released;
+use lard_core::wire::{Handoff, Released};
 
 use crate::gauge::{Gauge, Held};
 use crate::open::{quiet, Context};
 use crate::packet::Flow;
 use crate::parked::Parked;
+use crate::pieces::{self, Reader};
 use crate::service::Wanted;
 use crate::stats::Counter;
 
@@ -30,8 +32,11 @@ use crate::stats::Counter;
 /// packets.
 const HELD: usize = 49_152;
 
-/// Bytes that are read at a time of what passes.
-const PIECE: usize = 256;
+// Also with the name of a node in front.
+const _: () = assert!(HELD + Rewritten::MAX_GROWTH <= Handoff::MAX_DATA);
+
+/// Bytes of a checked client that are remembered, of what may come again.
+const RING: usize = 8_192;
 
 /// What follows one connection.
 pub(crate) struct Persist {
@@ -40,6 +45,10 @@ pub(crate) struct Persist {
     settled: Option<Snapshot>,
     /// What is held of the next request.
     hold: Option<Hold>,
+    /// What a checked client must not change; empty until something passes that could be changed.
+    ring: KVec<u8>,
+    /// How the node that was asked for last would serve.
+    asked: Mechanism,
 }
 
 /// A request that waits.
@@ -54,8 +63,19 @@ struct Hold {
     ts: Option<u32>,
     /// What the dispatcher is asked for, once the head is complete.
     wanted: Wanted,
-    /// The node it is for, while its present one is asked to let go.
-    to: Option<NodeId>,
+    /// Why it is not asked, if so.
+    unasked: Option<Counter>,
+    /// Where it is to go, while its present node is asked to let go.
+    to: Option<Way>,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Way {
+    /// The node that is to have it.
+    pub(crate) to: NodeId,
+    /// The address of the node whose content that one answers with, if not its own.
+    pub(crate) supplier: Option<[u8; 4]>,
 }
 
 /// A request that was held, once its connection is free.
@@ -65,8 +85,19 @@ pub(crate) struct Given {
     pub(crate) bytes_held: Held,
     pub(crate) open_held: Held,
     pub(crate) wanted: Wanted,
-    /// The node that is to have it.
-    pub(crate) to: NodeId,
+    pub(crate) way: Way,
+}
+
+/// Why a first request is not handed over.
+pub(crate) struct Unchecked(pub(crate) Counter, pub(crate) Status);
+
+impl From<Forbidden> for Unchecked {
+    fn from(why: Forbidden) -> Self {
+        match why {
+            Forbidden::Reserved => Unchecked(Counter::HttpReserved, Status::Forbidden),
+            Forbidden::Unread => Unchecked(Counter::HttpUnread, Status::BadRequest),
+        }
+    }
 }
 
 /// What becomes of a packet.
@@ -79,6 +110,8 @@ pub(crate) enum Onward {
     Ask,
     /// Nothing is held any more: these are the connection's next packets.
     Again(KVec<Skb>),
+    /// It is not passed on, and the connection ends; the server has got what lies before this.
+    End(Seq),
 }
 
 /// Where a packet comes from.
@@ -102,40 +135,64 @@ pub(crate) struct Gauges<'a> {
 
 impl Persist {
     /// For a connection whose first head is complete; `behind` was received with it. `first` is the
-    /// number of the client's first byte. `None` if nothing can follow that could move, or without
-    /// memory.
+    /// number of the client's first byte. `None` if nothing can follow that another node could serve,
+    /// or without memory, unless the connection is checked: then that is an error.
     pub(crate) fn new(
         cx: &Context<'_>,
         parser: &HeadParser,
         first: Seq,
         behind: &[u8],
-    ) -> Option<KBox<Self>> {
-        let mut follow = Follow::new(parser, first, cx.config.head_limit as usize);
-        let _ = follow.read(behind);
+    ) -> Result<Option<KBox<Self>>, Unchecked> {
+        let checked = cx.further == Some(Mechanism::Forward);
+        let limit = cx.config.head_limit as usize;
+        let mut follow = Follow::new(parser, first, limit, checked);
+        // All of it is handed over at once, so none can change.
+        let _ = follow.read(&mut [], behind);
+        if let Some(why) = follow.forbidden() {
+            return Err(why.into());
+        }
         let persist = Self {
             follow,
             settled: None,
             hold: None,
+            ring: KVec::new(),
+            asked: Mechanism::Move,
         };
-        let persist = KBox::new(persist, quiet()).ok()?;
-        persist.goes_on(cx).then_some(persist)
+        match KBox::new(persist, quiet()) {
+            Ok(persist) => Ok(persist.goes_on(cx).then_some(persist)),
+            Err(_) if checked => Err(Unchecked(Counter::NoMemory, Status::ServiceUnavailable)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Does nothing of the client pass that was not read?
+    pub(crate) fn is_checked(&self) -> bool {
+        self.follow.is_checked()
+    }
+
+    /// Why the connection has ended, and why the rest of it could not be read, if that was it.
+    pub(crate) fn forbidden(&self) -> Option<(Forbidden, Option<Pinned>)> {
+        let why = self.follow.forbidden()?;
+        let unread = self.follow.pinned().filter(|_| why == Forbidden::Unread);
+        Some((why, unread))
     }
 
     /// May a later request move the connection? Counts why not.
     fn goes_on(&self, cx: &Context<'_>) -> bool {
         match self.follow.pinned() {
-            None => true,
-            Some(why) => {
+            Some(why) if !self.is_checked() => {
                 cx.stats.inc(why.into());
                 false
             }
+            Some(_) | None => true,
         }
     }
 
     /// A back-end has the connection as `snapshot` says. Returns whether it may still move.
     pub(crate) fn adopted(&mut self, cx: &Context<'_>, snapshot: &Snapshot) -> bool {
         self.settled.get_or_insert(*snapshot);
-        self.follow.moved();
+        let delivered = snapshot.irs.add(1).add(snapshot.len());
+        self.follow.moved(delivered);
         if snapshot.fin {
             self.follow.pin(Pinned::Closing);
         }
@@ -144,7 +201,8 @@ impl Persist {
 
     /// Why nothing has to be followed any more, if so.
     pub(crate) fn is_over(&self) -> Option<Pinned> {
-        self.follow.pinned().filter(|_| self.hold.is_none())
+        let pinned = self.follow.pinned();
+        pinned.filter(|_| self.hold.is_none() && !self.is_checked())
     }
 
     /// A packet of the client, other than a SYN.
@@ -157,6 +215,10 @@ impl Persist {
         mut skb: Skb,
         from: Origin,
     ) -> Onward {
+        if self.is_changed(flow, segment, &skb, from) {
+            cx.stats.inc(Counter::CheckedChanged);
+            return Onward::Kept;
+        }
         let take = self.follow.on_segment(segment);
         // What is read decides, so it must be what the client has sent.
         let is_read = matches!(take, Take::Read(_) | Take::Gather(_) | Take::Park);
@@ -165,12 +227,15 @@ impl Persist {
             self.unhold();
             return Onward::Kept;
         }
+        // Before anything is read that could have to be remembered.
+        if is_read && !self.remembers() {
+            cx.stats.inc(Counter::NoMemory);
+            self.unhold();
+            return Onward::Kept;
+        }
         match take {
             Take::Pass => Onward::Pass(skb),
-            Take::Read(offset) => {
-                self.read(cx, flow, segment, &skb, offset);
-                Onward::Pass(skb)
-            }
+            Take::Read(offset) => self.read_on(cx, flow, segment, skb, offset),
             Take::Gather(offset) => self.gather(cx, gauges, flow, segment, skb, offset, from),
             Take::Park => {
                 if let Some(hold) = &mut self.hold {
@@ -190,6 +255,11 @@ impl Persist {
         }
     }
 
+    /// Is there memory for what a checked client must not change?
+    fn remembers(&mut self) -> bool {
+        !self.is_checked() || !self.ring.is_empty() || self.ring.resize(RING, 0, quiet()).is_ok()
+    }
+
     /// The framer waits for a request, and nothing of one is held.
     fn unhold(&mut self) {
         if self.hold.is_none() {
@@ -205,34 +275,62 @@ impl Persist {
         Onward::Again(packets)
     }
 
-    /// Reads what passes, from `offset` of the payload on.
-    fn read(&mut self, cx: &Context<'_>, flow: &Flow, segment: &Segment, skb: &Skb, offset: u32) {
-        let mut at = flow.payload_at(segment).saturating_add(offset as usize);
-        let mut left = segment.payload_len.saturating_sub(offset);
-        let mut piece = [0; PIECE];
-        while left > 0 && self.follow.pinned().is_none() {
-            let skip = self.follow.skippable().min(u64::from(left));
-            // CAST: at most `left`.
-            let n = if skip > 0 {
-                self.follow.skip(skip);
-                skip as u32
-            } else {
-                let n = left.min(PIECE as u32);
-                let Some(to) = piece.get_mut(..n as usize).filter(|_| skip == 0) else {
-                    return;
-                };
-                if !skb.copy(at, to) {
-                    self.follow.pin(Pinned::Lost);
-                    return;
-                }
-                if self.follow.read(to) {
-                    cx.stats.inc(Counter::NextPipelined);
-                }
-                n
-            };
-            at = at.saturating_add(n as usize);
-            left = left.saturating_sub(n);
+    /// Is a part of a segment of a checked client different from what was read in its place?
+    fn is_changed(&self, flow: &Flow, segment: &Segment, skb: &Skb, from: Origin) -> bool {
+        let was_held = from == Origin::Parked;
+        let read = self.follow.repeated(segment, was_held);
+        let mut same = read.is_none_or(|(offset, len)| {
+            let from = segment.seq.add(offset);
+            let at = flow.payload_at(segment).saturating_add(offset as usize);
+            pieces::all(skb, at, len as usize, |done, piece| {
+                // CAST: a place in a packet.
+                self.follow.agrees(&self.ring, from.add(done as u32), piece)
+            })
+        });
+        if let Some(hold) = self.hold.as_ref().filter(|_| self.is_checked()) {
+            let (start, _) = self.follow.held();
+            let (first, last) = (segment.seq.max(start), segment.seq.add(segment.payload_len));
+            // CAST: what is held is bounded far below 2^31.
+            let last = last.min(start.add(hold.data.len() as u32));
+            if last.after(first) {
+                let at = flow.payload_at(segment);
+                let at = at.saturating_add(first.since(segment.seq) as usize);
+                let known = first.since(start) as usize;
+                same &= pieces::all(skb, at, last.since(first) as usize, |done, piece| {
+                    let held = hold.data.get(known.saturating_add(done)..);
+                    held.unwrap_or_default().starts_with(piece)
+                });
+            }
         }
+        !same
+    }
+
+    /// Reads what is to pass, from `offset` of the payload on, and passes it if it may.
+    fn read_on(
+        &mut self,
+        cx: &Context<'_>,
+        flow: &Flow,
+        segment: &Segment,
+        skb: Skb,
+        offset: u32,
+    ) -> Onward {
+        self.read(cx, flow, segment, &skb, offset);
+        match self.follow.forbidden() {
+            Some(_) => Onward::End(segment.seq.add(offset)),
+            None => Onward::Pass(skb),
+        }
+    }
+
+    fn read(&mut self, cx: &Context<'_>, flow: &Flow, segment: &Segment, skb: &Skb, offset: u32) {
+        let at = flow.payload_at(segment).saturating_add(offset as usize);
+        let len = segment.payload_len.saturating_sub(offset);
+        let mut passing = Passing {
+            follow: &mut self.follow,
+            ring: &mut self.ring,
+            pipelined: 0,
+        };
+        pieces::read(skb, at, len as usize, &mut passing);
+        cx.stats.add(Counter::NextPipelined, passing.pipelined);
     }
 
     /// A request begins, or goes on, at `offset` of the payload.
@@ -250,7 +348,7 @@ impl Persist {
         if self.hold.is_none() {
             cx.stats.inc(Counter::Next);
             let hold = match from {
-                Origin::Network | Origin::HandedOver if cx.moves => Hold::new(gauges),
+                Origin::Network | Origin::HandedOver if cx.further.is_some() => Hold::new(gauges),
                 Origin::Network | Origin::HandedOver => None,
                 Origin::Parked => {
                     cx.stats.inc(Counter::NextPipelined);
@@ -259,9 +357,9 @@ impl Persist {
             };
             if hold.is_none() {
                 self.follow.stay();
-                self.read(cx, flow, segment, &skb, offset);
-                return Onward::Pass(skb);
+                return self.read_on(cx, flow, segment, skb, offset);
             }
+            self.asked = cx.further.unwrap_or(Mechanism::Move);
             self.hold = hold;
         }
         let Some(hold) = &mut self.hold else {
@@ -282,15 +380,29 @@ impl Persist {
         if let Err(skb) = hold.parked.keep(cx.stats, &mut hold.bytes_held, skb) {
             return self.again(skb);
         }
-        let wanted = &mut hold.wanted;
+        let (wanted, unasked) = (&mut hold.wanted, &mut hold.unasked);
+        let forwards = self.asked == Mechanism::Forward;
         let ask = |head: &[u8], parser: &HeadParser| {
             *wanted = cx.services.ask(head, parser, cx.hash_key)?;
+            *unasked = match forwards {
+                true => why_unsuited(head, parser),
+                false => None,
+            };
             Ok(())
         };
-        match self
-            .follow
-            .gather(&hold.data, before, cx.now, cx.config.handoff_timeout, ask)
-        {
+        let gathered = self.follow.gather(
+            &mut self.ring,
+            &hold.data,
+            before,
+            cx.now,
+            cx.config.handoff_timeout,
+            ask,
+        );
+        if self.follow.forbidden().is_some() {
+            let (start, _) = self.follow.held();
+            return Onward::End(start);
+        }
+        match gathered {
             Gathered::Partial => Onward::Kept,
             Gathered::Complete => Onward::Ask,
             Gathered::Stays => Onward::Again(self.stay()),
@@ -309,8 +421,8 @@ impl Persist {
     }
 
     /// The connection never moves: its back-end says so.
-    pub(crate) fn pin(&mut self, why: Pinned) {
-        self.follow.pin(why);
+    pub(crate) fn settle(&mut self) {
+        self.follow.settle();
     }
 
     /// What to ask the dispatcher, and about how many requests, if it is to be asked.
@@ -319,22 +431,32 @@ impl Persist {
         hold.map(|hold| (hold.wanted, self.follow.batch()))
     }
 
+    /// Why nobody is asked about the request, if so: the node that has the connection serves it.
+    pub(crate) fn unasked(&self) -> Option<Counter> {
+        self.hold.as_ref()?.unasked
+    }
+
+    /// How another node would serve the request that the dispatcher was asked about last.
+    pub(crate) fn mechanism(&self) -> Mechanism {
+        self.asked
+    }
+
     /// Must the request be handed over, even to the node that has the connection?
     pub(crate) fn must_hand_over(&self) -> bool {
         self.follow.must_hand_over()
     }
 
-    /// The request is for node `to`, and the back-end is asked to let go by `deadline`. Returns what
+    /// The request goes this way, and the back-end is asked to let go by `deadline`. Returns what
     /// RELEASE says: where the request begins, and how many the back-end was given.
-    pub(crate) fn release(&mut self, to: NodeId, deadline: Instant) -> (Seq, u32) {
+    pub(crate) fn release(&mut self, way: Way, deadline: Instant) -> (Seq, u32) {
         if let Some(hold) = &mut self.hold {
-            hold.to = Some(to);
+            hold.to = Some(way);
         }
         self.follow.release(deadline)
     }
 
-    /// The node that the request is for while the back-end is asked to let go.
-    pub(crate) fn releasing_for(&self) -> Option<NodeId> {
+    /// Where the request goes, while the back-end is asked to let go.
+    pub(crate) fn releasing_for(&self) -> Option<Way> {
         let hold = self.hold.as_ref().filter(|_| self.follow.is_releasing());
         hold.and_then(|hold| hold.to)
     }
@@ -360,7 +482,7 @@ impl Persist {
         let settled = self.settled?;
         let (start, _) = self.follow.held();
         let hold = self.hold.take()?;
-        let to = hold.to?;
+        let way = hold.to?;
         let tsval = match released.tsval {
             None if !settled.ts_ok => 0,
             Some((tsval, lard_core::wire::TsUnit::Millis)) if settled.ts_ok => tsval,
@@ -383,7 +505,7 @@ impl Persist {
             bytes_held: hold.bytes_held,
             open_held: hold.open_held,
             wanted: hold.wanted,
-            to,
+            way,
         };
         Some((given, resume, settled))
     }
@@ -399,6 +521,37 @@ impl Persist {
     }
 }
 
+/// Reads what passes.
+struct Passing<'a> {
+    follow: &'a mut Follow,
+    ring: &'a mut [u8],
+    /// Requests that began in it.
+    pipelined: u64,
+}
+
+impl Reader for Passing<'_> {
+    fn is_reading(&self) -> bool {
+        self.follow.is_reading()
+    }
+
+    fn skippable(&self) -> u64 {
+        self.follow.skippable()
+    }
+
+    fn skip(&mut self, n: u64) {
+        self.follow.skip(n);
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        let began = self.follow.read(self.ring, bytes);
+        self.pipelined = self.pipelined.saturating_add(began.into());
+    }
+
+    fn lose(&mut self) {
+        self.follow.pin(Pinned::Lost);
+    }
+}
+
 impl Hold {
     /// Nothing yet; `None` at the limit of connections that wait.
     fn new(gauges: &Gauges<'_>) -> Option<Self> {
@@ -410,35 +563,26 @@ impl Hold {
             window: 0,
             ts: None,
             wanted: Wanted::NOTHING,
+            unasked: None,
             to: None,
         })
     }
 
     /// Adds as many of `len` bytes at `at` of a packet as there is room for; `false` if that is none.
     fn add(&mut self, skb: &Skb, at: usize, len: usize) -> bool {
-        let start = self.data.len();
-        let len = len.min(HELD.saturating_sub(start));
-        if len == 0 || !self.bytes_held.grow(len) {
-            return false;
-        }
-        if self
-            .data
-            .resize(start.saturating_add(len), 0, quiet())
-            .is_err()
-        {
-            self.bytes_held.shrink(len);
-            return false;
-        }
-        let copied = self
-            .data
-            .get_mut(start..)
-            .is_some_and(|to| skb.copy(at, to));
-        if !copied {
-            self.data.truncate(start);
-            self.bytes_held.shrink(len);
-        }
-        copied
+        let len = len.min(HELD.saturating_sub(self.data.len()));
+        len > 0 && pieces::append(skb, at, len, &mut self.data, &mut self.bytes_held, len).is_ok()
     }
+}
+
+/// Why a request cannot be answered with the content of another node, if so.
+fn why_unsuited(head: &[u8], parser: &HeadParser) -> Option<Counter> {
+    if !matches!(parser.method(), Method::Get | Method::Head) {
+        return Some(Counter::NextMethod);
+    }
+    // Which node it would be changes nothing.
+    let rewritten = Rewritten::new(head, parser, [0; 4]);
+    rewritten.is_err().then_some(Counter::NextUnsuited)
 }
 
 /// Do these bytes of a client begin with a HEAD request? Its response ends with its head.

@@ -103,6 +103,9 @@ pub(crate) struct NodeRow {
 /// What a back-end has to do, as the dispatcher counts it.
 pub(crate) struct Work {
     pub(crate) load: u32,
+    /// In parts of [`UNIT`](lard_core::policy::UNIT).
+    pub(crate) shares: u32,
+    pub(crate) idle: u32,
     pub(crate) assigned: u64,
     pub(crate) disk_queue: u32,
 }
@@ -136,6 +139,8 @@ fn node_row(node: &Node, config: &Config, id: NodeId) -> Option<NodeRow> {
     let member = node.control.state_of(id);
     let work = dest.map(|d| Work {
         load: d.load,
+        shares: d.shares,
+        idle: d.idle,
         assigned: d.assigned,
         disk_queue: d.disk_queue,
     });
@@ -298,7 +303,7 @@ impl Table for Nodes {
     fn head(_: &Node, out: &mut Out<'_>) -> fmt::Result {
         writeln!(
             out,
-            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8} {}",
+            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8} {}",
             "NODE",
             "ROLES",
             "NAME",
@@ -307,6 +312,7 @@ impl Table for Nodes {
             "STATE",
             "WEIGHT",
             "LOAD",
+            "IDLE",
             "ASSIGNED",
             "DISK",
             "QUEUED",
@@ -335,7 +341,7 @@ impl Table for Nodes {
         let (work, t) = (row.work.as_ref(), row.traffic.as_ref());
         writeln!(
             out,
-            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8} {}",
+            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8} {}",
             row.id,
             Cell::new(row.roles).as_str(),
             row.name.as_ref().map_or("-", |n| n.as_str()),
@@ -344,6 +350,7 @@ impl Table for Nodes {
             row.state.map_or("unknown", |s| s.name()),
             row.weight,
             or_dash(work.map(|w| w.load)).as_str(),
+            or_dash(work.map(|w| w.idle)).as_str(),
             or_dash(work.map(|w| w.assigned)).as_str(),
             or_dash(work.map(|w| w.disk_queue)).as_str(),
             or_dash(t.map(|t| t.queued)).as_str(),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a server answers on a connection that may move: [`lard_core::http::ResponseFramer`], shown what
-//! the child sends.
+//! What a server answers on a connection that may be handed over again:
+//! [`lard_core::http::ResponseFramer`], shown what the child sends.
 
 #![forbid(unsafe_code)]
 
@@ -12,9 +12,7 @@ use lard_core::wire::Refusal;
 
 use crate::open::quiet;
 use crate::persist::is_to_head;
-
-/// Bytes that are read at a time.
-const PIECE: usize = 256;
+use crate::pieces::{self, Reader};
 
 /// The responses on one connection.
 pub(crate) struct Responses(ResponseFramer);
@@ -28,30 +26,31 @@ impl Responses {
     }
 }
 
+impl Reader for Responses {
+    fn is_reading(&self) -> bool {
+        !self.0.is_lost()
+    }
+
+    fn skippable(&self) -> u64 {
+        self.0.skippable()
+    }
+
+    fn skip(&mut self, n: u64) {
+        self.0.skip(n);
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.0.feed(bytes);
+    }
+
+    fn lose(&mut self) {
+        self.0.lose();
+    }
+}
+
 impl Watch for Responses {
     fn sent(&mut self, payload: &Payload<'_>) {
-        let mut at = 0usize;
-        let mut piece = [0; PIECE];
-        while at < payload.len() {
-            let left = payload.len().saturating_sub(at);
-            let skip = usize::try_from(self.0.skippable())
-                .unwrap_or(usize::MAX)
-                .min(left);
-            if skip > 0 {
-                self.0.skip(skip as u64);
-                at = at.saturating_add(skip);
-                continue;
-            }
-            let Some(to) = piece.get_mut(..left.min(PIECE)) else {
-                return;
-            };
-            if !payload.copy(at, to) {
-                self.0.lose();
-                return;
-            }
-            self.0.feed(to);
-            at = at.saturating_add(to.len());
-        }
+        pieces::read(payload, 0, payload.len(), self);
     }
 
     fn missed(&mut self) {

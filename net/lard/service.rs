@@ -7,6 +7,8 @@
 //! and keeps the last ones when the dispatcher is gone. Connections that were handed over are not
 //! concerned by a change, requests that wait for an answer are.
 //!
+//! What packets and questions need to know of them is one word, read without the lock.
+//!
 //! # Locking
 //!
 //! One lock, a leaf, under which a reference is taken or exchanged. A service without rules and with
@@ -21,7 +23,7 @@ use kernel_net::sync::BhLock;
 use lard_core::content::{Asked, BadLine, Place, Rules, TagNames, MAX_TEXT};
 use lard_core::follow::Mode;
 use lard_core::http::{target, BadHead, HeadParser, KeyParts, KeyPlaces};
-use lard_core::policy::Tags;
+use lard_core::policy::{Mechanism, PolicyKind, Tags};
 use lard_core::wire;
 
 /// What is asked of the dispatcher about a request.
@@ -73,7 +75,38 @@ pub(crate) struct Service {
     tags: KVec<u8>,
     /// What becomes of further requests on a connection.
     mode: Mode,
+    /// How another node serves them, if the mode does not say so.
+    mechanism: Mechanism,
+    /// Front-ends tell the dispatcher of connections that fall idle.
+    tells_idle: bool,
 }
+
+/// What is changed of settings, on the dispatcher's node. What is `None` stays.
+#[derive(Default)]
+pub(crate) struct Change<'a> {
+    pub(crate) key: Option<&'a str>,
+    pub(crate) lines: Option<&'a str>,
+    pub(crate) mode: Option<Mode>,
+    pub(crate) mechanism: Option<Mechanism>,
+    pub(crate) policy: Option<PolicyKind>,
+}
+
+impl Change<'_> {
+    /// Does everything stay?
+    pub(crate) fn is_none(&self) -> bool {
+        self.key.is_none()
+            && self.lines.is_none()
+            && self.mode.is_none()
+            && self.mechanism.is_none()
+            && self.policy.is_none()
+    }
+}
+
+/// The word: further requests are served by other nodes, by one of these.
+const MOVES: u32 = 1;
+const FORWARDS: u32 = 2;
+/// Front-ends tell the dispatcher of connections that fall idle.
+const TELLS_IDLE: u32 = 4;
 
 fn text(bytes: &[u8]) -> &str {
     // They were copied from text.
@@ -88,7 +121,15 @@ fn copy(text: &str) -> Result<KVec<u8>> {
 
 impl Service {
     /// Reads settings. May sleep.
-    fn new(key: &str, lines: &str, names: TagNames, mode: Mode) -> Result<Arc<Self>, Unusable> {
+    fn new(message: &wire::Service<'_>, names: TagNames) -> Result<Arc<Self>, Unusable> {
+        let wire::Service {
+            key,
+            lines,
+            mode,
+            mechanism,
+            tells_idle,
+            ..
+        } = *message;
         if key.len() > wire::Service::MAX_KEY {
             return Err(Unusable::Key);
         }
@@ -112,6 +153,8 @@ impl Service {
             names,
             tags,
             mode,
+            mechanism,
+            tells_idle,
         };
         Ok(Arc::new(service, GFP_KERNEL)?)
     }
@@ -143,6 +186,31 @@ impl Service {
             tags: text(&self.tags),
             lines: self.lines(),
             mode: self.mode,
+            mechanism: self.mechanism,
+            tells_idle: self.tells_idle,
+        }
+    }
+
+    /// What becomes of further requests on a connection.
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// How another node serves them in the mode that does not say so.
+    pub(crate) fn mechanism(&self) -> Mechanism {
+        self.mechanism
+    }
+
+    /// What is read without the lock.
+    fn word(&self) -> u32 {
+        let further = match (self.mode, self.mechanism) {
+            (Mode::Pin, _) => 0,
+            (Mode::Move, _) | (Mode::Auto, Mechanism::Move) => MOVES,
+            (Mode::Forward, _) | (Mode::Auto, Mechanism::Forward) => FORWARDS,
+        };
+        match self.tells_idle {
+            true => further | TELLS_IDLE,
+            false => further,
         }
     }
 
@@ -166,8 +234,8 @@ pub(crate) struct Services {
     current: BhLock<Option<Arc<Service>>>,
     /// Twice the number of changes, and one more while the settings have to be looked at.
     edition: Atomic<u32>,
-    /// Those of them that say so: further requests move their connection.
-    moves: Atomic<bool>,
+    /// What they say of connections that were handed over; [`Service::word`].
+    word: Atomic<u32>,
 }
 
 impl Services {
@@ -176,7 +244,7 @@ impl Services {
         Self {
             current: kernel_net::new_bh_lock!(None, c"lard:service"),
             edition: Atomic::new(0),
-            moves: Atomic::new(false),
+            word: Atomic::new(0),
         }
     }
 
@@ -192,25 +260,29 @@ impl Services {
     #[inline(never)]
     pub(crate) fn changed(
         &self,
-        key: Option<&str>,
-        lines: Option<&str>,
-        mode: Option<Mode>,
+        change: &Change<'_>,
+        policy: PolicyKind,
     ) -> Result<Arc<Service>, Unusable> {
-        let old = self.get();
-        let mode = mode
-            .or(old.as_ref().map(|old| old.mode))
-            .unwrap_or_default();
-        let (old_key, old_lines) = match &old {
-            Some(old) => (old.key(), old.lines()),
-            None => (KeyParts::DEFAULT_TEXT, ""),
+        let known = self.get();
+        let old = match &known {
+            Some(known) => known.message(),
+            None => wire::Service::USUAL,
         };
-        let lines = lines.unwrap_or(old_lines);
-        let names = match &old {
-            Some(old) => old.names.renewed(lines),
-            None => TagNames::new().renewed(lines),
+        let mode = change.mode.unwrap_or(old.mode);
+        let policy = change.policy.unwrap_or(policy);
+        let message = wire::Service {
+            key: change.key.unwrap_or(old.key),
+            tags: "",
+            lines: change.lines.unwrap_or(old.lines),
+            mode,
+            mechanism: change.mechanism.unwrap_or(old.mechanism),
+            tells_idle: mode == Mode::Auto || policy.leaves_out_idle(),
         };
-        let names = names.map_err(|_| Unusable::Tags)?;
-        Service::new(key.unwrap_or(old_key), lines, names, mode)
+        let names = match &known {
+            Some(known) => known.names.renewed(message.lines),
+            None => TagNames::new().renewed(message.lines),
+        };
+        Service::new(&message, names.map_err(|_| Unusable::Tags)?)
     }
 
     /// Puts these in the place of those that hold. May sleep.
@@ -221,7 +293,7 @@ impl Services {
     /// The dispatcher says what they are. May sleep.
     pub(crate) fn learn(&self, message: &wire::Service<'_>) -> Result<(), Unusable> {
         let names = TagNames::from_wire(message.tags).ok_or(Unusable::Tags)?;
-        let service = Service::new(message.key, message.lines, names, message.mode)?;
+        let service = Service::new(message, names)?;
         self.replace(Some(service));
         Ok(())
     }
@@ -237,24 +309,27 @@ impl Services {
             let mut current = self.current.lock();
             let next = (self.edition.load(Relaxed) | 1).wrapping_add(1);
             self.edition.store(next | u32::from(looked_at), Release);
-            let moves = new.as_ref().is_some_and(|new| new.mode == Mode::Move);
-            self.moves.store(moves, Relaxed);
+            let word = new.as_ref().map_or(0, |new| new.word());
+            self.word.store(word, Relaxed);
             core::mem::replace(&mut *current, new)
         };
         drop(old);
     }
 
-    /// May connections move for further requests? Any context.
-    pub(crate) fn moves(&self) -> bool {
-        self.moves.load(Relaxed)
+    /// How nodes other than the one that has a connection serve its further requests; `None` if they do
+    /// not. Any context.
+    pub(crate) fn further(&self) -> Option<Mechanism> {
+        let word = self.word.load(Relaxed);
+        match word & (MOVES | FORWARDS) {
+            0 => None,
+            MOVES => Some(Mechanism::Move),
+            _ => Some(Mechanism::Forward),
+        }
     }
 
-    /// What becomes of further requests on a connection.
-    pub(crate) fn mode(&self) -> Mode {
-        match self.moves() {
-            true => Mode::Move,
-            false => Mode::Pin,
-        }
+    /// Is the dispatcher to be told of connections that fall idle? Any context.
+    pub(crate) fn tells_idle(&self) -> bool {
+        self.word.load(Relaxed) & TELLS_IDLE != 0
     }
 
     /// What is wanted for the request with this complete head. Softirq.

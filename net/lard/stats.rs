@@ -97,6 +97,8 @@ counters! {
     HandoffSent = "fe_handoff_sent",
     /// Connections taken by the back-end on the same node.
     HandoffLocal = "fe_handoff_local",
+    /// Hand-offs put off for a moment: too much waits already to be sent to the back-end.
+    HandoffLater = "fe_handoff_later",
     /// Connections whose HANDOFF did not leave the node; another back-end is tried.
     HandoffNotSent = "fe_handoff_not_sent",
     /// Connections offered to another back-end after the first could not take them.
@@ -113,11 +115,13 @@ counters! {
     ForwardEnded = "fe_forward_ended",
     /// Handed-over connections forgotten because nothing was heard of them for too long.
     ForwardExpired = "fe_forward_expired",
+    /// Handed-over connections that had nothing to do for a while, as the dispatcher was told.
+    ForwardIdle = "fe_forward_idle",
     /// Handed-over connections forgotten, and their clients reset, because their back-end has fallen
     /// silent: see the parameter `expire-nodest`.
     ForwardNodest = "fe_forward_nodest",
 
-    // --- further requests on a connection, in the mode move ---
+    // --- further requests on a connection, in the modes move and forward ---
 
     /// Further requests that came on connections that may move, and did not begin behind a body or
     /// another request in the same segment.
@@ -140,6 +144,11 @@ counters! {
     /// Dropped: segments of a request that is held already, or beyond a gap where one could begin. The
     /// client sends them again if need be.
     NextDropped = "fe_next_dropped",
+    /// Further requests that stay: in the mode forward only the content of GET and HEAD is supplied by
+    /// other nodes.
+    NextMethod = "fe_next_method",
+    /// Further requests that stay: no other node's name can be put in front of the target.
+    NextUnsuited = "fe_next_unsuited",
     /// Back-ends on other nodes asked to let go of a connection.
     ReleaseSent = "fe_release_sent",
     /// Back-ends to be asked again, because the server was in a call on the socket.
@@ -148,6 +157,8 @@ counters! {
     ReleaseNotSent = "fe_release_not_sent",
     /// Connections that a back-end has let go of, to be handed over again.
     MoveBegun = "fe_move_begun",
+    /// Requests handed over with the name of the node in front that supplies the content.
+    Supplied = "fe_supplied",
     /// Connections reset because nobody could say whether the back-end had let go of them.
     MoveFailed = "fe_move_failed",
     /// Requests that stay: the back-end says that the connection is about to end.
@@ -179,6 +190,17 @@ counters! {
     /// Connections that stay for good: a part of what was sent could not be seen, or the answer to a HEAD
     /// request could not be followed.
     PinnedLost = "fe_pinned_lost",
+
+    // --- what does not pass in the mode forward ---
+
+    /// Connections reset: a further request named what could be the directory of a node.
+    CheckedReserved = "fe_checked_reserved",
+    /// Connections reset: a client sent what can not be followed. Why not is counted as well.
+    CheckedUnread = "fe_checked_unread",
+    /// Connections reset: they were handed over in another mode, and their client sent something.
+    CheckedBefore = "fe_checked_before",
+    /// Dropped: bytes that were sent before, and then were others, or are not known any more.
+    CheckedChanged = "fe_checked_changed",
 
     // --- why a request head was answered with an error ---
 
@@ -235,6 +257,10 @@ counters! {
     HttpTruncated = "http_truncated",
     /// The head did not arrive in time.
     HttpTooSlow = "http_too_slow",
+    /// Answered with 403: the target could be the directory of a node, in the mode forward.
+    HttpReserved = "http_reserved",
+    /// Answered with 400: behind the head stands what cannot be followed, in the mode forward.
+    HttpUnread = "http_unread",
 
     // --- hand-offs that back-ends refused, as the front-end heard it ---
 
@@ -271,6 +297,9 @@ counters! {
     DpQueueTimeout = "dp_queue_timeout",
     /// Connections that could not wait, because too many do; their requests are answered with 503.
     DpQueueFull = "dp_queue_full",
+    /// Connections that count as one unit of load of their node although they are idle, or other nodes help
+    /// to serve them: there was no room to keep that.
+    DpUntracked = "dp_untracked",
 
     // --- forwarding ---
 

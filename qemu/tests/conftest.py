@@ -26,6 +26,7 @@ from lardvm.pool import Pool  # noqa: E402
 
 LIMIT = 180  # seconds for one test
 CAPTURED = 4000  # packets kept of each test
+DISKS = "/sys/kernel/config/nullb"
 
 
 def pytest_addoption(parser):
@@ -132,6 +133,21 @@ def cluster(request, pool):
 @pytest.fixture
 def lab(request, pool):
     yield from around(request, pool, started=False)
+
+
+@pytest.fixture
+def slow_disk(cluster):
+    """A disk of node 2 that takes a second for each read, however fast the machine is."""
+    machine = cluster.node(2)
+    machine.sh("modprobe null_blk nr_devices=0", check=False)
+    machine.sh(
+        "mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config\n"
+        f"mkdir {DISKS}/slow && cd {DISKS}/slow\n"
+        "echo 64 >size; echo 64 >hw_queue_depth; echo 2 >irqmode; echo 1000000000 >completion_nsec\n"
+        "echo 1 >power"
+    )
+    yield "/dev/slow"
+    machine.sh(f"echo 0 >{DISKS}/slow/power; rmdir {DISKS}/slow")
 
 
 class Late(Exception):

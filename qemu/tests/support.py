@@ -169,3 +169,34 @@ def counted(cluster, timeout=20, **least):
         cluster.wait(arrived, timeout=timeout, what=f"counters {least}")
     except AssertionError as error:
         raise AssertionError(f"counters {least}, but only these rose: {risen()}") from error
+
+
+def read_hard(disk, readers, until):
+    """Reads past the page cache, by so many readers at once, each a few times, or until there is a
+    file."""
+    import mmap
+
+    def goes_on(times):
+        return not os.path.exists(until) if until else times < 5
+
+    def reader(block):
+        handle = os.open(disk, os.O_RDONLY | os.O_DIRECT)
+        # All at once they would also be done at once, and the disk idle for a moment.
+        time.sleep(block / readers)
+        times = 0
+        while goes_on(times):
+            os.preadv(handle, [mmap.mmap(-1, 4096)], block * 4096)
+            times += 1
+        os.close(handle)
+
+    threads = [threading.Thread(target=reader, args=(block,)) for block in range(readers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def queues(cluster):
+    """How many requests wait for each back-end's disk, as the dispatcher knows it."""
+    nodes = cluster.status(cluster.layout.d)["nodes"]
+    return {node["name"]: node["disk_queue"] for node in nodes if "BE" in node["roles"]}

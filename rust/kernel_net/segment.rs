@@ -5,8 +5,9 @@
 use crate::bindings;
 use crate::net::Net;
 use crate::route::{Error, Route};
-use crate::skb::{append, IP_LEN};
+use crate::skb::{append, Skb, IP_LEN};
 use crate::sync::BhDisabled;
+use core::ptr::NonNull;
 use kernel::sync::rcu;
 
 /// Room in front of a packet for the headers of whatever device sends it.
@@ -16,6 +17,8 @@ const MAX_LEN: usize = 4096;
 /// "Do not fragment", as TCP's packets say.
 const IP_DF: [u8; 2] = [0x40, 0];
 const IPPROTO_TCP: u8 = 6;
+/// The time to live of a packet that came from nowhere.
+const HOPS: u8 = 64;
 
 /// Bytes of an IPv4 header for a TCP segment of `len` bytes; the checksum is left to the stack.
 pub(crate) fn ip_header(src: [u8; 4], dst: [u8; 4], ttl: u8, len: usize) -> [u8; IP_LEN] {
@@ -54,26 +57,40 @@ pub(crate) fn ip_header(src: [u8; 4], dst: [u8; 4], ttl: u8, len: usize) -> [u8;
 ///
 /// Any but hard interrupts.
 pub fn send(net: &Net, src: [u8; 4], dst: [u8; 4], tcp: &[u8]) -> Result<(), Error> {
-    if tcp.len() > MAX_LEN {
-        return Err(Error::NoMemory);
-    }
     let _bh = BhDisabled::new();
     let _rcu = rcu::read_lock();
     let route = Route::from_any(net, src, dst)?;
-    let header = ip_header(src, dst, route.hop_limit(), tcp.len());
-    // SAFETY: The room that is asked for is the room that is filled; then the packet and the
-    // route's reference go to the stack.
+    let packet = packet(src, dst, route.hop_limit(), tcp).ok_or(Error::NoMemory)?;
+    // SAFETY: The packet is ours; it and the route's reference go to the stack.
     unsafe {
-        let skb = bindings::lard_skb_alloc(HEADROOM as u32, (IP_LEN + tcp.len()) as u32);
-        if skb.is_null() {
-            return Err(Error::NoMemory);
-        }
-        append(skb, &header);
-        append(skb, tcp);
-        bindings::lard_skb_set_ipv4(skb, IP_LEN as u32);
+        let skb = packet.into_raw();
         bindings::lard_skb_untrack(skb);
         bindings::lard_skb_dst_set(skb, route.into_raw());
         bindings::ip_local_out(net.as_ptr(), core::ptr::null_mut(), skb);
     }
     Ok(())
+}
+
+/// A TCP segment, complete with its checksum, as if it had been received from `src` and then parked.
+/// `None` without memory. Any context.
+pub fn received(src: [u8; 4], dst: [u8; 4], tcp: &[u8]) -> Option<Skb> {
+    let mut packet = packet(src, dst, HOPS, tcp)?;
+    packet.untrack();
+    Some(packet)
+}
+
+fn packet(src: [u8; 4], dst: [u8; 4], hops: u8, tcp: &[u8]) -> Option<Skb> {
+    if tcp.len() > MAX_LEN {
+        return None;
+    }
+    let header = ip_header(src, dst, hops, tcp.len());
+    // SAFETY: The room that is asked for is the room that is filled, from the IP header on.
+    unsafe {
+        let raw = bindings::lard_skb_alloc(HEADROOM as u32, (IP_LEN + tcp.len()) as u32);
+        let skb = NonNull::new(raw)?;
+        append(raw, &header);
+        append(raw, tcp);
+        bindings::lard_skb_set_ipv4(raw, IP_LEN as u32);
+        Some(Skb::from_raw(skb))
+    }
 }

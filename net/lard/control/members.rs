@@ -138,6 +138,7 @@ impl Control {
             node.dispatcher.set_tags(of, Tags(before.0 | after.0));
         }
         node.services.put(service.clone());
+        node.dispatcher.note_mode(service.mode());
         for peer in self.all() {
             if self.count(peer.send(&service.message())).is_err() {
                 // It would go on with settings of its own; when it is back it is told again.

@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 use lard_core::addr::{Endpoint, NodeId};
-use lard_core::policy::{Admission, NodeState, MAX_NODES};
+use lard_core::policy::{Admission, Mechanism, NodeState, MAX_NODES};
 use lard_core::wire::{
     Adopted, Assign, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Refusal, Refused,
     Release, Roles, Service, Wait, WhyBusy,
@@ -40,6 +40,9 @@ impl Control {
         let allowed = match message {
             Message::Hello(_) | Message::Ping(_) | Message::Pong(_) | Message::Bye(_) => true,
             Message::Assign(m) => {
+                own(Roles::DISPATCHER) && is(Roles::FRONT_END) && m.conn.node() == from
+            }
+            Message::Idle(m) => {
                 own(Roles::DISPATCHER) && is(Roles::FRONT_END) && m.conn.node() == from
             }
             Message::Assigned(m) => from == config.dispatcher && m.conn.node() == config.node,
@@ -88,6 +91,7 @@ impl Control {
                 node.cell
                     .with(|net| node.front_end.assigned(node, net, m.conn, m.node));
             }
+            Message::Idle(idle) => node.dispatcher.set_idle(node, idle),
             Message::Load(load) => node.dispatcher.load(node, from, load),
             Message::NodeUp(m) => {
                 self.note(node, m.node, NodeState::Up, Some(m.weight));
@@ -233,8 +237,9 @@ impl Control {
             node: to,
             tag: None,
         };
-        if let (Err(_), Some(to)) = (self.count(peer.send(&answer)), to) {
-            node.dispatcher.finished(node, to);
+        let is_new = question.mechanism == Mechanism::Move && to != question.home;
+        if let (Err(_), Some(to)) = (self.count(peer.send(&answer)), to.filter(|_| is_new)) {
+            node.dispatcher.finished(node, conn, to);
         }
     }
 
@@ -285,10 +290,10 @@ impl Control {
 
     fn on_closed(&self, node: &Node, config: &Config, from: NodeId, closed: &Closed) {
         if config.is(Roles::DISPATCHER) {
-            node.dispatcher.finished(node, closed.node);
+            node.dispatcher.finished(node, closed.conn, closed.node);
         }
         if closed.conn.node() == config.node && closed.node == from {
-            node.front_end.closed(closed.conn, from, closed.how);
+            node.front_end.closed(node, closed.conn, from, closed.how);
         }
     }
 }

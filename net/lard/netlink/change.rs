@@ -15,17 +15,17 @@ use lard_core::classify::{Rule, MAX_RULES};
 use lard_core::content::{is_tags, TooManyTags, MAX_LINES};
 use lard_core::follow::Mode;
 use lard_core::http::{BadKeyParts, KeyParts};
-use lard_core::policy::{self, NodeState, PolicyKind, MAX_WEIGHT};
+use lard_core::policy::{self, Mechanism, NodeState, PolicyKind, MAX_WEIGHT};
 use lard_core::wire::{Name, Roles};
 
 use super::numbers::{endpoint, node, param, rule, service, STATE_DRAIN, STATE_UP};
-use super::{attached, KEY_NAME, MAX_CHANGES, MODE_NAME, POLICY_NAME};
+use super::{attached, KEY_NAME, MAX_CHANGES, MECHANISM_NAME, MODE_NAME, POLICY_NAME};
 use crate::config::{Config, Few, NodeName, TagText, Vips};
 use crate::control::Admin;
 use crate::netns::{Node, NODES};
 use crate::params::{ParamError, Params};
 use crate::peer::Introduction;
-use crate::service::Unusable;
+use crate::service::{Change, Unusable};
 
 /// Takes nothing new.
 pub(super) fn halt(node: &Node) {
@@ -49,8 +49,11 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
         return Err(request.fail(EINVAL, format_args!("the service is the dispatcher's")));
     }
     // From scratch, whatever it was before.
-    let key = key.unwrap_or(KeyParts::DEFAULT_TEXT);
-    let service = (key, core::str::from_utf8(&lines).unwrap_or_default());
+    let service = Change {
+        key: Some(key.unwrap_or(KeyParts::DEFAULT_TEXT)),
+        lines: Some(core::str::from_utf8(&lines).unwrap_or_default()),
+        ..Change::default()
+    };
 
     let mut admin = node.control.admin();
     if node
@@ -80,8 +83,7 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
         }
     }
     if config.is(Roles::DISPATCHER) {
-        let (key, lines) = service;
-        let service = node.services.changed(Some(key), Some(lines), None);
+        let service = node.services.changed(&service, policy);
         node.services
             .put(service.map_err(|why| unusable(request, why))?);
     }
@@ -107,6 +109,9 @@ fn start(
     node.set_config(Some(config.clone()));
     if config.is(Roles::DISPATCHER) {
         node.dispatcher.start(policy)?;
+        if let Some(service) = node.services.get() {
+            node.dispatcher.note_mode(service.mode());
+        }
     }
     if config.is(Roles::BACK_END) {
         node.forward.learn(config.node, config.internal, true)?;
@@ -441,7 +446,13 @@ pub(super) fn service_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let key = request.attrs().get(service::KEY).and_then(|k| k.text());
     let lines = read_lines(request, service::CONTENT)?;
     let lines = core::str::from_utf8(&lines).unwrap_or_default();
-    let service = node.services.changed(key, Some(lines), None);
+    let change = Change {
+        key,
+        lines: Some(lines),
+        ..Change::default()
+    };
+    let policy = node.dispatcher.policy().unwrap_or_default();
+    let service = node.services.changed(&change, policy);
     let service = service.map_err(|why| unusable(request, why))?;
     node.control
         .change_service(node, &config, &mut admin, service);
@@ -452,22 +463,28 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let mut admin = node.control.admin();
     let mut own: Few<(usize, u64), MAX_CHANGES> = Few::new();
     let mut of_policies: Few<(&str, u32), MAX_CHANGES> = Few::new();
-    let (mut policy, mut key, mut mode) = (None, None, None);
+    let mut change = Change::default();
     for entry in request.attrs().all(param::SET).map(Attr::nested) {
         let (name, value) = read_change(request, entry)?;
         let room = match Params::check(name, value) {
             Ok(change) => own.push(change),
             Err(ParamError::Unknown) if name == POLICY_NAME => {
-                policy = Some(read_policy(request, value)?);
+                change.policy = Some(read_policy(request, value)?);
                 true
             }
             Err(ParamError::Unknown) if name == KEY_NAME => {
-                key = Some(value);
+                change.key = Some(value);
                 true
             }
             Err(ParamError::Unknown) if name == MODE_NAME => {
                 let known = value.parse::<Mode>();
-                mode = Some(known.map_err(|e| request.fail(EINVAL, format_args!("{e}")))?);
+                change.mode = Some(known.map_err(|e| request.fail(EINVAL, format_args!("{e}")))?);
+                true
+            }
+            Err(ParamError::Unknown) if name == MECHANISM_NAME => {
+                let known = value.parse::<Mechanism>();
+                let known = known.map_err(|e| request.fail(EINVAL, format_args!("{e}")))?;
+                change.mechanism = Some(known);
                 true
             }
             Err(ParamError::Unknown) => {
@@ -490,21 +507,22 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
             return Err(request.fail(E2BIG, format_args!("more than {MAX_CHANGES} parameters")));
         }
     }
-    let is_dispatcher = node.dispatcher.policy().is_some();
-    let check = |given: bool, what: &str| match given && !is_dispatcher {
+    let known = node.dispatcher.policy();
+    let check = |given: bool, what: &str| match given && known.is_none() {
         true => Err(request.fail(EOPNOTSUPP, format_args!("the {what} is the dispatcher's"))),
         false => Ok(()),
     };
-    check(policy.is_some(), "policy")?;
-    let service = match (key, mode) {
-        (None, None) => None,
-        (key, mode) => {
-            let changed = node.services.changed(key, None, mode);
+    check(change.policy.is_some(), POLICY_NAME)?;
+    check(change.key.is_some(), KEY_NAME)?;
+    check(change.mode.is_some(), MODE_NAME)?;
+    check(change.mechanism.is_some(), MECHANISM_NAME)?;
+    let service = match change.is_none() {
+        true => None,
+        false => {
+            let changed = node.services.changed(&change, known.unwrap_or_default());
             Some(changed.map_err(|why| unusable(request, why))?)
         }
     };
-    check(key.is_some(), "key")?;
-    check(mode.is_some(), "mode")?;
     if !of_policies.is_empty() {
         match node
             .dispatcher
@@ -521,7 +539,7 @@ pub(super) fn param_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
             }
         }
     }
-    if let Some(policy) = policy {
+    if let Some(policy) = change.policy {
         node.dispatcher.set_policy(node, policy);
     }
     for change in own.iter() {

@@ -88,6 +88,8 @@ pub(super) mod node {
     pub(crate) const DISK_QUEUE: u16 = 41;
     pub(crate) const LIMIT: u16 = 42;
     pub(crate) const WAITING: u16 = 43;
+    pub(crate) const SHARES: u16 = 44;
+    pub(crate) const IDLE: u16 = 45;
 }
 
 pub(super) mod conn {

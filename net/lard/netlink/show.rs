@@ -11,10 +11,10 @@ use kernel_net::genl::{Dump, Message, Request};
 use lard_core::addr::Endpoint;
 use lard_core::follow::Mode;
 use lard_core::http::KeyParts;
-use lard_core::policy::{self, PolicyKind};
+use lard_core::policy::{self, Mechanism, PolicyKind};
 
 use super::numbers::{conn, endpoint, node, param, rule, service, stat, state_number};
-use super::{attached, KEY_NAME, MODE_NAME, POLICY_NAME, RULE_LEN};
+use super::{attached, KEY_NAME, MECHANISM_NAME, MODE_NAME, POLICY_NAME, RULE_LEN};
 use crate::config::Few;
 use crate::control::ms;
 use crate::netns::Node;
@@ -104,6 +104,8 @@ pub(super) fn dump_nodes(node: &Node, dump: &mut Dump<'_>) -> Result {
             m.put_u32(node::WEIGHT, row.weight.into())?;
             if let Some(work) = &row.work {
                 m.put_u32(node::LOAD, work.load)?;
+                m.put_u32(node::SHARES, work.shares)?;
+                m.put_u32(node::IDLE, work.idle)?;
                 m.put_uint(node::ASSIGNED, work.assigned)?;
                 m.put_u32(node::DISK_QUEUE, work.disk_queue)?;
             }
@@ -241,7 +243,7 @@ impl Write for Line {
 }
 
 /// The module's parameters; then the dispatcher's: the policy, the parameters of all policies, the
-/// key, the mode.
+/// key, the mode, the mechanism.
 pub(super) fn dump_params(node: &Node, dump: &mut Dump<'_>) -> Result {
     let own = (0..).take_while(|i| Params::spec(*i).is_some()).count();
     let policy = node.dispatcher.policy();
@@ -255,13 +257,15 @@ pub(super) fn dump_params(node: &Node, dump: &mut Dump<'_>) -> Result {
     let last = own.saturating_add(1).saturating_add(policy::PARAMS);
     let service = node.services.get().filter(|_| policy.is_some());
     let key = |i: usize| service.as_ref().filter(|_| i == last).map(|s| s.key());
-    let is_mode = |i: usize| service.is_some() && i == last.saturating_add(1);
+    let mode = |i: usize| service.as_ref().filter(|_| i == last.saturating_add(1));
+    let mechanism = |i: usize| service.as_ref().filter(|_| i == last.saturating_add(2));
     let exists = |i: usize| {
         i < own
             || i == own && policy.is_some()
             || of_policy(i).is_some()
             || key(i).is_some()
-            || is_mode(i)
+            || mode(i).is_some()
+            || mechanism(i).is_some()
     };
     dump_indexed(dump, exists, |i, m| {
         let (name, value, default, min, max) = if let Some(spec) = Params::spec(i) {
@@ -280,10 +284,14 @@ pub(super) fn dump_params(node: &Node, dump: &mut Dump<'_>) -> Result {
             m.put_text(param::NAME, KEY_NAME)?;
             m.put_text(param::VALUE, key)?;
             return m.put_text(param::DEFAULT, KeyParts::DEFAULT_TEXT);
-        } else if is_mode(i) {
+        } else if let Some(service) = mode(i) {
             m.put_text(param::NAME, MODE_NAME)?;
-            m.put_text(param::VALUE, node.services.mode().name())?;
+            m.put_text(param::VALUE, service.mode().name())?;
             return m.put_text(param::DEFAULT, Mode::default().name());
+        } else if let Some(service) = mechanism(i) {
+            m.put_text(param::NAME, MECHANISM_NAME)?;
+            m.put_text(param::VALUE, service.mechanism().name())?;
+            return m.put_text(param::DEFAULT, Mechanism::default().name());
         } else {
             m.put_text(param::NAME, POLICY_NAME)?;
             m.put_text(param::VALUE, policy.map_or("", |p| p.name()))?;

@@ -37,6 +37,11 @@ class Answer:
     def node(self):
         return self.fields.get("x-node")
 
+    @property
+    def supplier(self):
+        """The address of the node whose content this is, if it is another one's."""
+        return self.fields.get("x-supplier")
+
     def json(self):
         return json.loads(self.body)
 

@@ -3,14 +3,18 @@
 
 `/size/N` is the first N bytes of one pseudo-random stream, so that a lost, doubled or moved byte
 changes the checksum wherever it is. The stream is written once per machine.
+
+Below `/10.20.0.N` is what node N has, which is the same, as if it were mounted there.
 """
 
+import contextlib
 import hashlib
 import mmap
 import os
 
 ROOT = "/var/tmp/lard-www"
 LARGEST = 16 << 20
+NODES = range(1, 9)
 SIZES = (0, 1, 100, 1460, 10_000, 100_000, 1_000_000, LARGEST)
 
 
@@ -31,6 +35,9 @@ def prepare(root=ROOT):
         for size in SIZES:
             _write(os.path.join(sizes, str(size)), data[:size])
         _write(stream, data)
+    for number in NODES:
+        with contextlib.suppress(FileExistsError):
+            os.symlink(".", os.path.join(root, f"10.20.0.{number}"))
     return stream
 
 

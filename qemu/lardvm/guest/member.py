@@ -16,9 +16,9 @@ import time
 
 CONTROL_PORT = 7021
 HELLO, PING, PONG, BYE = 1, 2, 3, 4
-ASSIGN, ASSIGNED, LOAD, NODE_UP, NODE_DOWN, DRAIN, SERVICE = range(16, 23)
+ASSIGN, ASSIGNED, LOAD, NODE_UP, NODE_DOWN, DRAIN, SERVICE, IDLE = range(16, 24)
 HANDOFF, ADOPTED, REFUSED, CLOSED, RELEASE, RELEASED, BUSY = range(32, 39)
-TYPES = (HELLO, PING, PONG, BYE, *range(16, 23), *range(32, 39))
+TYPES = (HELLO, PING, PONG, BYE, *range(16, 24), *range(32, 39))
 
 DISPATCHER, FRONT_END, BACK_END = 1, 2, 4
 
@@ -157,9 +157,19 @@ class Member:
         self.socket.close()
 
 
-def assign(conn, key, tags=0):
+def assign(conn, key, tags=0, home=0, batch=1, forwards=False):
     """Body of an ASSIGN."""
-    return struct.pack("!QQQBBHI", conn, key, 0, 0, 0, 1, tags)
+    return struct.pack("!QQQHHI", conn, key, 0, home | forwards << 15, batch, tags)
+
+
+def idle(conn, node, is_idle=True):
+    """Body of an IDLE."""
+    return struct.pack("!QHBB", conn, node, is_idle, 0)
+
+
+def closed(conn, node, how=1):
+    """Body of a CLOSED."""
+    return struct.pack("!QQQHBB", conn, 0, 0, node, how, 0)
 
 
 def service(key, tags, lines):

@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -39,6 +40,9 @@ pid {state}/nginx.pid;
 error_log {state}/error.log warn;
 events {{ worker_connections 16000; }}
 http {{
+    map $uri $supplier {{
+        ~^/(?<node>10\.20\.0\.[1-9])/ $node;
+    }}
     access_log off;
     sendfile on;
     {threads}tcp_nopush on;
@@ -53,6 +57,7 @@ http {{
         listen {bind}:{port} backlog={backlog}{reuseport}{rcvbuf};
         root {content};
         add_header X-Node {name} always;
+        add_header X-Supplier $supplier always;
         location = /who {{ return 200 "{name}\\n"; }}
         location = /take {{
             client_max_body_size 0;
@@ -80,6 +85,7 @@ LoadModule mpm_event_module {modules}/mod_mpm_event.so
 LoadModule authz_core_module {modules}/mod_authz_core.so
 LoadModule headers_module {modules}/mod_headers.so
 LoadModule alias_module {modules}/mod_alias.so
+LoadModule setenvif_module {modules}/mod_setenvif.so
 Listen {bind}:{port}
 ListenBacklog {backlog}
 StartServers {workers}
@@ -89,6 +95,8 @@ MaxKeepAliveRequests 0
 DocumentRoot {content}
 Alias /who {state}/who
 Header always set X-Node {name}
+SetEnvIf Request_URI "^/(10\.20\.0\.[1-9])/" SUPPLIER=$1
+Header always set X-Supplier %{{SUPPLIER}}e env=SUPPLIER
 <Directory />
     Require all granted
 </Directory>
@@ -110,6 +118,8 @@ class Handler:
     GET /close/N      N bytes of the stream, and the end of the connection for their end
     GET /hang         never answers; ends when the client does
     GET /count        requests this server process has begun, by target, as JSON
+
+    Below /10.20.0.N/ is all of that once more, and the answer names the node in X-Supplier.
     """
 
     counts = {}
@@ -162,6 +172,9 @@ class Handler:
         body = self.body(fields, target)
         keep = fields.get("connection", "").lower()
         keep = keep == "keep-alive" if version == "HTTP/1.0" else keep != "close"
+        named = re.match(r"/(10\.20\.0\.[1-9])(/.*)", target)
+        self.supplier = f"X-Supplier: {named[1]}\r\n" if named else ""
+        target = named[2] if named else target
         special = self.special(target.partition("?")[0])
         if special is not None:
             return special and keep
@@ -172,6 +185,7 @@ class Handler:
             return False
         reply = (
             f"{version} {status}\r\nX-Node: {self.name}\r\nX-Request: {self.requests}\r\n"
+            f"{self.supplier}X-Line: {lines[0]}\r\n"
             f"Content-Length: {len(answer)}\r\n"
             f"Connection: {'keep-alive' if keep else 'close'}\r\n\r\n"
         )
@@ -183,7 +197,7 @@ class Handler:
     def special(self, path):
         """Answers without a length of their own; whether the connection goes on, None for others."""
         _, kind, word = (path + "//").split("/")[:3]
-        start = f"X-Node: {self.name}\r\nX-Request: {self.requests}\r\n"
+        start = f"X-Node: {self.name}\r\nX-Request: {self.requests}\r\n{self.supplier}"
         if kind == "slow":
             reply = f"HTTP/1.1 200 OK\r\n{start}Content-Length: 20\r\n\r\n0123456789"
             self.connection.sendall(reply.encode())

@@ -32,13 +32,25 @@
 //! answers HEAD. It sees the first request that is handed over to it, and no other. So HEAD is
 //! always handed over, if need be to the node that has the connection; where it cannot be, the
 //! connection stays for good.
+//!
+//! # Checked connections
+//!
+//! In the mode *forward* a client must not name the directories in which nodes see each other's
+//! documents. So nothing reaches a server that was not read: what is beyond a gap in the order waits
+//! to be sent again, what was read must not change when it comes again, and where the stream cannot
+//! be followed any further it ends ([`Forbidden`]). A connection that stays for good because of its
+//! answers is still read.
 
 use core::str::FromStr;
 use core::time::Duration;
 
-use super::http::{BadHead, Event, Framer, HeadParser, Method, Pinned};
+use super::http::{BadHead, Body, Event, Framer, HeadParser, Method, Pinned, ReservedScan};
 use super::tcp::{Segment, Seq};
 use super::time::Instant;
+
+mod seen;
+
+use seen::Seen;
 
 /// How long the rest of a head is waited for. Short of the client's retransmission timer (200 ms
 /// at the least), and a client that sends no more before it has an acknowledgement waits as long.
@@ -46,24 +58,32 @@ const GATHER: Duration = Duration::from_millis(100);
 
 /// What becomes of further requests on a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u16)]
+#[repr(u8)]
 pub enum Mode {
     /// They stay where the first one was assigned.
     #[default]
     Pin = 0,
     /// Each is assigned, and the connection moves to who serves it.
     Move = 1,
+    /// Each is assigned, and the node that has the connection answers with the content of who should
+    /// serve it.
+    Forward = 2,
+    /// Extended LARD decides between the node that has the connection and another one, which then
+    /// serves the request by the mechanism that is set.
+    Auto = 3,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Mode; 2] = [Mode::Pin, Mode::Move];
+    pub const ALL: [Mode; 4] = [Mode::Pin, Mode::Move, Mode::Forward, Mode::Auto];
 
     /// The name that administrators use.
     pub const fn name(self) -> &'static str {
         match self {
             Mode::Pin => "pin",
             Mode::Move => "move",
+            Mode::Forward => "forward",
+            Mode::Auto => "auto",
         }
     }
 }
@@ -83,7 +103,7 @@ pub struct UnknownMode;
 
 impl core::fmt::Display for UnknownMode {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the modes are pin and move")
+        f.write_str("the modes are pin, move, forward and auto")
     }
 }
 
@@ -135,6 +155,20 @@ pub enum Expired {
     Reset,
 }
 
+/// Why a connection that is checked has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forbidden {
+    /// A request names what could be the directory of a node.
+    Reserved,
+    /// There are bytes that nobody can tell what they are.
+    Unread,
+}
+
+/// How far a connection that is checked may go beyond what the server is known to have. Sequence
+/// numbers say where a byte belongs only while that is less than 2^31; of this half is left for what
+/// is under way.
+const UNKNOWN: u32 = 1 << 30;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Passing,
@@ -149,6 +183,8 @@ pub struct Follow {
     framer: Framer,
     /// The head that is being read.
     head: Option<HeadParser>,
+    /// The same, of a connection that is checked.
+    scan: ReservedScan,
     head_limit: usize,
     /// The sequence number of the first byte of the client.
     base: Seq,
@@ -169,14 +205,23 @@ pub struct Follow {
     tries: u8,
     /// It is to be asked again at the deadline.
     again: bool,
+    /// Nothing passes that was not read.
+    checked: bool,
+    /// It stays where it is for good, and is read nevertheless.
+    settled: bool,
+    forbidden: Option<Forbidden>,
+    /// The server has everything before this: the end of what was handed over last.
+    delivered: Seq,
+    seen: Seen,
 }
 
 impl Follow {
     /// Behind the first head of a connection, which `parser` has read; `base` is where it begins.
-    pub fn new(parser: &HeadParser, base: Seq, head_limit: usize) -> Self {
+    pub fn new(parser: &HeadParser, base: Seq, head_limit: usize, checked: bool) -> Self {
         Follow {
             framer: Framer::after(parser),
             head: None,
+            scan: ReservedScan::default(),
             head_limit,
             base,
             stage: Stage::Passing,
@@ -189,7 +234,22 @@ impl Follow {
             batch: 0,
             tries: 0,
             again: false,
+            checked,
+            settled: false,
+            forbidden: None,
+            delivered: base,
+            seen: Seen::new(),
         }
+    }
+
+    /// Does nothing pass that was not read?
+    pub fn is_checked(&self) -> bool {
+        self.checked
+    }
+
+    /// Why the connection has to end, if it has to. What has led to this must not pass.
+    pub fn forbidden(&self) -> Option<Forbidden> {
+        self.forbidden
     }
 
     /// Why the connection stays where it is, if it does.
@@ -197,9 +257,51 @@ impl Follow {
         self.framer.pinned()
     }
 
-    /// Lets the connection stay where it is for good.
+    /// Lets the connection stay where it is for good, because nothing is known of its requests.
     pub fn pin(&mut self, why: Pinned) {
         self.framer.pin(why);
+        self.check_behind(&[]);
+    }
+
+    /// Lets the connection stay where it is for good, because of its answers.
+    pub fn settle(&mut self) {
+        match self.checked {
+            true => self.settled = true,
+            false => self.framer.pin(Pinned::Lost),
+        }
+    }
+
+    /// Are the bytes of the client still to be read?
+    pub fn is_reading(&self) -> bool {
+        match self.checked {
+            true => self.forbidden.is_none(),
+            false => self.pinned().is_none(),
+        }
+    }
+
+    /// The part of a segment that was read before and may reach the server all the same, as offset and
+    /// length: [`Follow::agrees`] must find it unchanged, or the segment is to be dropped. What is held
+    /// is not meant, nor with `was_held` what was; the caller has that and compares by itself.
+    pub fn repeated(&self, seg: &Segment, was_held: bool) -> Option<(u32, u32)> {
+        if !self.checked || self.seen.is_empty() {
+            return None;
+        }
+        let mut from = seg.seq.max(self.delivered);
+        if was_held {
+            from = from.max(self.end);
+        }
+        let read = match self.stage {
+            Stage::Passing => self.next(),
+            Stage::Gathering | Stage::Asking | Stage::Releasing => self.start,
+        };
+        let to = seg.seq.add(seg.payload_len).min(read);
+        to.after(from)
+            .then(|| (from.since(seg.seq), to.since(from)))
+    }
+
+    /// Is this what was read at this place? `ring` as in [`Follow::read`].
+    pub fn agrees(&self, ring: &[u8], at: Seq, bytes: &[u8]) -> bool {
+        self.seen.agrees(ring, at, bytes)
     }
 
     /// Decides about a segment that is no SYN.
@@ -208,7 +310,7 @@ impl Follow {
         let end = seg.seq.add(seg.payload_len);
         match self.stage {
             Stage::Passing if seg.payload_len == 0 || seg.is_rst() => Take::Pass,
-            Stage::Passing if self.pinned().is_some() => Take::Pass,
+            Stage::Passing if !self.checked && self.pinned().is_some() => Take::Pass,
             Stage::Passing => self.expected(seg, end),
             Stage::Gathering | Stage::Asking if seg.is_rst() => Take::Stay,
             Stage::Releasing if seg.is_rst() => Take::Park,
@@ -230,7 +332,7 @@ impl Follow {
         if seg.seq.after(self.next()) {
             let gap = u64::from(seg.seq.since(self.next()));
             if gap > self.framer.skippable() {
-                if self.framer.at_boundary() || self.head.is_some() {
+                if self.checked || self.framer.at_boundary() || self.head.is_some() {
                     return Take::Drop;
                 }
                 self.pin(Pinned::Lost);
@@ -239,11 +341,11 @@ impl Follow {
             self.skip(gap);
         }
         let offset = self.next().since(seg.seq);
-        if offset == 0 && self.framer.at_boundary() && !seg.is_fin() {
+        if offset == 0 && self.framer.at_boundary() && !seg.is_fin() && !self.settled {
             self.stage = Stage::Gathering;
             (self.start, self.end) = (seg.seq, seg.seq);
             self.requests = self.framer.requests();
-            self.must_hand_over = false;
+            self.must_hand_over = self.checked && self.is_far();
             (self.batch, self.tries) = (0, 0);
             // The caller sets a time once something is held.
             self.deadline = Instant::FAR_FUTURE;
@@ -260,34 +362,102 @@ impl Follow {
     /// Counts so many bytes that pass, at most [`Follow::skippable`].
     pub fn skip(&mut self, n: u64) {
         let _ = self.framer.skip(n);
-        self.read(&[]);
+        self.read(&mut [], &[]);
     }
 
     /// Reads the next bytes that pass. Returns whether a request began among them.
-    pub fn read(&mut self, bytes: &[u8]) -> bool {
+    ///
+    /// `ring` is memory that belongs to the connection, always the same one, in which is kept what a
+    /// client that is checked must not change. Others need none.
+    pub fn read(&mut self, ring: &mut [u8], bytes: &[u8]) -> bool {
         let mut left = bytes;
         let mut began = false;
         loop {
-            let (used, event) = self.framer.next(self.head.as_mut(), left);
-            left = left.get(used..).unwrap_or_default();
-            match event {
+            match self.next_event(ring, &mut left) {
                 Some(Event::Begins) => {
                     began = true;
-                    self.head = Some(HeadParser::new(self.head_limit));
+                    self.begin_head();
                 }
                 Some(Event::Request { .. }) => self.passes(),
                 Some(Event::End) => {}
-                Some(Event::Pinned(_)) | None => return began,
+                Some(Event::Pinned(_)) | None => break,
             }
         }
+        self.check_behind(left);
+        began
+    }
+
+    /// What comes next in `left`, from which it is taken.
+    fn next_event(&mut self, ring: &mut [u8], left: &mut &[u8]) -> Option<Event> {
+        if !self.checked {
+            let (used, event) = self.framer.next(self.head.as_mut(), left);
+            *left = left.get(used..).unwrap_or_default();
+            return event;
+        }
+        let data = self.framer.skip(left.len() as u64);
+        // CAST: at most what is left.
+        *left = left.get(data as usize..).unwrap_or_default();
+        let at = self.next();
+        let (used, event) = self.framer.next(self.head.as_mut(), left);
+        let (new, rest) = left.split_at_checked(used).unwrap_or_default();
+        *left = rest;
+        if self.head.is_some() {
+            self.scan.feed(new);
+        }
+        self.seen.note(ring, at, new);
+        event
+    }
+
+    fn begin_head(&mut self) {
+        self.head = Some(HeadParser::new(self.head_limit));
+        self.scan = ReservedScan::default();
     }
 
     /// A head is complete that is not handed over by itself.
     fn passes(&mut self) {
-        let head = self.head.take();
-        if head.is_some_and(|head| head.method() == Method::Head) {
-            self.pin(Pinned::Lost);
+        let Some(head) = self.end_head() else { return };
+        if head.method() == Method::Head {
+            self.settle();
         }
+    }
+
+    /// A head is complete.
+    fn end_head(&mut self) -> Option<HeadParser> {
+        if self.checked && core::mem::take(&mut self.scan).is_reserved() {
+            self.forbidden.get_or_insert(Forbidden::Reserved);
+        }
+        self.head.take()
+    }
+
+    /// What has come behind the end of what can be read: on a connection that is checked nothing may,
+    /// but empty lines behind its last request.
+    fn check_behind(&mut self, left: &[u8]) {
+        let Some(why) = self.pinned().filter(|_| self.checked) else {
+            if self.checked && self.is_lost() {
+                self.forbidden.get_or_insert(Forbidden::Unread);
+            }
+            return;
+        };
+        let harmless = match why {
+            Pinned::Closing => left.iter().all(|b| matches!(b, b'\r' | b'\n')),
+            Pinned::Upgrade | Pinned::Connect | Pinned::Content | Pinned::Expectation => {
+                left.is_empty()
+            }
+            Pinned::Head(_) | Pinned::Chunk | Pinned::Http2 | Pinned::Lost => false,
+        };
+        if !harmless {
+            self.forbidden.get_or_insert(Forbidden::Unread);
+        }
+    }
+
+    /// Should the server be made sure of before it gets the next request?
+    fn is_far(&self) -> bool {
+        self.next().since(self.delivered) > UNKNOWN
+    }
+
+    /// Could a sequence number be one of bytes that decide, or one of data a whole turn later?
+    fn is_lost(&self) -> bool {
+        !self.seen.is_empty() && self.next().since(self.delivered) > UNKNOWN.saturating_mul(2)
     }
 
     /// What is held has grown: `held` is all of it, of which the bytes from `from` on are new. `first`
@@ -295,6 +465,7 @@ impl Follow {
     /// dispatcher may take as long as `ask` says.
     pub fn gather(
         &mut self,
+        ring: &mut [u8],
         held: &[u8],
         from: usize,
         now: Instant,
@@ -308,17 +479,15 @@ impl Follow {
         // CAST: what is held is bounded far below 2^31.
         self.end = self.end.add(left.len() as u32);
         loop {
-            let (used, event) = self.framer.next(self.head.as_mut(), left);
-            left = left.get(used..).unwrap_or_default();
-            match event {
+            match self.next_event(ring, &mut left) {
                 Some(Event::Begins) if self.batch == 0 && self.next() != self.start => {
                     // Empty lines, which belong to no request, came first.
-                    self.read(left);
+                    self.read(ring, left);
                     return Gathered::Stays;
                 }
-                Some(Event::Begins) => self.head = Some(HeadParser::new(self.head_limit)),
+                Some(Event::Begins) => self.begin_head(),
                 Some(Event::Request { head_len }) if self.batch == 0 => {
-                    let Some(parser) = self.head.take() else {
+                    let Some(parser) = self.end_head() else {
                         return Gathered::Stays;
                     };
                     let head = held.get(..usize::from(head_len)).unwrap_or_default();
@@ -327,7 +496,10 @@ impl Follow {
                         return Gathered::Stays;
                     }
                     self.batch = 1;
-                    self.must_hand_over = parser.method() == Method::Head;
+                    self.must_hand_over |= parser.method() == Method::Head;
+                    if let (Body::Length(len), true) = (parser.body(), self.checked) {
+                        self.must_hand_over |= len > UNKNOWN.into();
+                    }
                 }
                 Some(Event::Request { .. }) => {
                     self.passes();
@@ -337,6 +509,7 @@ impl Follow {
                 Some(Event::Pinned(_)) | None => break,
             }
         }
+        self.check_behind(left);
         if self.batch > 0 {
             self.stage = Stage::Asking;
             self.deadline = now.saturating_add(ask);
@@ -397,16 +570,18 @@ impl Follow {
     /// What is held is passed on to where the connection is.
     pub fn stay(&mut self) {
         if core::mem::take(&mut self.must_hand_over) {
-            self.pin(Pinned::Lost);
+            self.settle();
         }
         self.stage = Stage::Passing;
         self.deadline = Instant::FAR_FUTURE;
     }
 
-    /// What is held was handed over.
-    pub fn moved(&mut self) {
+    /// What is held was handed over; a server has everything up to `delivered`.
+    pub fn moved(&mut self, delivered: Seq) {
         self.handed = self.requests;
         self.must_hand_over = false;
+        self.delivered = delivered;
+        self.seen.clear();
         self.stage = Stage::Passing;
         self.deadline = Instant::FAR_FUTURE;
     }

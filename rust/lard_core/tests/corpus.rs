@@ -111,6 +111,8 @@ macro_rules! replay {
 replay!(
     head_parser,
     framing,
+    responses,
+    follow,
     rewrite,
     http2,
     segment_parser,

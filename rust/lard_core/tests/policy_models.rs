@@ -8,7 +8,7 @@
 #[path = "policy/model.rs"]
 mod model;
 
-use lard_core::addr::NodeId;
+use lard_core::addr::{ConnId, NodeId};
 use lard_core::policy::*;
 use lard_core::time::Instant;
 use model::Model;
@@ -41,6 +41,29 @@ enum Op {
     },
     Close {
         conn: usize,
+    },
+    Begin {
+        key: u64,
+        front_end: u16,
+    },
+    Further {
+        conn: usize,
+        key: u64,
+        batch: u16,
+        how: How,
+    },
+    Say {
+        conn: usize,
+        idle: bool,
+    },
+    End {
+        conn: usize,
+    },
+    ResumeAll {
+        node: u16,
+    },
+    ByCost {
+        is: bool,
     },
     Add {
         node: u16,
@@ -81,6 +104,14 @@ enum Op {
     },
 }
 
+/// What becomes of a further request on a tracked connection.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Forwarded,
+    Moved,
+    Stays,
+}
+
 const NODES: u16 = 6;
 
 fn op() -> impl Strategy<Value = Op> {
@@ -103,6 +134,13 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(conn, key, moves)| Op::Next { conn, key, moves }),
         3 => (0usize..8).prop_map(|conn| Op::Idle { conn }),
         4 => (0usize..8).prop_map(|conn| Op::Close { conn }),
+        10 => (key(), node()).prop_map(|(key, front_end)| Op::Begin { key, front_end }),
+        20 => (0usize..12, key(), 1u16..5, prop::sample::select(&[How::Forwarded, How::Moved, How::Stays]))
+            .prop_map(|(conn, key, batch, how)| Op::Further { conn, key, batch, how }),
+        15 => (0usize..12, any::<bool>()).prop_map(|(conn, idle)| Op::Say { conn, idle }),
+        5 => (0usize..12).prop_map(|conn| Op::End { conn }),
+        1 => node().prop_map(|node| Op::ResumeAll { node }),
+        1 => any::<bool>().prop_map(|is| Op::ByCost { is }),
         3 => (node(), 0u16..5).prop_map(|(node, weight)| Op::Add { node, weight }),
         1 => node().prop_map(|node| Op::Del { node }),
         1 => (node(), 0u16..5).prop_map(|(node, weight)| Op::Weight { node, weight }),
@@ -130,10 +168,13 @@ fn request(key: u64, exclude: u64, tags: u32, ms: u64) -> Request {
     }
 }
 
-fn run(kind: PolicyKind, slots: usize, ops: &[Op]) {
+fn run(kind: PolicyKind, slots: usize, places: usize, ops: &[Op]) {
     let mut real: Scheduler<Vec<Slot>> = Scheduler::new(kind, vec![Slot::EMPTY; slots]);
     let mut model = Model::new(kind, slots);
     let mut conns: Vec<(Connection, model::Conn)> = Vec::new();
+    let mut tracked = Tracked::new(vec![TrackedSlot::EMPTY; places]);
+    let mut known: Vec<(ConnId, model::Conn)> = Vec::new();
+    let mut overflows = 0;
     let mut ms = 0;
     for op in ops {
         match *op {
@@ -180,7 +221,7 @@ fn run(kind: PolicyKind, slots: usize, ops: &[Op]) {
                 if conn < conns.len() {
                     let (conn, mut theirs) = conns.swap_remove(conn);
                     real.close(conn);
-                    model.idle(&mut theirs);
+                    model.close(&mut theirs);
                 }
             }
             Op::Add { node, weight } => {
@@ -194,9 +235,101 @@ fn run(kind: PolicyKind, slots: usize, ops: &[Op]) {
                 let known = real.upd_dest(NodeId(node), Some(weight), None).is_ok();
                 assert_eq!(known, model.update(node, |n| n.weight = weight.into()));
             }
+            Op::Begin { key, front_end } => {
+                let chosen = real.schedule(&request(key, 0, 0, ms));
+                assert_eq!(chosen.map(|n| n.0), model.schedule(hashed(key), 0, 0, ms));
+                let id = ConnId::new(NodeId(front_end), ms as u32, known.len() as u32 + ms as u32);
+                let is_new = known.iter().all(|(other, _)| *other != id);
+                match chosen.filter(|_| is_new && known.len() < 12) {
+                    Some(home) => known.push((id, model::Conn::new(home.0))),
+                    None => chosen.into_iter().for_each(|home| {
+                        real.finished(home);
+                        model.finish(home.0);
+                    }),
+                }
+            }
+            Op::Further {
+                conn,
+                key,
+                batch,
+                how,
+            } => {
+                let Some((id, theirs)) = known.get_mut(conn) else {
+                    continue;
+                };
+                let (forwards, home) = (matches!(how, How::Forwarded), NodeId(theirs.home));
+                let further = Further {
+                    conn: *id,
+                    home,
+                    batch,
+                    mechanism: match forwards {
+                        true => Mechanism::Forward,
+                        false => Mechanism::Move,
+                    },
+                };
+                let node = tracked.next(&mut real, &further, &request(key, 0, 0, ms));
+                model.batch(theirs, batch);
+                let expected = model.next_elsewhere(theirs, hashed(key), forwards, ms);
+                assert_eq!(node.map(|n| n.0), expected, "{op:?}");
+                // The one node has let go of it, or the other one has not got it.
+                let other = node.filter(|node| !forwards && *node != home);
+                if let Some(other) = other {
+                    let over = match how {
+                        How::Moved => core::mem::replace(&mut theirs.home, other.0),
+                        _ => other.0,
+                    };
+                    tracked.finished(&mut real, *id, NodeId(over));
+                    model.finish(over);
+                }
+                if tracked.overflows() != overflows {
+                    overflows = tracked.overflows();
+                    model.batch(theirs, 1);
+                }
+            }
+            Op::Say { conn, idle } => {
+                let Some((id, theirs)) = known.get_mut(conn) else {
+                    continue;
+                };
+                tracked.set_idle(&mut real, *id, NodeId(theirs.home), idle);
+                match idle {
+                    true => model.idle(theirs),
+                    false => model.batch(theirs, 1),
+                }
+                if tracked.overflows() != overflows {
+                    overflows = tracked.overflows();
+                    model.batch(theirs, 1);
+                }
+            }
+            Op::End { conn } => {
+                if conn < known.len() {
+                    let (id, mut theirs) = known.swap_remove(conn);
+                    tracked.finished(&mut real, id, NodeId(theirs.home));
+                    model.close(&mut theirs);
+                }
+            }
+            Op::ResumeAll { node } => {
+                tracked.resume_all(&mut real, NodeId(node));
+                let here = known
+                    .iter_mut()
+                    .filter(|(_, c)| c.home == node && !c.active);
+                here.for_each(|(_, c)| model.batch(c, 1));
+            }
+            Op::ByCost { is } => {
+                real.set_further_policy(is.then_some(PolicyKind::Extlard));
+                model.further = is.then_some(PolicyKind::Extlard);
+            }
             Op::State { node, state } => {
-                let known = real.upd_dest(NodeId(node), None, Some(state)).is_ok();
-                assert_eq!(known, model.update(node, |n| n.set_state(state)));
+                let there = real.upd_dest(NodeId(node), None, Some(state)).is_ok();
+                assert_eq!(there, model.update(node, |n| n.set_state(state)));
+                if state == NodeState::Down {
+                    tracked.node_down(&mut real, NodeId(node));
+                    for (id, theirs) in &mut known {
+                        model.lost(theirs, node);
+                        if id.node() == NodeId(node) {
+                            model.batch(theirs, 1);
+                        }
+                    }
+                }
             }
             Op::Tag { node, tags } => {
                 let known = real.set_tags(NodeId(node), Tags(tags)).is_ok();
@@ -238,8 +371,11 @@ fn run(kind: PolicyKind, slots: usize, ops: &[Op]) {
             }
             Op::Pass { ms: more } => ms += more,
         }
-        let seen = real.nodes().iter().map(|d| (d.node.0, d.work()));
-        let expected = model.nodes.iter().map(|(id, n)| (*id, n.work()));
+        let seen = real.nodes().iter().map(|d| (d.node.0, d.work(), d.idle));
+        let expected = model.nodes.iter();
+        let expected = expected.map(|(id, n)| (*id, n.work(), n.idle as u32));
+        let unusual = known.iter().filter(|(_, c)| !c.is_plain()).count();
+        assert_eq!(tracked.len(), unusual, "{op:?}");
         assert!(seen.eq(expected), "{op:?}: {:?}", real.nodes());
         assert_eq!(real.is_saturated(), model.is_saturated(), "{op:?}");
         let seen = real.targets().iter().map(|(k, s)| (k, s.nodes.bits()));
@@ -247,8 +383,12 @@ fn run(kind: PolicyKind, slots: usize, ops: &[Op]) {
     }
     for (conn, mut theirs) in conns {
         real.close(conn);
-        model.idle(&mut theirs);
+        model.close(&mut theirs);
     }
+    for (id, theirs) in known {
+        tracked.finished(&mut real, id, NodeId(theirs.home));
+    }
+    assert!(tracked.is_empty());
     assert!(
         real.nodes().iter().all(|d| d.shares == 0),
         "shares cancel exactly"
@@ -269,8 +409,8 @@ macro_rules! models {
             #![proptest_config(ProptestConfig::with_cases(100))]
             $(
                 #[test]
-                fn $name(ops in sequence(), slots in 1usize..8) {
-                    run(PolicyKind::$kind, slots, &ops);
+                fn $name(ops in sequence(), slots in 1usize..8, places in 0usize..3) {
+                    run(PolicyKind::$kind, slots, places, &ops);
                 }
             )+
         }

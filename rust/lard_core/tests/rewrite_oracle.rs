@@ -6,7 +6,7 @@
 mod paths;
 
 use lard_core::http::rewrite::is_reserved;
-use lard_core::http::{target, BadHead, BadRewrite, HeadParser, Rewritten, Status};
+use lard_core::http::{target, BadHead, BadRewrite, HeadParser, ReservedScan, Rewritten, Status};
 use paths::{first_segment, habits, is_node, Habit};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -45,7 +45,11 @@ fn rewrite(head: &[u8], node: [u8; 4]) -> Result<String, BadRewrite> {
 
 fn reserved(target: &str) -> bool {
     let head = head(target);
-    is_reserved(&target::key(&head, &parse(&head)).expect("a target"))
+    let reserved = is_reserved(&target::key(&head, &parse(&head)).expect("a target"));
+    let mut scan = ReservedScan::default();
+    head.chunks(3).for_each(|piece| scan.feed(piece));
+    assert_eq!(scan.is_reserved(), reserved, "{target}");
+    reserved
 }
 
 #[test]

@@ -208,6 +208,88 @@ fn a_closing_connection_is_looked_at_in_case_its_back_end_falls_mute() {
     assert!(deadline(&f, Some(lost), next) <= after(next, 1));
 }
 
+/// When a watched connection falls idle after `then`, in milliseconds; never within a minute is `None`.
+fn idle_after(f: &Forwarding, then: u64) -> Option<u64> {
+    let cfg = Config::default();
+    let falls = |ms: &u64| f.clone().falls_idle(&cfg, after(start(), then + ms));
+    (0..60_000).step_by(10).find(falls)
+}
+
+#[test]
+fn a_silent_client_that_has_its_answer_is_idle() {
+    let cfg = Config::default();
+    let mut f = forwarding().watched();
+    assert_eq!(idle_after(&f, 0), None, "it waits for its answer");
+    assert_eq!(f.deadline(&cfg, None, start()), f.expires(&cfg, None));
+    let mut at = |ms, seg| {
+        let sooner = f.on_segment(&seg, after(start(), ms));
+        (sooner, f)
+    };
+    // The answer begins, and goes on.
+    let (sooner, f1) = at(50, client(0, 700, ACK, 0));
+    assert!(sooner);
+    assert_eq!(idle_after(&f1, 50), Some(1_000));
+    assert_eq!(f1.deadline(&cfg, None, start()), after(start(), 1_050));
+    let (sooner, f1) = at(800, client(0, 1_400, ACK, 0));
+    assert!(!sooner);
+    assert_eq!(idle_after(&f1, 800), Some(1_000));
+    // Another request, which takes the server its time, and the client asks again.
+    let (_, f1) = at(900, client(0, 1_400, ACK, 80));
+    assert_eq!(idle_after(&f1, 900), None);
+    let (_, f1) = at(20_000, client(0, 1_400, ACK, 80));
+    assert_eq!(idle_after(&f1, 20_000), None);
+    // A request that acknowledges the end of an answer waits for its own.
+    at(30_000, client(80, 2_100, ACK, 0));
+    let (_, f1) = at(30_100, client(80, 2_800, ACK, 40));
+    assert_eq!(idle_after(&f1, 30_100), None);
+}
+
+#[test]
+fn an_idle_connection_is_so_until_something_new_comes() {
+    let cfg = Config::default();
+    let mut f = forwarding().watched();
+    f.on_segment(&client(0, 700, ACK, 0), start());
+    assert!(!f.is_idle() && f.falls_idle(&cfg, after(start(), 1_000)) && f.is_idle());
+    assert!(!f.falls_idle(&cfg, after(start(), 9_000)), "it is already");
+    assert_eq!(f.deadline(&cfg, None, start()), f.expires(&cfg, None));
+    // What the client sent or acknowledged before, or asks whether the server is alive.
+    for old in [
+        client(0, 700, ACK, 0),
+        client(u32::MAX, 700, ACK, 1),
+        client(0, 600, ACK, 0),
+    ] {
+        f.on_segment(&old, after(start(), 2_000));
+        assert!(f.is_idle(), "{old:?}");
+    }
+    let news = [
+        client(0, 700, ACK, 1),
+        client(0, 701, ACK, 0),
+        client(0, 700, FIN_ACK, 0),
+        client(0, 0, Flags::RST, 0),
+    ];
+    for new in news {
+        let mut f = f;
+        assert!(f.on_segment(&new, after(start(), 3_000)));
+        assert!(!f.is_idle(), "{new:?}");
+    }
+    for how in [Ended::TimeWait, Ended::Gone] {
+        let mut f = f;
+        f.ended(how, after(start(), 3_000));
+        assert!(!f.is_idle() && !f.falls_idle(&cfg, after(start(), 60_000)));
+    }
+}
+
+#[test]
+fn a_connection_that_is_not_watched_or_is_closing_never_falls_idle() {
+    let mut f = forwarding();
+    f.on_segment(&client(0, 700, ACK, 0), start());
+    assert_eq!(idle_after(&f, 0), None);
+    let mut f = forwarding().watched();
+    f.on_segment(&client(0, 700, FIN_ACK, 0), start());
+    f.on_segment(&client(1, 900, ACK, 0), start());
+    assert_eq!(idle_after(&f, 0), None);
+}
+
 #[test]
 fn a_request_handed_over_with_its_fin_is_closing() {
     let f = Forwarding::new(
@@ -224,6 +306,7 @@ proptest! {
     #[test]
     fn nothing_overflows(
         rcv in any::<u32>(), ack in any::<u32>(), wscale in any::<u8>(), at in any::<u64>(),
+        watched in any::<bool>(),
         segs in proptest::collection::vec(
             (any::<u32>(), any::<u32>(), any::<u8>(), any::<u16>(), any::<u32>()), 0..50),
     ) {
@@ -231,6 +314,9 @@ proptest! {
             rcv_nxt: Seq(rcv), snd_nxt: Seq(ack), rcv_wscale: wscale, ..snapshot()
         };
         let mut f = Forwarding::new(&snap, Instant::from_micros(at));
+        if watched {
+            f = f.watched();
+        }
         for (seq, ack, flags, len, ts) in segs {
             let seg = with_ts(segment(Seq(seq), Seq(ack), Flags(flags), len.into()), ts);
             if seg.is_syn() {

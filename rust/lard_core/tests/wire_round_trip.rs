@@ -4,7 +4,7 @@
 
 use lard_core::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
 use lard_core::follow::Mode;
-use lard_core::policy::{NodeSet, Tags};
+use lard_core::policy::{Mechanism, NodeSet, Tags};
 use lard_core::time::Instant;
 use lard_core::wire::*;
 use proptest::prelude::*;
@@ -101,6 +101,10 @@ fn handoff() -> impl Strategy<Value = Handoff<'static>> {
         )
 }
 
+fn mechanism() -> impl Strategy<Value = Mechanism> {
+    prop_oneof![Just(Mechanism::Move), Just(Mechanism::Forward)]
+}
+
 /// Any message that owns all it carries.
 fn plain() -> impl Strategy<Value = Message<'static>> {
     let any32 = any::<u32>;
@@ -112,11 +116,12 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
             conn(),
             any::<u64>(),
             any::<u64>(),
-            prop::option::of(node()),
+            prop::option::of((node(), mechanism())),
             1u16..,
             any32()
         )
             .prop_map(|(conn, key, exclude, home, batch, tags)| {
+                let (home, mechanism) = home.unzip();
                 let exclude = NodeSet::from_bits(exclude);
                 let tags = Tags(tags);
                 Assign {
@@ -124,11 +129,20 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
                     key,
                     exclude,
                     home,
+                    mechanism: mechanism.unwrap_or_default(),
                     batch,
                     tags,
                 }
                 .into()
             }),
+        (conn(), node(), any::<bool>()).prop_map(|(conn, node, is_idle)| {
+            Idle {
+                conn,
+                node,
+                is_idle,
+            }
+            .into()
+        }),
         (conn(), prop::option::of(node()), prop::option::of(node()))
             .prop_map(|(conn, node, tag)| Assigned { conn, node, tag }.into()),
         (any32(), any32()).prop_map(|(active, disk_queue)| Load { active, disk_queue }.into()),
@@ -280,8 +294,10 @@ proptest! {
     fn services_return_unchanged(
         (key, tags, lines) in (".{0,60}", ".{0,200}", "(.|\n){0,900}"),
         mode in prop::sample::select(&Mode::ALL),
+        mechanism in mechanism(),
+        tells_idle in any::<bool>(),
     ) {
-        let service = Service { key: &key, tags: &tags, lines: &lines, mode };
+        let service = Service { key: &key, tags: &tags, lines: &lines, mode, mechanism, tells_idle };
         let frame = encode(service.into());
         prop_assert_eq!(decode(&frame), Ok(service.into()));
     }

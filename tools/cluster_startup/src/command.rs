@@ -9,6 +9,7 @@ use crate::genl::Lard;
 use crate::kernel::Kernel;
 use crate::local;
 use lard_core::addr::NodeId;
+use lard_core::policy::UNIT;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -185,7 +186,8 @@ fn status_text(node: Option<&SelfView>, nodes: &[NodeView], content: &[String]) 
             node.state.clone(),
             node.link.clone(),
             show(node.weight),
-            show(node.load),
+            show_load(node),
+            show(node.idle),
             show(node.assigned),
             show(node.disk_queue),
             show(node.rtt_us),
@@ -196,10 +198,20 @@ fn status_text(node: Option<&SelfView>, nodes: &[NodeView], content: &[String]) 
         ]
     });
     let heads = [
-        "ID", "NAME", "ROLES", "ADDRESS", "STATE", "LINK", "WEIGHT", "LOAD", "ASSIGNED", "DISK",
-        "RTT-US", "TAGS",
+        "ID", "NAME", "ROLES", "ADDRESS", "STATE", "LINK", "WEIGHT", "LOAD", "IDLE", "ASSIGNED",
+        "DISK", "RTT-US", "TAGS",
     ];
     text + &table(&heads, rows)
+}
+
+/// The load of a node, with the parts of connections that are not its own.
+fn show_load(node: &NodeView) -> String {
+    match (node.load, node.shares) {
+        (Some(load), Some(shares)) if shares > 0 => {
+            format!("{:.2}", load as f64 + shares as f64 / f64::from(UNIT))
+        }
+        (load, _) => show(load),
+    }
 }
 
 fn connection_table(connections: &[ConnView]) -> String {
@@ -356,6 +368,8 @@ mod tests {
             weight: Some(1),
             tags: vec!["static".into()],
             load: None,
+            shares: None,
+            idle: None,
             assigned: Some(7),
             disk_queue: Some(2),
             frames_in: 0,
@@ -380,6 +394,22 @@ mod tests {
             .iter()
             .all(|line| line[column..].starts_with("FE,BE")));
         assert!(lines.iter().all(|line| !line.ends_with(' ')));
+    }
+
+    #[test]
+    fn loads_show_parts_of_connections() {
+        let load = |load, shares| {
+            let (load, shares) = (Some(load), Some(shares));
+            show_load(&NodeView {
+                load,
+                shares,
+                ..node(2, "a")
+            })
+        };
+        assert_eq!(load(3, 0), "3");
+        assert_eq!(load(3, 65_536 / 3), "3.33");
+        assert_eq!(load(0, 65_536 / 2), "0.50");
+        assert_eq!(show_load(&node(2, "a")), "-");
     }
 
     #[test]

@@ -18,8 +18,15 @@ use lard_core::tcp::{cookie, reset_for, Config, Responder, Secret, Segment, Segm
 use lard_core::time::Instant;
 use lard_core::wire::{DecodeError, Framer, Header, Message, HEADER_LEN};
 
+mod following;
+
+pub use following::follow;
+
 #[path = "../../tests/http/oracle.rs"]
 mod oracle;
+
+#[path = "../../tests/http/response_oracle.rs"]
+mod response_oracle;
 
 #[path = "../../tests/http/paths.rs"]
 mod paths;
@@ -123,6 +130,26 @@ pub fn framing(data: &[u8]) {
     let end = stream.len() * usize::from(*second) / 255;
     let (one, two) = stream.split_at(end);
     assert_eq!(oracle::framed([one, &[], two], limit), said);
+}
+
+/// What a server sends on a connection that may move. The first two bytes decide where it is cut, and
+/// whether it answers HEAD first.
+pub fn responses(data: &[u8]) {
+    let [first, second, stream @ ..] = data else {
+        return;
+    };
+    let to_head = first & 1 == 1;
+    let seen = response_oracle::check(stream, to_head);
+    let size = usize::from(*first).max(1);
+    for size in [1, size] {
+        let pieces = response_oracle::framed(stream.chunks(size), to_head);
+        assert_eq!(pieces, seen, "in pieces of {size}");
+        let skipped = response_oracle::skipped(stream, to_head, size);
+        assert_eq!(skipped, seen, "skipping {size} at most");
+    }
+    let end = stream.len() * usize::from(*second) / 255;
+    let (one, two) = stream.split_at(end);
+    assert_eq!(response_oracle::framed([one, &[], two], to_head), seen);
 }
 
 /// The target of a request in the mode `forward`.

@@ -64,7 +64,7 @@ pub use framing::{Event, Framer, Pinned};
 pub use key_parts::{BadKeyParts, KeyParts, KeyPlaces};
 pub use parser::HeadParser;
 pub use response::ResponseFramer;
-pub use rewrite::{BadRewrite, Rewritten};
+pub use rewrite::{BadRewrite, ReservedScan, Rewritten};
 pub use target::TargetKey;
 pub use words::{Form, Method, Span, Status, Version};
 

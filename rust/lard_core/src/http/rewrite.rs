@@ -159,14 +159,70 @@ pub fn is_reserved(target: &TargetKey<'_>) -> bool {
     segments.reserved
 }
 
+/// The same as [`is_reserved`], of a head that comes in pieces and is not kept.
+///
+/// The head has to be one that [`HeadParser`] finds good, and begin with its request line; of others
+/// nothing follows.
+#[derive(Clone, Debug, Default)]
+pub struct ReservedScan {
+    part: Part,
+    decoder: Decoder,
+    segments: Segments,
+}
+
+/// The part of a request line that comes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    #[default]
+    Method,
+    Target,
+    /// Of an absolute target; so many slashes have been seen together.
+    Scheme(u8),
+    Authority,
+    Path,
+    /// What does not matter any more.
+    Behind,
+}
+
+impl ReservedScan {
+    /// The next bytes of the head.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        for b in bytes.iter().copied() {
+            let path = matches!(self.part, Part::Path)
+                || (b == b'/' && matches!(self.part, Part::Target | Part::Authority));
+            self.part = match (self.part, b) {
+                (Part::Behind, _) => return,
+                (Part::Method, b' ') => Part::Target,
+                (Part::Method, _) => Part::Method,
+                (_, b' ') | (Part::Authority | Part::Path, b'?') => Part::Behind,
+                (Part::Target | Part::Authority, b'/') | (Part::Path, _) => Part::Path,
+                (Part::Scheme(1), b'/') => Part::Authority,
+                (Part::Scheme(_), b'/') => Part::Scheme(1),
+                (Part::Target | Part::Scheme(_), _) => Part::Scheme(0),
+                (Part::Authority, _) => Part::Authority,
+            };
+            if path && self.part == Part::Path {
+                self.decoder.step(0, b, &mut self.segments);
+            }
+        }
+    }
+
+    /// Is the target reserved? To be asked once the head is complete.
+    pub fn is_reserved(mut self) -> bool {
+        self.decoder.end(&mut self.segments);
+        self.segments.end();
+        self.segments.reserved
+    }
+}
+
 /// Decodes escapes as often as it has stages.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Decoder {
     stages: [Escape; 3],
 }
 
 /// The part of an escape that a stage has seen.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Escape {
     #[default]
     None,
@@ -223,7 +279,7 @@ impl Decoder {
 }
 
 /// Looks at the segments of a path.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Segments {
     reserved: bool,
     /// Has a segment been seen that means anything?
@@ -232,7 +288,7 @@ struct Segments {
 }
 
 /// The name of a segment so far.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Name {
     /// What follows does not belong to it.
     ended: bool,

@@ -17,16 +17,53 @@
 
 use super::super::addr::NodeId;
 use super::{Request, Scheduler, Slot, UNIT};
+use core::fmt;
 use core::ops::DerefMut;
+use core::str::FromStr;
 
 /// How a node that does not handle the connection serves one of its requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mechanism {
     /// The connection is handed to it, for this request and those that follow.
+    #[default]
     Move,
     /// The node that handles the connection gets the content from it.
     Forward,
 }
+
+impl Mechanism {
+    /// Those that a service can be told to use.
+    pub const ALL: [Mechanism; 2] = [Mechanism::Move, Mechanism::Forward];
+
+    /// The name that administrators use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mechanism::Move => "move",
+            Mechanism::Forward => "forward",
+        }
+    }
+}
+
+impl FromStr for Mechanism {
+    type Err = UnknownMechanism;
+
+    fn from_str(name: &str) -> Result<Self, UnknownMechanism> {
+        let found = Mechanism::ALL.into_iter().find(|m| m.name() == name);
+        found.ok_or(UnknownMechanism)
+    }
+}
+
+/// There is no mechanism of this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownMechanism;
+
+impl fmt::Display for UnknownMechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the mechanisms are move and forward")
+    }
+}
+
+impl core::error::Error for UnknownMechanism {}
 
 /// Other nodes that one batch is counted on, at most. Requests for further ones are not counted.
 const OTHERS: usize = 8;
@@ -43,6 +80,33 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// What fills the storage of a table.
+    pub(super) const NOBODYS: Connection = Connection::active(NodeId::NONE);
+
+    /// One that `home` handles and that is counted there, with nothing elsewhere.
+    pub(super) const fn active(home: NodeId) -> Self {
+        Connection {
+            home,
+            is_active: true,
+            share: UNIT,
+            others: [(NodeId::NONE, 0); OTHERS],
+        }
+    }
+
+    /// Is it one unit of its home's load, and of nobody else's?
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_active && self.others.iter().all(|(_, count)| *count == 0)
+    }
+
+    /// `node` is lost, and with it what was counted there.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        for (of, count) in &mut self.others {
+            if *of == node {
+                *count = 0;
+            }
+        }
+    }
+
     /// The node that handles it.
     pub const fn home(&self) -> NodeId {
         self.home
@@ -70,21 +134,19 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Scheduler<S, W> {
     /// Assigns the first request of a connection: [`Scheduler::schedule`]. The connection must be
     /// given back by [`Scheduler::close`].
     pub fn open(&mut self, request: &Request<W>) -> Option<Connection> {
-        let home = self.schedule(request)?;
-        Some(Connection {
-            home,
-            is_active: true,
-            share: UNIT,
-            others: [(NodeId::NONE, 0); OTHERS],
-        })
+        self.schedule(request).map(Connection::active)
     }
 
     /// `requests` have come together on the connection, and will be assigned one by one.
     pub fn batch(&mut self, conn: &mut Connection, requests: u16) {
         self.settle(conn);
         conn.share = UNIT.checked_div(requests.into()).unwrap_or(UNIT);
-        if !conn.is_active {
-            conn.is_active = true;
+        self.resume(conn);
+    }
+
+    /// The connection has something to do, if it had not.
+    pub fn resume(&mut self, conn: &mut Connection) {
+        if !core::mem::replace(&mut conn.is_active, true) {
             self.nodes.resume(conn.home);
         }
     }
@@ -98,16 +160,13 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Scheduler<S, W> {
         mechanism: Mechanism,
     ) -> Option<NodeId> {
         let home = conn.home;
-        let (policy, view) = self.decide();
-        let node = policy.schedule_next(view, request, home)?;
+        let node = self.decide_next(request, home)?;
         if node == home {
             return Some(node);
         }
         match mechanism {
             Mechanism::Move => {
-                if conn.is_active {
-                    self.nodes.finish(home);
-                }
+                self.leave(conn);
                 self.nodes.assign(node);
                 conn.home = node;
                 conn.is_active = true;
@@ -127,18 +186,27 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Scheduler<S, W> {
     /// The connection has nothing to do: it waits for its client.
     pub fn idle(&mut self, conn: &mut Connection) {
         self.settle(conn);
-        if core::mem::take(&mut conn.is_active) {
-            self.nodes.finish(conn.home);
+        if conn.is_active {
+            conn.is_active = !self.nodes.rest(conn.home);
         }
     }
 
     /// The connection is over.
     pub fn close(&mut self, mut conn: Connection) {
-        self.idle(&mut conn);
+        self.settle(&mut conn);
+        self.leave(&conn);
+    }
+
+    /// The connection is its home's no longer.
+    fn leave(&mut self, conn: &Connection) {
+        let _ = match conn.is_active {
+            true => self.nodes.finish(conn.home),
+            false => self.nodes.finish_idle(conn.home),
+        };
     }
 
     /// Takes away what the last batch added elsewhere.
-    fn settle(&mut self, conn: &mut Connection) {
+    pub(super) fn settle(&mut self, conn: &mut Connection) {
         for (node, count) in &mut conn.others {
             let count = u32::from(core::mem::take(count));
             self.nodes

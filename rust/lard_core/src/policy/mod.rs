@@ -7,8 +7,8 @@
 //! and change and is asked for decisions. A front-end that has lost its dispatcher uses
 //! [`rendezvous()`] over the nodes it knows.
 //!
-//! The load of a node is the number of connections assigned to it and not yet over; only the
-//! scheduler changes it, so no policy can get it wrong.
+//! The load of a node is the number of connections assigned to it and not yet over, without those that
+//! are known to be idle; only the scheduler changes it, so no policy can get it wrong.
 //!
 //! All arithmetic is on integers, nothing allocates; the target table lives in slots that the caller
 //! supplies.
@@ -42,7 +42,8 @@
 //! * `wrr`, `lc`, `lb`, `chbl`, `lard`, `lardr`, `extlard` – the policies
 //! * `scheduler` – the facade: policy, nodes and accounting in one
 //! * `waiting` – [`WaitingList`]: connections for which the cluster has no room yet
-//! * `connection` – the same for connections with more than one request
+//! * `connection` – the same for connections with more than one request; `tracked` – [`Tracked`]: a
+//!   bounded table of them, for a dispatcher that hears of connections by their numbers
 //! * `rendezvous` – a choice that needs no state at all
 //!
 //! # References
@@ -67,16 +68,18 @@ mod rendezvous;
 mod scheduler;
 mod set;
 mod table;
+mod tracked;
 mod waiting;
 mod wrr;
 
-pub use connection::{Connection, Mechanism};
+pub use connection::{Connection, Mechanism, UnknownMechanism};
 pub use node::{Dest, NodeError, NodeState, Nodes, MAX_NODES, MAX_WEIGHT, UNIT};
 pub use params::{ParamError, ParamSpec, Params, PARAMS};
 pub use rendezvous::rendezvous;
 pub use scheduler::Scheduler;
 pub use set::{NodeSet, Tags};
 pub use table::{Servers, Slot, TargetTable, WAYS};
+pub use tracked::{Further, Tracked, TrackedSlot};
 pub use waiting::{Admission, Outcome, Waiter, WaitingList};
 
 use super::addr::NodeId;
@@ -198,6 +201,11 @@ impl PolicyKind {
             PolicyKind::Lardr => "lardr",
             PolicyKind::Extlard => "extlard",
         }
+    }
+
+    /// Is an idle connection no load to it?
+    pub const fn leaves_out_idle(self) -> bool {
+        matches!(self, PolicyKind::Extlard)
     }
 
     /// Does the policy move targets by T_low and T_high, for which the papers' admission limit is made?

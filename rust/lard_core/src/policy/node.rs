@@ -61,8 +61,10 @@ pub struct Dest {
     pub state: NodeState,
     /// What it has that others have not.
     pub tags: Tags,
-    /// Connections assigned to it and not over yet.
+    /// Connections assigned to it and not over yet, without those that are idle.
     pub load: u32,
+    /// Connections that wait for their client, as far as that is known. They are no load.
+    pub idle: u32,
     /// Requests of other nodes' connections that it serves content for, in parts of a [`UNIT`].
     pub shares: u32,
     /// Requests that wait for its disk, as it said last.
@@ -167,6 +169,7 @@ impl<const W: usize> Nodes<W> {
             state: NodeState::Down,
             tags: Tags::NONE,
             load: 0,
+            idle: 0,
             shares: 0,
             disk_queue: 0,
             assigned: 0,
@@ -236,8 +239,11 @@ impl<const W: usize> Nodes<W> {
     /// The node that handles a connection, if it may serve a further request of it: draining does not
     /// keep it from that.
     pub(super) fn get_home(&self, home: NodeId, request: &Request<W>) -> Option<&Dest> {
-        let may_serve = |d: &&Dest| d.state != NodeState::Down && !request.exclude.contains(home);
-        self.get(home).filter(may_serve)
+        self.get(home).filter(|home| {
+            home.state != NodeState::Down
+                && !request.exclude.contains(home.node)
+                && home.tags.contain(request.tags)
+        })
     }
 
     /// `node`, if `request` may be assigned to it now.
@@ -312,6 +318,7 @@ impl<const W: usize> Nodes<W> {
             if state == Some(NodeState::Down) {
                 // Whatever it was serving is lost.
                 dest.load = 0;
+                dest.idle = 0;
                 dest.shares = 0;
                 dest.disk_queue = 0;
             }
@@ -339,19 +346,35 @@ impl<const W: usize> Nodes<W> {
     }
 
     /// One connection less; `false` if none was left, as after a node came back with connections
-    /// that were written off.
+    /// that were written off. One that has something to do if there is one: news can cross, and the number
+    /// of all connections is right whichever is taken.
     pub(super) fn finish(&mut self, node: NodeId) -> bool {
-        let finished = self.change(node, |dest| {
-            let left = dest.load.checked_sub(1);
-            dest.load = left.unwrap_or(0);
-            left.is_some()
-        });
+        let finished = self.change(node, |dest| take(&mut dest.load) || take(&mut dest.idle));
         finished.unwrap_or(false)
     }
 
-    /// A connection that was quiet has something to do again; it is no new one.
+    /// The same, of a connection that was idle.
+    pub(super) fn finish_idle(&mut self, node: NodeId) -> bool {
+        let finished = self.change(node, |dest| take(&mut dest.idle) || take(&mut dest.load));
+        finished.unwrap_or(false)
+    }
+
+    /// A connection has nothing to do; `false` if there was none that had.
+    pub(super) fn rest(&mut self, node: NodeId) -> bool {
+        let rests = self.change(node, |dest| {
+            let rests = take(&mut dest.load);
+            dest.idle = dest.idle.saturating_add(rests.into());
+            rests
+        });
+        rests.unwrap_or(false)
+    }
+
+    /// A connection that was idle has something to do again; it is no new one.
     pub(super) fn resume(&mut self, node: NodeId) {
-        let _ = self.change(node, |dest| dest.load = dest.load.saturating_add(1));
+        let _ = self.change(node, |dest| {
+            let resumes = take(&mut dest.idle);
+            dest.load = dest.load.saturating_add(resumes.into());
+        });
     }
 
     /// A part of a connection more.
@@ -363,4 +386,11 @@ impl<const W: usize> Nodes<W> {
     pub(super) fn take_share(&mut self, node: NodeId, share: u32) {
         let _ = self.change(node, |dest| dest.shares = dest.shares.saturating_sub(share));
     }
+}
+
+/// One less, if there is one.
+fn take(count: &mut u32) -> bool {
+    let left = count.checked_sub(1);
+    *count = left.unwrap_or(0);
+    left.is_some()
 }

@@ -30,6 +30,8 @@ use core::ops::DerefMut;
 #[derive(Debug)]
 pub struct Scheduler<S, const W: usize = 1> {
     kind: PolicyKind,
+    /// Who is asked about further requests, if not the same.
+    further: Option<PolicyKind>,
     params: Params,
     pub(super) nodes: Nodes<W>,
     targets: TargetTable<S, W>,
@@ -75,6 +77,7 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Scheduler<S, W> {
     pub fn new(kind: PolicyKind, slots: S) -> Self {
         Scheduler {
             kind,
+            further: None,
             params: Params::DEFAULT,
             nodes: Nodes::new(),
             targets: TargetTable::new(slots),
@@ -127,7 +130,7 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Scheduler<S, W> {
     /// Chooses a node and counts the connection as its load; `None`, and nothing is counted, if no
     /// node may be chosen. Each choice must be undone once, by [`Scheduler::finished`].
     pub fn schedule(&mut self, request: &Request<W>) -> Option<NodeId> {
-        let (policy, view) = self.decide();
+        let (policy, view) = self.decide(self.kind);
         let node = policy.schedule(view, request)?;
         self.nodes.assign(node);
         Some(node)
@@ -137,8 +140,7 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Scheduler<S, W> {
     /// the connection counts as its load from now on, and as that of `home` until it has let go; both
     /// end by [`Scheduler::finished`].
     pub fn schedule_next(&mut self, request: &Request<W>, home: NodeId) -> Option<NodeId> {
-        let (policy, view) = self.decide();
-        let node = policy.schedule_next(view, request, home)?;
+        let node = self.decide_next(request, home)?;
         if node != home {
             self.nodes.assign(node);
         }
@@ -218,6 +220,11 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Scheduler<S, W> {
         self.kind = kind;
     }
 
+    /// Has another policy asked about further requests on connections; `None` for the same.
+    pub fn set_further_policy(&mut self, kind: Option<PolicyKind>) {
+        self.further = kind;
+    }
+
     /// The parameters of all policies.
     pub const fn params(&self) -> &Params {
         &self.params
@@ -237,13 +244,19 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Scheduler<S, W> {
         self.targets.replace_storage(slots)
     }
 
-    /// The policy that is asked, and what it decides from.
-    pub(super) fn decide(&mut self) -> (&mut dyn Policy<S, W>, View<'_, S, W>) {
+    /// The node for a further request of a connection that `home` has. Nothing is counted.
+    pub(super) fn decide_next(&mut self, request: &Request<W>, home: NodeId) -> Option<NodeId> {
+        let (policy, view) = self.decide(self.further.unwrap_or(self.kind));
+        policy.schedule_next(view, request, home)
+    }
+
+    /// A policy, and what it decides from.
+    fn decide(&mut self, kind: PolicyKind) -> (&mut dyn Policy<S, W>, View<'_, S, W>) {
         let view = View {
             nodes: &self.nodes,
             targets: &mut self.targets,
             params: &self.params,
         };
-        (self.policies.named(self.kind), view)
+        (self.policies.named(kind), view)
     }
 }

@@ -53,7 +53,9 @@ pub struct Config {
     /// How long a forwarded connection may be silent. Longer than the kernel's keep-alive takes to
     /// notice a dead client: 7,200 s and nine probes 75 s apart.
     pub forward_idle: Duration,
-    /// The same after the client's FIN: the answer to a half-closed connection may take its time. The
+    /// How long a client is silent behind an answer before its connection counts as idle.
+    pub conn_idle: Duration,
+    /// How long it may be silent after the client's FIN: the answer to a half-closed connection may take its time. The
     /// back-end reports the end; where it cannot, `forward_time_wait` holds.
     pub forward_closing: Duration,
     /// The same after the client's RST or the back-end's TIME_WAIT: longer than the 60 s of
@@ -80,6 +82,7 @@ impl Default for Config {
             head_timeout: Duration::from_secs(30),
             handoff_timeout: Duration::from_secs(5),
             forward_idle: Duration::from_secs(7_200 + 9 * 75 + 60),
+            conn_idle: Duration::from_secs(1),
             forward_closing: Duration::from_secs(900),
             forward_time_wait: Duration::from_secs(70),
             forward_gone: Duration::from_secs(5),

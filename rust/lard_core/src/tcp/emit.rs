@@ -35,6 +35,18 @@ impl SegmentOut {
     /// A buffer of this size takes every segment the front-end makes.
     pub const MAX_LEN: usize = MIN_HEADER + Options::MAX_EMITTED + super::reply::MAX_REPLY;
 
+    /// A reset with this number, and without an acknowledgement.
+    pub fn reset(seq: Seq) -> Self {
+        SegmentOut {
+            seq,
+            ack: Seq(0),
+            flags: Flags::RST,
+            window: 0,
+            options: Options::default(),
+            payload: &[],
+        }
+    }
+
     /// Writes the segment, checksum included, into `out`. Returns its length, or `None` if `out` is
     /// too short.
     pub fn emit(&self, tuple: &Tuple, out: &mut [u8]) -> Option<usize> {
@@ -67,18 +79,13 @@ pub fn reset_for(seg: &Segment) -> Option<SegmentOut> {
     if seg.is_rst() {
         return None;
     }
-    let (seq, ack, flags) = if seg.flags.contains(Flags::ACK) {
-        (seg.ack, Seq(0), Flags::RST)
-    } else {
-        (Seq(0), seg.seq_end(), Flags::RST.with(Flags::ACK))
-    };
+    if seg.flags.contains(Flags::ACK) {
+        return Some(SegmentOut::reset(seg.ack));
+    }
     Some(SegmentOut {
-        seq,
-        ack,
-        flags,
-        window: 0,
-        options: Options::default(),
-        payload: &[],
+        ack: seg.seq_end(),
+        flags: Flags::RST.with(Flags::ACK),
+        ..SegmentOut::reset(Seq(0))
     })
 }
 

@@ -24,6 +24,15 @@
 //! forwarders wait that see one direction only: the client's FIN and then silence is the end. The
 //! silence is that of TIME_WAIT, and begins anew when the back-end falls mute, so that it has as long
 //! to come back and report.
+//!
+//! # Idle connections
+//!
+//! A connection is idle when the client is silent: it neither sends nor acknowledges anything new (\[2\],
+//! footnote 3). But not while it waits for the first bytes of an answer, however long the server takes.
+//! A pause in the middle of an answer cannot be told from its end.
+//!
+//! \[2\] Aron, Druschel, Zwaenepoel: *Efficient Support for P-HTTP in Cluster-Based Web Servers*,
+//! USENIX 1999
 
 use super::super::time::Instant;
 use super::config::Config;
@@ -42,6 +51,11 @@ const FIN: u8 = 1 << 1;
 const RST: u8 = 1 << 2;
 const TIME_WAIT: u8 = 1 << 3;
 const GONE: u8 = 1 << 4;
+/// Somebody wants to know when the connection is idle.
+const WATCHED: u8 = 1 << 5;
+/// The client waits for an answer, of which nothing was seen to arrive.
+const WAITS: u8 = 1 << 6;
+const IDLE: u8 = 1 << 7;
 
 /// What to do with a SYN for a forwarded connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +116,12 @@ impl Forwarding {
         }
     }
 
+    /// [`Forwarding::falls_idle`] is wanted. The connection was handed over with a request.
+    pub fn watched(mut self) -> Self {
+        self.flags |= WATCHED | WAITS;
+        self
+    }
+
     /// A segment other than a SYN passes through. Returns whether [`Forwarding::deadline`] may be earlier
     /// than before.
     #[inline]
@@ -116,6 +136,9 @@ impl Forwarding {
             self.last = now;
         }
         let before = self.flags;
+        if before & WATCHED != 0 {
+            self.watch(seg);
+        }
         if seg.is_rst() {
             self.flags |= RST;
             return self.flags != before;
@@ -135,6 +158,39 @@ impl Forwarding {
         // Whoever goes on speaking was not reset.
         self.flags &= !RST;
         self.flags != before
+    }
+
+    /// The client sends or acknowledges something, if it is new.
+    fn watch(&mut self, seg: &Segment) {
+        if seg.is_rst() || (seg.flags.contains(Flags::ACK) && seg.ack.after(self.ack)) {
+            self.flags &= !(WAITS | IDLE);
+        }
+        if seg.seq_end().after(self.snd_max) {
+            self.flags = (self.flags | WAITS) & !IDLE;
+        }
+    }
+
+    /// Is the connection idle, as [`Forwarding::falls_idle`] has said?
+    #[inline]
+    pub const fn is_idle(&self) -> bool {
+        self.has(IDLE)
+    }
+
+    /// Has the connection just fallen idle? It is until the client sends or acknowledges something, or it
+    /// ends.
+    pub fn falls_idle(&mut self, cfg: &Config, now: Instant) -> bool {
+        let falls = self.idle_at(cfg).is_some_and(|at| at <= now);
+        if falls {
+            self.flags |= IDLE;
+        }
+        falls
+    }
+
+    /// When it will, if nothing more happens.
+    fn idle_at(&self, cfg: &Config) -> Option<Instant> {
+        const NOT: u8 = WAITS | IDLE | FIN | RST | TIME_WAIT | GONE;
+        let may = self.flags & (WATCHED | NOT) == WATCHED;
+        may.then(|| self.last.saturating_add(cfg.conn_idle))
     }
 
     /// A SYN arrives for the tuple.
@@ -185,6 +241,7 @@ impl Forwarding {
     /// The back-end reports the end of the connection.
     pub fn ended(&mut self, how: Ended, now: Instant) {
         self.last = now;
+        self.flags &= !IDLE;
         self.flags |= match how {
             Ended::TimeWait => TIME_WAIT,
             Ended::Gone => GONE,
@@ -219,12 +276,12 @@ impl Forwarding {
     }
 
     /// When to ask [`Forwarding::expires`] again: no later than it says now, and soon enough for a
-    /// back-end that falls mute meanwhile.
+    /// back-end that falls mute meanwhile; and when to ask [`Forwarding::falls_idle`].
     pub fn deadline(&self, cfg: &Config, mute: Option<Instant>, now: Instant) -> Instant {
         let expires = self.expires(cfg, mute);
         match self.has(FIN) {
             true => expires.min(now.saturating_add(cfg.forward_time_wait)),
-            false => expires,
+            false => expires.min(self.idle_at(cfg).unwrap_or(expires)),
         }
     }
 

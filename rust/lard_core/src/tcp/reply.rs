@@ -74,6 +74,8 @@ macro_rules! replies {
 replies! {
     /// The head is not HTTP, or ambiguous, or ended early.
     BadRequest = 400 "Bad Request",
+    /// The target is one that clients may not name.
+    Forbidden = 403 "Forbidden",
     /// The head took too long.
     RequestTimeout = 408 "Request Timeout",
     /// The target is too long.

@@ -50,6 +50,16 @@ impl Snapshot {
             .saturating_sub(self.fin as u32)
     }
 
+    /// The same connection with `len` bytes in the place of those that are stored, whose *end* stays where
+    /// it was: acknowledgements, SACK and what the client sends again are about that. Numbers before the
+    /// beginning are not used any more, so it may move.
+    pub const fn with_len(self, len: u32) -> Self {
+        Snapshot {
+            irs: self.irs.add(self.len().wrapping_sub(len)),
+            ..self
+        }
+    }
+
     /// Is there no byte at all? Never so for a connection that has a request.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0

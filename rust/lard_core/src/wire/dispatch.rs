@@ -3,12 +3,13 @@
 //! Messages to and from the dispatcher: assignments, load and membership.
 
 use super::super::addr::{Addr, ConnId, NodeId};
-use super::super::policy::{NodeSet, Tags};
+use super::super::policy::{Mechanism, NodeSet, Tags};
 use super::cursor::{Reader, Writer};
 use super::{DecodeError, EncodeError, Frame, MsgType, Roles};
 
 pub(super) const ASSIGN_LEN: usize = 32;
 pub(super) const ASSIGNED_LEN: usize = 12;
+pub(super) const IDLE_LEN: usize = 12;
 pub(super) const LOAD_LEN: usize = 8;
 pub(super) const NODE_UP_LEN: usize = 28;
 pub(super) const NODE_DOWN_LEN: usize = 4;
@@ -31,6 +32,8 @@ pub(super) const DRAIN_LEN: usize = 2;
 /// | home          | batch         | tags the node must have       |
 /// +---------------+---------------+-------------------------------+
 /// ```
+///
+/// The topmost bit of *home* is set for [`Mechanism::Forward`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assign {
     /// The connection that waits for the answer.
@@ -41,6 +44,8 @@ pub struct Assign {
     pub exclude: NodeSet,
     /// For a further request on a connection: the node that has it.
     pub home: Option<NodeId>,
+    /// How another node than that would serve it.
+    pub mechanism: Mechanism,
     /// How many requests arrived together on the connection, at least 1.
     pub batch: u16,
     /// What its content rule demands of the node, in the bits of the last
@@ -59,7 +64,11 @@ impl<'a> Frame<'a> for Assign {
         w.u64(self.conn.to_bits());
         w.u64(self.key);
         w.u64(self.exclude.bits());
-        w.u16(self.home.unwrap_or_default().0);
+        let home = self.home.unwrap_or_default().0;
+        w.u16(match (self.home, self.mechanism) {
+            (Some(_), Mechanism::Forward) => home | FORWARD,
+            _ => home,
+        });
         w.u16(self.batch.max(1));
         w.u32(self.tags.0);
         Ok(())
@@ -69,9 +78,14 @@ impl<'a> Frame<'a> for Assign {
         let conn = ConnId::from_bits(r.u64());
         let key = r.u64();
         let exclude = NodeSet::from_bits(r.u64());
-        let (home, batch) = (NodeId(r.u16()), r.u16());
+        let (home, batch) = (r.u16(), r.u16());
         let tags = Tags(r.u32());
-        if home > NodeId::MAX {
+        let mechanism = match home & FORWARD {
+            0 => Mechanism::Move,
+            _ => Mechanism::Forward,
+        };
+        let home = NodeId(home & !FORWARD);
+        if home > NodeId::MAX || (home.is_none() && mechanism == Mechanism::Forward) {
             return Err(DecodeError::Value(MsgType::Assign, "home"));
         }
         if batch == 0 {
@@ -82,11 +96,15 @@ impl<'a> Frame<'a> for Assign {
             key,
             exclude,
             home: home.is_some().then_some(home),
+            mechanism,
             batch,
             tags,
         })
     }
 }
+
+/// In the field of the home: how another node would serve the request.
+const FORWARD: u16 = 1 << 15;
 
 /// The dispatcher's answer.
 ///
@@ -132,6 +150,65 @@ impl<'a> Frame<'a> for Assigned {
             conn,
             node: node.is_some().then_some(node),
             tag: tag.is_some().then_some(tag),
+        })
+    }
+}
+
+/// A connection has fallen idle, or is one unit of its node's load again and of nobody else's. Only if
+/// [`Service::tells_idle`](super::Service::tells_idle).
+///
+/// A front-end that has called a connection idle also takes that back when it hears of its end: the
+/// dispatcher may have heard of the end first, and of the idleness then.
+///
+/// ```text
+///  0              16      24      32                              64
+/// +---------------------------------------------------------------+
+/// | connection                                                    |
+/// +---------------+-------+-------+-------------------------------+
+/// | node          | idle  | zero  |
+/// +---------------+-------+-------+
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// The connection.
+    pub conn: ConnId,
+    /// The node that has it.
+    pub node: NodeId,
+    /// Has it nothing to do?
+    pub is_idle: bool,
+}
+
+impl<'a> Frame<'a> for Idle {
+    const KIND: MsgType = MsgType::Idle;
+
+    fn body_len(&self) -> usize {
+        IDLE_LEN
+    }
+
+    fn write(&self, w: &mut Writer<'_>) -> Result<(), EncodeError> {
+        w.u64(self.conn.to_bits());
+        w.u16(self.node.0);
+        w.u8(self.is_idle.into());
+        w.u8(0);
+        Ok(())
+    }
+
+    fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let conn = ConnId::from_bits(r.u64());
+        let node = node(r, MsgType::Idle)?;
+        let (is_idle, zero) = (r.u8(), r.u8());
+        if zero != 0 {
+            return Err(DecodeError::Reserved(MsgType::Idle));
+        }
+        let is_idle = match is_idle {
+            0 => false,
+            1 => true,
+            _ => return Err(DecodeError::Value(MsgType::Idle, "idle")),
+        };
+        Ok(Idle {
+            conn,
+            node,
+            is_idle,
         })
     }
 }

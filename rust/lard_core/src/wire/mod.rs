@@ -22,7 +22,8 @@
 //! | 16, 17 | [`Assign`], [`Assigned`] | FE → D → FE | which node serves this target? |
 //! | 18 | [`Load`] | BE → D | connections and disk queue of a node |
 //! | 19, 20, 21 | [`NodeUp`], [`NodeDown`], [`Drain`] | D → all | membership |
-//! | 22 | [`Service`] | D → all | target key and content rules |
+//! | 22 | [`Service`] | D → all | target key, content rules, further requests |
+//! | 23 | [`Idle`] | FE → D | a connection has, or has no longer, nothing to do |
 //! | 24, 25 | [`Wait`], [`Admitted`] | D → FE | the cluster is full; there is room |
 //! | 32 | [`Handoff`] | FE → BE | a connection with the bytes received on it |
 //! | 33, 34 | [`Adopted`], [`Refused`] | BE → FE | what became of it |
@@ -71,7 +72,7 @@ mod wait;
 
 pub use clock::ClockOffset;
 pub use cursor::{Reader, Writer};
-pub use dispatch::{Assign, Assigned, DownReason, Drain, Load, NodeDown, NodeUp};
+pub use dispatch::{Assign, Assigned, DownReason, Drain, Idle, Load, NodeDown, NodeUp};
 pub use error::{DecodeError, EncodeError};
 pub use framer::Framer;
 pub use handoff::{Adopted, Handoff, Refusal, Refused, Timestamps, TsUnit, WindowScale};
@@ -122,6 +123,8 @@ pub enum MsgType {
     Drain = 21,
     /// [`Service`]
     Service = 22,
+    /// [`Idle`]
+    Idle = 23,
     /// [`Wait`]
     Wait = 24,
     /// [`Admitted`]
@@ -144,7 +147,7 @@ pub enum MsgType {
 
 impl MsgType {
     /// All types, for tables of counters.
-    pub const ALL: [MsgType; 20] = [
+    pub const ALL: [MsgType; 21] = [
         MsgType::Hello,
         MsgType::Ping,
         MsgType::Pong,
@@ -156,6 +159,7 @@ impl MsgType {
         MsgType::NodeDown,
         MsgType::Drain,
         MsgType::Service,
+        MsgType::Idle,
         MsgType::Wait,
         MsgType::Admitted,
         MsgType::Handoff,
@@ -186,6 +190,7 @@ impl MsgType {
             MsgType::NodeDown => "node-down",
             MsgType::Drain => "drain",
             MsgType::Service => "service",
+            MsgType::Idle => "idle",
             MsgType::Wait => "wait",
             MsgType::Admitted => "admitted",
             MsgType::Handoff => "handoff",
@@ -213,6 +218,7 @@ impl MsgType {
             MsgType::NodeDown => (dispatch::NODE_DOWN_LEN, dispatch::NODE_DOWN_LEN),
             MsgType::Drain => (dispatch::DRAIN_LEN, dispatch::DRAIN_LEN),
             MsgType::Service => (service::FIXED_LEN, service::MAX_LEN),
+            MsgType::Idle => (dispatch::IDLE_LEN, dispatch::IDLE_LEN),
             MsgType::Wait => (wait::WAIT_LEN, wait::WAIT_LEN),
             MsgType::Admitted => (wait::ADMITTED_LEN, wait::ADMITTED_LEN),
             MsgType::Handoff => (handoff::FIXED_LEN, handoff::FIXED_LEN + Handoff::MAX_DATA),
@@ -397,6 +403,7 @@ messages! {
     NodeDown: NodeDown,
     Drain: Drain,
     Service: Service<'a>,
+    Idle: Idle,
     Wait: Wait,
     Admitted: Admitted,
     Handoff: Handoff<'a>,

@@ -257,7 +257,7 @@ impl<B: DerefMut<Target = [u8]>> Outbox<B> {
 #[cfg(test)]
 mod tests {
     use super::super::super::addr::{Addr, Endpoint, Tuple};
-    use super::super::super::policy::{NodeSet, Tags};
+    use super::super::super::policy::{Mechanism, NodeSet, Tags};
     use super::super::{Handoff, MsgType, Ping};
     use super::*;
 
@@ -274,6 +274,7 @@ mod tests {
             key: 7,
             exclude: NodeSet::EMPTY,
             home: None,
+            mechanism: Mechanism::Move,
             batch: 1,
             tags: Tags::NONE,
         }

@@ -4,6 +4,8 @@
 
 use super::super::content;
 use super::super::follow::Mode;
+use super::super::http::KeyParts;
+use super::super::policy::Mechanism;
 use super::cursor::{Reader, Writer};
 use super::{DecodeError, EncodeError, Frame, MsgType};
 
@@ -20,9 +22,9 @@ pub(super) const MAX_LEN: usize =
 ///
 /// ```text
 ///  0              16              32              48              64
-/// +---------------+---------------+---------------+---------------+
-/// | n key         | n tags        | n lines       | mode          |
-/// +---------------+---------------+---------------+---------------+
+/// +---------------+---------------+---------------+-------+-------+
+/// | n key         | n tags        | n lines       | flags | mode  |
+/// +---------------+---------------+---------------+-------+-------+
 /// | key … tags … lines …                                          |
 /// ```
 ///
@@ -35,11 +37,28 @@ pub struct Service<'a> {
     pub tags: &'a str,
     /// The content rules: [`content::Rules::compile`].
     pub lines: &'a str,
-    /// What becomes of further requests on a connection; 0 is *pin*, 1 *move*.
+    /// What becomes of further requests on a connection, by its number.
     pub mode: Mode,
+    /// How another node serves them with [`Mode::Auto`]; flag 2 is [`Mechanism::Forward`].
+    pub mechanism: Mechanism,
+    /// Front-ends tell the dispatcher of connections that fall idle ([`Idle`](super::Idle)): flag 1.
+    pub tells_idle: bool,
 }
 
+const TELLS_IDLE: u8 = 1;
+const FORWARDS: u8 = 2;
+
 impl Service<'_> {
+    /// What holds where nobody has said anything.
+    pub const USUAL: Service<'static> = Service {
+        key: KeyParts::DEFAULT_TEXT,
+        tags: "",
+        lines: "",
+        mode: Mode::Pin,
+        mechanism: Mechanism::Move,
+        tells_idle: false,
+    };
+
     /// Bytes of the longest key.
     pub const MAX_KEY: usize = 255;
 
@@ -69,7 +88,13 @@ impl<'a> Frame<'a> for Service<'a> {
             // CAST: the limits are below 2^16.
             w.u16(text.len() as u16);
         }
-        w.u16(self.mode as u16);
+        let idle = if self.tells_idle { TELLS_IDLE } else { 0 };
+        let forwards = match self.mechanism {
+            Mechanism::Move => 0,
+            Mechanism::Forward => FORWARDS,
+        };
+        w.u8(idle | forwards);
+        w.u8(self.mode as u8);
         w.bytes(self.key.as_bytes());
         w.bytes(self.tags.as_bytes());
         w.bytes(self.lines.as_bytes());
@@ -78,8 +103,16 @@ impl<'a> Frame<'a> for Service<'a> {
 
     fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let value = |field| DecodeError::Value(MsgType::Service, field);
-        let (key, tags, lines, mode) = (r.u16(), r.u16(), r.u16(), r.u16());
-        let mode = Mode::ALL.into_iter().find(|m| *m as u16 == mode);
+        let (key, tags, lines) = (r.u16(), r.u16(), r.u16());
+        let (flags, mode) = (r.u8(), r.u8());
+        if flags & !(TELLS_IDLE | FORWARDS) != 0 {
+            return Err(DecodeError::Reserved(MsgType::Service));
+        }
+        let mechanism = match flags & FORWARDS {
+            0 => Mechanism::Move,
+            _ => Mechanism::Forward,
+        };
+        let mode = Mode::ALL.into_iter().find(|m| *m as u8 == mode);
         let mode = mode.ok_or(value("mode"))?;
         let mut text = |len: u16, max, name| {
             let len = usize::from(len);
@@ -93,6 +126,8 @@ impl<'a> Frame<'a> for Service<'a> {
             tags: text(tags, Self::MAX_TAGS, "tags")?,
             lines: text(lines, content::MAX_TEXT, "lines")?,
             mode,
+            mechanism,
+            tells_idle: flags & TELLS_IDLE != 0,
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use super::super::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
 use super::super::follow::Mode;
-use super::super::policy::{NodeSet, Tags};
+use super::super::policy::{Mechanism, NodeSet, Tags};
 use super::super::time::Instant;
 use super::*;
 use core::time::Duration;
@@ -82,12 +82,14 @@ fn service() -> Service<'static> {
         key: "host+path",
         tags: "static,app",
         lines: "suffix .gif tag static\ntag app\n",
-        mode: Mode::Move,
+        mode: Mode::Auto,
+        mechanism: Mechanism::Forward,
+        tells_idle: true,
     }
 }
 
 /// One message of every type.
-fn all() -> [Message<'static>; 20] {
+fn all() -> [Message<'static>; 21] {
     let node = NodeId(3);
     [
         hello().into(),
@@ -109,6 +111,7 @@ fn all() -> [Message<'static>; 20] {
             key: 0xfeed,
             exclude: NodeSet::EMPTY.with(node),
             home: Some(NodeId(4)),
+            mechanism: Mechanism::Forward,
             batch: 2,
             tags: Tags(5),
         }
@@ -139,6 +142,12 @@ fn all() -> [Message<'static>; 20] {
         .into(),
         Drain { node }.into(),
         service().into(),
+        Idle {
+            conn: CONN,
+            node,
+            is_idle: true,
+        }
+        .into(),
         Wait {
             conn: CONN,
             at_most_ms: 5_000,
@@ -229,6 +238,7 @@ fn lengths_are_what_the_diagrams_say() {
         4,
         2,
         8 + 9 + 10 + 31,
+        12,
         12,
         12,
         76 + 18,
@@ -330,7 +340,7 @@ fn damaged(message: impl Into<Message<'static>>, at: usize, to: u8) -> Result<()
 fn values_that_nobody_sends_are_refused() {
     use DecodeError::{Reserved, Value};
     let all = all();
-    let [_, _, _, bye, assign, assigned, _, up, down, drain, ..] = all;
+    let [_, _, _, bye, assign, assigned, _, up, down, drain, _, idle, ..] = all;
     let [.., admitted, _, _, refused, closed, _, released, busy] = all;
     let plain = Handoff {
         wscale: None,
@@ -361,18 +371,23 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(service(), 4, 0x41), Value(MsgType::Service, "lines")),
         (damaged(service(), 5, 30), DecodeError::Length(MsgType::Service)),
         (damaged(service(), 5, 32), DecodeError::Length(MsgType::Service)),
-        (damaged(service(), 7, 2), Value(MsgType::Service, "mode")),
+        (damaged(service(), 6, 4), Reserved(MsgType::Service)),
+        (damaged(service(), 7, 9), Value(MsgType::Service, "mode")),
         (damaged(service(), 8, 0xff), Value(MsgType::Service, "key")),
         (damaged(service(), 17, 0xff), Value(MsgType::Service, "tags")),
         (damaged(service(), 27, 0xff), Value(MsgType::Service, "lines")),
         (damaged(bye, 0, 0), Value(MsgType::Bye, "reason")),
         (damaged(bye, 0, 7), Value(MsgType::Bye, "reason")),
         (damaged(assign, 24, 0x10), Value(MsgType::Assign, "home")),
+        (damaged(assign, 25, 0), Value(MsgType::Assign, "home")),
         (damaged(assign, 27, 0), Value(MsgType::Assign, "batch")),
         (damaged(assigned, 8, 0x10), Value(MsgType::Assigned, "node")),
         (damaged(assigned, 10, 0x10), Value(MsgType::Assigned, "node")),
         (damaged(admitted, 8, 0x10), Value(MsgType::Admitted, "node")),
         (damaged(admitted, 11, 1), Reserved(MsgType::Admitted)),
+        (damaged(idle, 9, 0), Value(MsgType::Idle, "node")),
+        (damaged(idle, 10, 2), Value(MsgType::Idle, "idle")),
+        (damaged(idle, 11, 1), Reserved(MsgType::Idle)),
         (damaged(up, 1, 0), Value(MsgType::NodeUp, "node")),
         (damaged(up, 2, 0xff), Reserved(MsgType::NodeUp)),
         (damaged(up, 3, 1), Reserved(MsgType::NodeUp)),
@@ -450,6 +465,8 @@ fn what_is_too_long_is_not_sent() {
         tags: &tags[1..],
         lines: &lines[1..],
         mode: Mode::Pin,
+        mechanism: Mechanism::Move,
+        tells_idle: false,
     };
     let len = longest.encode(&mut out).unwrap();
     assert_eq!(decode(&out[..len]), Ok(longest.into()));

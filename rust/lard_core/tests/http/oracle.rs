@@ -99,7 +99,7 @@ pub(crate) fn check(stream: &[u8], limit: usize) -> Vec<Said> {
 }
 
 /// So far as it can be said.
-enum Part<T> {
+pub(crate) enum Part<T> {
     Whole(T),
     More,
     Bad,
@@ -174,7 +174,7 @@ pub(crate) fn read(stream: &[u8], limit: usize) -> Vec<Said> {
     }
 }
 
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+pub(crate) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|w| w == what)
 }
 
@@ -190,7 +190,7 @@ fn is_value(s: &str) -> bool {
 }
 
 /// Every byte as a character of its own.
-fn latin1(bytes: &[u8]) -> String {
+pub(crate) fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|b| char::from(*b)).collect()
 }
 
@@ -204,7 +204,7 @@ const FRAMING_FIELDS: [&str; 6] = [
 ];
 
 /// The name and the value of a field or trailer.
-fn field(line: &str) -> Option<(String, &str)> {
+pub(crate) fn field(line: &str) -> Option<(String, &str)> {
     let (name, value) = line.split_once(':')?;
     (is_token(name) && is_value(value)).then(|| {
         let name = name.to_ascii_lowercase();
@@ -318,7 +318,7 @@ fn whole_head(text: &str, len: usize) -> Option<Head> {
     })
 }
 
-fn chunked(stream: &[u8]) -> Part<usize> {
+pub(crate) fn chunked(stream: &[u8]) -> Part<usize> {
     let mut at = 0;
     loop {
         let Some(end) = find(&stream[at..], b"\r\n") else {

@@ -14,6 +14,7 @@ pub(crate) struct Node {
     pub(crate) state: NodeState,
     pub(crate) tags: u32,
     pub(crate) load: u64,
+    pub(crate) idle: u64,
     pub(crate) shares: u64,
     pub(crate) disk_queue: u32,
     current: i64,
@@ -27,7 +28,7 @@ impl Node {
     pub(crate) fn set_state(&mut self, state: NodeState) {
         self.state = state;
         if state == NodeState::Down {
-            (self.load, self.shares, self.disk_queue) = (0, 0, 0);
+            (self.load, self.idle, self.shares, self.disk_queue) = (0, 0, 0, 0);
         }
     }
 }
@@ -49,10 +50,16 @@ impl Conn {
             added: Vec::new(),
         }
     }
+
+    pub(crate) fn is_plain(&self) -> bool {
+        self.active && self.added.is_empty()
+    }
 }
 
 pub(crate) struct Model {
     kind: PolicyKind,
+    /// Who is asked about further requests, if not the same.
+    pub(crate) further: Option<PolicyKind>,
     pub(crate) nodes: BTreeMap<u16, Node>,
     low: u64,
     high: u64,
@@ -65,6 +72,8 @@ pub(crate) struct Model {
     servers: HashMap<u64, (u64, u64)>,
     /// Keys of each slot of the table, the least recently used one first.
     order: Vec<VecDeque<u64>>,
+    /// The last choice among equals, of the policy by cost and of the other.
+    last_by_cost: u16,
     last: u16,
 }
 
@@ -81,6 +90,7 @@ impl Model {
     pub(crate) fn new(kind: PolicyKind, slots: usize) -> Self {
         Model {
             kind,
+            further: None,
             nodes: BTreeMap::new(),
             low: 25,
             high: 65,
@@ -91,6 +101,7 @@ impl Model {
             percent: 125,
             servers: HashMap::new(),
             order: vec![VecDeque::new(); slots],
+            last_by_cost: 0,
             last: 0,
         }
     }
@@ -112,6 +123,7 @@ impl Model {
             state: NodeState::Up,
             tags: 0,
             load: 0,
+            idle: 0,
             shares: 0,
             disk_queue: 0,
             current: 0,
@@ -156,8 +168,12 @@ impl Model {
     }
 
     pub(crate) fn finish(&mut self, id: u16) -> bool {
-        let node = self.nodes.get_mut(&id).filter(|n| n.load > 0);
-        node.map(|n| n.load -= 1).is_some()
+        match self.nodes.get_mut(&id) {
+            Some(n) if n.load > 0 => n.load -= 1,
+            Some(n) if n.idle > 0 => n.idle -= 1,
+            _ => return false,
+        }
+        true
     }
 
     pub(crate) fn batch(&mut self, conn: &mut Conn, requests: u16) {
@@ -165,14 +181,30 @@ impl Model {
         conn.share = UNIT / u64::from(requests);
         if !conn.active {
             conn.active = true;
-            self.nodes
-                .get_mut(&conn.home)
-                .into_iter()
-                .for_each(|n| n.load += 1);
+            if let Some(n) = self.nodes.get_mut(&conn.home).filter(|n| n.idle > 0) {
+                n.load += 1;
+                n.idle -= 1;
+            }
         }
     }
 
     pub(crate) fn next(&mut self, conn: &mut Conn, key: u64, moves: bool, ms: u64) -> Option<u16> {
+        let id = self.next_elsewhere(conn, key, !moves, ms)?;
+        if moves && id != conn.home {
+            self.leave(conn);
+            (conn.home, conn.active) = (id, true);
+        }
+        Some(id)
+    }
+
+    /// The same; but a connection that moves has not left its home yet.
+    pub(crate) fn next_elsewhere(
+        &mut self,
+        conn: &mut Conn,
+        key: u64,
+        forwards: bool,
+        ms: u64,
+    ) -> Option<u16> {
         let ask = Ask {
             key,
             exclude: 0,
@@ -181,25 +213,44 @@ impl Model {
         };
         let id = self.choose_next(ask, conn.home)?;
         if id == conn.home {
-        } else if moves {
-            if conn.active {
-                self.finish(conn.home);
-            }
-            (conn.home, conn.active) = (id, true);
-            self.nodes.get_mut(&id).unwrap().load += 1;
-        } else {
+        } else if forwards {
             self.nodes.get_mut(&id).unwrap().shares += conn.share;
             conn.added.push(id);
+        } else {
+            self.nodes.get_mut(&id).unwrap().load += 1;
         }
         Some(id)
     }
 
     pub(crate) fn idle(&mut self, conn: &mut Conn) {
         self.settle(conn);
-        if conn.active {
-            self.finish(conn.home);
+        let home = self.nodes.get_mut(&conn.home);
+        if let Some(n) = home.filter(|n| conn.active && n.load > 0) {
+            conn.active = false;
+            n.load -= 1;
+            n.idle += 1;
         }
-        conn.active = false;
+    }
+
+    pub(crate) fn close(&mut self, conn: &mut Conn) {
+        self.settle(conn);
+        self.leave(conn);
+    }
+
+    fn leave(&mut self, conn: &Conn) {
+        match self.nodes.get_mut(&conn.home) {
+            Some(n) if !conn.active && n.idle > 0 => n.idle -= 1,
+            _ => drop(self.finish(conn.home)),
+        }
+    }
+
+    /// `id` is lost, and what was counted there.
+    pub(crate) fn lost(&mut self, conn: &mut Conn, id: u16) {
+        conn.added.retain(|node| *node != id);
+        if conn.home == id {
+            self.settle(conn);
+            conn.active = true;
+        }
     }
 
     fn settle(&mut self, conn: &mut Conn) {
@@ -269,10 +320,12 @@ impl Model {
     }
 
     fn choose_next(&mut self, ask: Ask, home: u16) -> Option<u16> {
-        let here = self.nodes.get(&home).filter(|n| n.state != NodeState::Down);
-        match self.kind {
+        let here = self.nodes.get(&home);
+        let here = here.filter(|n| n.state != NodeState::Down && n.tags & ask.tags == ask.tags);
+        match self.further.unwrap_or(self.kind) {
             PolicyKind::Wrr | PolicyKind::Lc if here.is_some() => Some(home),
             PolicyKind::Extlard if here.is_some() => Some(self.extlard_next(ask, home)),
+            PolicyKind::Extlard => self.extlard(ask),
             _ => self.choose(ask),
         }
     }
@@ -364,7 +417,7 @@ impl Model {
         let (set, _) = self.lookup(ask.key);
         let s = self.cheapest(&self.eligible(ask), set)?;
         if set & bit(s) == 0 {
-            self.last = s;
+            self.last_by_cost = s;
             self.map(ask, bit(s));
         }
         Some(s)
@@ -390,7 +443,7 @@ impl Model {
             let load = n.work() / n.weight.max(1);
             let mapped = set & bit(*id) != 0;
             // Last by turns, where the home of a connection comes first.
-            let tie = (self.relative(*id), !mapped, *id <= self.last);
+            let tie = (self.relative(*id), !mapped, *id <= self.last_by_cost);
             if load > self.overload * UNIT {
                 return (u64::MAX, true, tie);
             }

@@ -50,6 +50,8 @@ pub struct NodeView {
     pub weight: Option<u64>,
     pub tags: Vec<String>,
     pub load: Option<u64>,
+    pub shares: Option<u64>,
+    pub idle: Option<u64>,
     pub assigned: Option<u64>,
     pub disk_queue: Option<u64>,
     pub frames_in: u64,
@@ -175,6 +177,8 @@ fn node_view(all: Attributes<'_>) -> Option<NodeView> {
             .map(|tags| tags.split(',').map(str::to_string).collect())
             .unwrap_or_default(),
         load: number(all, node::LOAD),
+        shares: number(all, node::SHARES),
+        idle: number(all, node::IDLE),
         assigned: number(all, node::ASSIGNED),
         disk_queue: number(all, node::DISK_QUEUE),
         frames_in: count(node::FRAMES_IN),

@@ -1,0 +1,719 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The mode forward: the node that has a connection answers each of its requests, with the content of
+the node that the target belongs to; and nobody gets at that node's documents by naming it.
+
+Each server has the directories that would be mounts, with the same content in each; an answer says
+which one it is from.
+"""
+
+import pytest
+from support import begin, counted, run, totals, wait_idle
+
+# The first paper's layout, with four nodes that serve; the front-end's own is one of them.
+FOUR = {"nodes": 4, "d": 1, "fe": (1,), "be": (1, 2, 3, 4)}
+
+
+def two(host):
+    with client.Connection(host) as connection:
+        connection.request("/who?first")
+        connection.request("/who?second")
+
+
+def set_forwarding(cluster):
+    """The mode is forward from now on, until the end of the test."""
+    cluster.set(cluster.layout.d, "mode", "forward")
+    for front_end in cluster.fes:
+
+        def forwards():
+            before = totals(cluster)["fe_next"]
+            run(cluster.client, two, front_end.ext)
+            return totals(cluster)["fe_next"] > before
+
+        cluster.wait(forwards, what="the front-end follows connections")
+
+
+@pytest.fixture
+def forwarding(cluster):
+    """A cluster in the mode forward, and nothing is left of its connections behind the test."""
+    set_forwarding(cluster)
+    wait_idle(cluster)
+    with counted(cluster, exact_fe_move_failed=0):
+        yield cluster
+        cluster.wait_empty()
+        wait_idle(cluster)
+
+
+def owners(host, targets, addresses):
+    """The address of the node that each target belongs to, asked on connections of their own."""
+    return {target: addresses[client.get(host, target).node] for target in targets}
+
+
+def placed(cluster, targets, host=None):
+    """The nodes' addresses, and whose the targets are."""
+    addresses = {machine.name: machine.int for machine in cluster.bes}
+    host = host or cluster.fes[0].ext
+    return addresses, run(cluster.client, owners, host, targets, addresses)
+
+
+def follow(host, targets, expected, addresses, method="GET"):
+    """All targets on one connection: every answer from one node, with the right content of the right
+    node; how many had that of another."""
+    supplied = 0
+    with client.Connection(host) as connection:
+        home = None
+        for target in targets:
+            answer = connection.request(target, method=method)
+            assert answer.status == 200, (target, answer.status)
+            home = home or answer.node
+            assert answer.node == home, f"{target}: {answer.node}, not {home}"
+            own = addresses[home] == expected[target]
+            assert answer.supplier == (None if own else expected[target]), (target, answer.supplier)
+            size = int(target.partition("?")[0].rpartition("/")[2])
+            if method != "HEAD":
+                assert answer.sha256 == content.sha256(size), f"{target}: {answer.length} octets"
+            supplied += not own
+    return supplied
+
+
+@pytest.mark.layout(**FOUR)
+def test_a_hundred_requests_on_one_connection(forwarding):
+    sizes = [0, 1, 100, 1460, 10_000, 100_000]
+    targets = [f"/size/{sizes[n % 6]}?hundred-{n}" for n in range(24)]
+    addresses, expected = placed(forwarding, targets)
+    assert len(set(expected.values())) == 4
+    host = forwarding.fes[0].ext
+    names = [targets[n % 24] for n in range(100)]
+    with counted(forwarding, fe_supplied=70):
+        assert 70 <= run(forwarding.client, follow, host, names, expected, addresses) <= 80
+
+
+def test_every_front_end_forwards(forwarding):
+    targets = [f"/size/1460?every-{n}" for n in range(12)]
+    addresses, expected = placed(forwarding, targets)
+    for machine in forwarding.fes:
+        assert run(forwarding.client, follow, machine.ext, targets * 3, expected, addresses) > 0
+
+
+@pytest.mark.layout(**FOUR)
+def test_heads_are_forwarded_too(forwarding):
+    targets = [f"/size/1460?head-{n}" for n in range(12)]
+    addresses, expected = placed(forwarding, targets)
+    host = forwarding.fes[0].ext
+    assert run(forwarding.client, follow, host, targets * 3, expected, addresses, "HEAD") > 0
+
+
+@pytest.mark.layout(**FOUR)
+def test_the_name_of_the_node_stands_in_front_of_the_path(forwarding):
+    paths = ["/size/100", "/size/100?a=/b&c", "//size//100", "/%73ize/1%30%30?%2e%2e", "/size/100?../x"]
+    targets = [f"{path}{'&' if '?' in path else '?'}{n}" for n in range(6) for path in paths]
+
+    def spelt(host, targets):
+        found = 0
+        for absolute in (False, True):
+            with client.Connection(host) as connection:
+                connection.request("/who")
+                for target in targets:
+                    asked = "http://cluster" + target if absolute else target
+                    answer = connection.request(asked)
+                    line = answer.fields["x-line"]
+                    prefix = "/" + answer.supplier if answer.supplier else ""
+                    if prefix:
+                        assert line == f"GET {prefix}{target} HTTP/1.1", line
+                    else:
+                        assert line == f"GET {asked} HTTP/1.1", line
+                    found += bool(prefix)
+        return found
+
+    assert run(forwarding.client, spelt, forwarding.fes[0].ext, targets) >= 20
+
+
+@pytest.mark.layout(**FOUR)
+def test_pipelined_pairs_and_bursts(forwarding):
+    targets = [f"/size/{100 * n}?burst-{n}" for n in range(24)]
+    addresses, expected = placed(forwarding, targets)
+
+    def bursts(host, targets, expected, addresses, size):
+        with client.Connection(host) as connection:
+            home = connection.request("/who").node
+            for at in range(0, len(targets), size):
+                batch = targets[at : at + size]
+                connection.send(b"".join(client.head(target) for target in batch))
+                answers = [connection.answer() for _ in batch]
+                for target, answer in zip(batch, answers):
+                    length = int(target.partition("?")[0].rpartition("/")[2])
+                    assert answer.status == 200 and answer.length == length, target
+                    assert answer.sha256 == content.sha256(length), target
+                    assert answer.node == home
+                # Of a batch the first one is asked about.
+                own = addresses[home] == expected[batch[0]]
+                assert answers[0].supplier == (None if own else expected[batch[0]]), batch
+                assert not any(answer.supplier for answer in answers[1:]), batch
+
+    host = forwarding.fes[0].ext
+    for size in (2, 3, 8, 24):
+        run(forwarding.client, bursts, host, targets, expected, addresses, size)
+
+
+@pytest.mark.layout(**FOUR)
+def test_posts_between_gets(forwarding):
+    targets = [f"/size/1460?post-{n}" for n in range(12)]
+    addresses, expected = placed(forwarding, targets)
+
+    def posts(host, targets, expected, addresses):
+        with client.Connection(host) as connection:
+            home = connection.request("/who").node
+            for number, target in enumerate(targets * 3):
+                answer = connection.request(target)
+                assert answer.sha256 == content.sha256(1460)
+                own = addresses[home] == expected[target]
+                assert answer.supplier == (None if own else expected[target]), (number, target)
+                size = [0, 1, 1000, 40_000, 300_000][number % 5]
+                body = content.stream()[number : number + size]
+                if number % 2:
+                    fields = [("Content-Length", str(size))]
+                    sent = [body]
+                else:
+                    fields = [("Transfer-Encoding", "chunked")]
+                    step = max(1, size // 7)
+                    parts = [body[at : at + step] for at in range(0, size, step)]
+                    sent = [b"%x\r\n%s\r\n" % (len(part), part) for part in parts]
+                    sent.append(b"0\r\n\r\n")
+                head = client.head(f"/echo?{number}", method="POST", fields=fields)
+                if number % 3:
+                    connection.send(head)
+                    for piece in sent:
+                        connection.send(piece)
+                else:
+                    connection.send(head + b"".join(sent))
+                answer = connection.answer()
+                assert answer.node == home and not answer.supplier
+                got = answer.json()
+                assert got == {"length": size, "sha256": hashlib.sha256(body).hexdigest()}, number
+
+    with counted(forwarding, fe_supplied=20, fe_next_method=20):
+        run(forwarding.client, posts, forwarding.fes[0].ext, targets, expected, addresses)
+
+
+@pytest.mark.layout(**FOUR)
+def test_answers_of_every_kind(forwarding):
+    kinds = ["/size/0", "/status/204", "/status/304", "/chunked/5000", "/chunked/0", "/size/100000"]
+    targets = [f"{kind}?kind-{n}" for n in range(6) for kind in kinds]
+    addresses, expected = placed(forwarding, targets)
+
+    def kinds_of(host, targets, expected, addresses):
+        with client.Connection(host) as connection:
+            home = connection.request("/who").node
+            for target in targets:
+                answer = connection.request(target)
+                own = addresses[home] == expected[target]
+                assert answer.supplier == (None if own else expected[target]), target
+                word = target.partition("?")[0].rpartition("/")[2]
+                if "/status/" not in target:
+                    assert answer.sha256 == content.sha256(int(word)), target
+            last = connection.request("/close/70000?kind-end")
+            assert last.sha256 == content.sha256(70_000)
+            assert connection.at_end()
+
+    with counted(forwarding, fe_supplied=20, exact_fe_busy_opaque=0):
+        run(forwarding.client, kinds_of, forwarding.fes[0].ext, targets, expected, addresses)
+
+
+@pytest.mark.layout(**FOUR)
+def test_a_request_that_waits_for_a_slow_answer_is_answered_at_home(forwarding):
+    targets = [f"/size/100?slow-{n}" for n in range(12)]
+    addresses, expected = placed(forwarding, targets)
+
+    def slow(host, targets, expected, addresses):
+        with client.Connection(host) as connection:
+            home = connection.request("/who").node
+            for number, target in enumerate(targets):
+                name = f"slow-{number}-{os.getpid()}"
+                connection.send(client.head(f"/slow/{name}"))
+                while not connection.buffer.endswith(b"0123456789"):
+                    connection.more()
+                # The server has said half, TCP is quiet, and the next request is there.
+                connection.send_acknowledged(client.head(target))
+                open("/run/lard-test/" + name, "w").close()
+                first = connection.answer()
+                assert first.body == b"0123456789abcdefghij", first.body
+                second = connection.answer()
+                assert second.sha256 == content.sha256(100)
+                assert (first.node, second.node, second.supplier) == (home, home, None)
+                # And from then on it is supplied again.
+                own = addresses[home] == expected[target]
+                assert connection.request(target).supplier == (None if own else expected[target])
+
+    with counted(forwarding, fe_busy_answering=6, fe_supplied=6):
+        run(forwarding.client, slow, forwarding.fes[0].ext, targets, expected, addresses)
+
+
+@pytest.mark.layout(**FOUR)
+def test_heads_of_every_length(forwarding):
+    """Up to the limit, in one piece and in several: the longest ones are held in part, and grow."""
+    targets = [f"/size/1000?long-{n}" for n in range(12)]
+    addresses, expected = placed(forwarding, targets)
+
+    def long(host, targets, expected, addresses):
+        with client.Connection(host) as connection:
+            home = connection.request("/who").node
+            for number, target in enumerate(targets * 3):
+                head = client.head(target, length=[100, 1000 + 700 * (number % 12), 16_384][number % 3])
+                if number % 2:
+                    for at in range(0, len(head), 900):
+                        connection.send(head[at : at + 900])
+                else:
+                    connection.send(head)
+                answer = connection.answer()
+                assert answer.sha256 == content.sha256(1000), target
+                own = addresses[home] == expected[target]
+                assert answer.supplier == (None if own else expected[target]), (number, target)
+            # One that waits for an acknowledgement before it goes on stays, and is checked.
+            head = client.head(targets[0])
+            connection.send_acknowledged(head[:20], limit=5)
+            connection.send(head[20:])
+            assert connection.answer().sha256 == content.sha256(1000)
+            head = client.head("/10.20.0.1/size/100")
+            connection.send_acknowledged(head[:8], limit=5)
+            try:
+                connection.send(head[8:])
+                connection.answer()
+            except ConnectionResetError:
+                return
+            raise AssertionError("it was answered")
+
+    with counted(forwarding, fe_next_expired=2, fe_checked_reserved=1, fe_supplied=15):
+        run(forwarding.client, long, forwarding.fes[0].ext, targets, expected, addresses)
+
+
+SPELLINGS = [
+    "/10.20.0.1/size/100",
+    "/10.20.0.2/size/100?x",
+    "//10.20.0.3/size/100",
+    "/./10.20.0.4/size/100",
+    "/%31%30.20.0.1/size/100",
+    "/10%2e20%2E0%2e2/size/100",
+    "/%2f10.20.0.3/size/100",
+    "/x/../10.20.0.4/size/100",
+    "/x/%2e%2e/10.20.0.1/size/100",
+    "/..;/10.20.0.2/size/100",
+    "/10.20.0.3;x/size/100",
+    "/\\10.20.0.4\\size",
+    "/10.20.0.1",
+    "/010.020.000.001/size/100",
+    "http://cluster/10.20.0.1/size/100",
+    "http://cluster//10.20.0.1/size/100",
+]
+
+
+@pytest.mark.layout(**FOUR)
+def test_nobody_gets_at_a_node_by_naming_it(forwarding):
+    def first(host, spellings):
+        for target in spellings:
+            for method in ("GET", "HEAD", "POST", "DELETE"):
+                with client.Connection(host) as connection:
+                    answer = connection.request(target, method=method)
+                    assert (answer.status, answer.node) == (403, None), (target, method, answer.status)
+                    assert connection.at_end()
+
+    def later(host, spellings, how):
+        def ends(connection, data):
+            try:
+                connection.send(data)
+                while True:
+                    answer = connection.answer()
+                    assert answer.supplier is None and answer.status == 200, answer.fields
+            except ConnectionResetError:
+                return
+            raise AssertionError("no reset")
+
+        for target in spellings:
+            with client.Connection(host) as connection:
+                assert connection.request("/who").status == 200
+                good, bad = client.head("/who"), client.head(target)
+                body = client.head("/echo", method="POST", fields=[("Content-Length", "5")]) + b"12345"
+                chunks = client.head("/echo", method="POST", fields=[("Transfer-Encoding", "chunked")])
+                chunks += b"5\r\n12345\r\n0\r\n\r\n"
+                ends(connection, {
+                    "alone": bad,
+                    "behind": good + bad,
+                    "behind-three": good * 3 + bad + good,
+                    "behind-a-body": body + bad,
+                    "behind-chunks": chunks + bad,
+                    "empty-lines": b"\r\n\r\n" + bad,
+                }[how])
+
+    host = forwarding.fes[0].ext
+    count = 4 * len(SPELLINGS)
+    with counted(forwarding, http_reserved=count, exact_fe_checked_reserved=0):
+        run(forwarding.client, first, host, SPELLINGS)
+    for how in ("alone", "behind", "behind-three", "behind-a-body", "behind-chunks", "empty-lines"):
+        with counted(forwarding, fe_checked_reserved=len(SPELLINGS)):
+            run(forwarding.client, later, host, SPELLINGS, how)
+
+    def together(host, spellings):
+        """With the first request, so that the front-end answers by itself."""
+        for target in spellings:
+            with client.Connection(host) as connection:
+                connection.send(client.head("/who") + client.head(target))
+                assert connection.answer().status == 403, target
+
+    with counted(forwarding, http_reserved=len(SPELLINGS)):
+        run(forwarding.client, together, host, SPELLINGS)
+
+
+@pytest.mark.layout(**FOUR)
+def test_what_cannot_be_followed_ends(forwarding):
+    """Each of these is answered, and then nothing passes any more."""
+
+    def unread(host):
+        bad = client.head("/10.20.0.1/size/100")
+        good = client.head("/who")
+        upgrade = client.head("/who", fields=[("Connection", "upgrade"), ("Upgrade", "x")])
+        content = client.head("/who", fields=[("Content-Length", "3")])
+        closing = client.head("/who", close=True)
+        for first, then in (
+            (upgrade, good),
+            (upgrade, bad),
+            (content, b"abc"),
+            (closing, good),
+            (closing, bad),
+            (good, b"GET /who HTTP/1.1\r\nHost: h\r\n folded: x\r\n\r\n"),
+            (good, b"GET /who HTTP/2.0\r\n\r\n"),
+            (good, b"GET /10.20.0.1/size/100\r\n"),
+            (good, b"\x16\x03\x01\x02\x00\x01\x00"),
+            (good, client.head("/echo", method="POST", fields=[("Transfer-Encoding", "chunked")])
+             + b"5;\n12345\r\n0\r\n\r\n"),
+            (good, client.head("/echo", method="POST", fields=[("Transfer-Encoding", "chunked"),
+                                                               ("Content-Length", "3")]) + b"abc"),
+        ):
+            with client.Connection(host) as connection:
+                connection.send(first)
+                if first is not content:
+                    assert connection.answer().status == 200
+                try:
+                    connection.send(then)
+                    answer = connection.answer()
+                except (ConnectionResetError, BrokenPipeError, client.Closed):
+                    continue
+                raise AssertionError((first, then, answer.status))
+
+    # A connection that the server has closed already is reset by nobody in particular.
+    with counted(forwarding, fe_checked_unread=8):
+        run(forwarding.client, unread, forwarding.fes[0].ext)
+
+    def with_it(host):
+        content = client.head("/who", fields=[("Content-Length", "3")]) + b"abc"
+        upgrade = client.head("/who", fields=[("Connection", "upgrade"), ("Upgrade", "x")])
+        closing = client.head("/who", close=True)
+        for data in (content, upgrade + b"x", closing + client.head("/10.20.0.1/who")):
+            with client.Connection(host) as connection:
+                connection.send(data)
+                assert connection.answer().status == 400, data
+        # Old clients send an empty line behind a body.
+        with client.Connection(host) as connection:
+            connection.send(client.head("/who", close=True) + b"\r\n")
+            assert connection.answer().status == 200
+
+    with counted(forwarding, http_unread=3):
+        run(forwarding.client, with_it, forwarding.fes[0].ext)
+
+
+@pytest.mark.layout(**FOUR)
+def test_what_was_checked_cannot_be_changed(forwarding):
+    """The server's TCP throws a segment away that the front-end has read, and gets another one."""
+
+    def change(host):
+        link = Link(f"10.10.0.{random.randrange(200, 250)}")
+        good = b"GET /aa.bb.c.d/size/100 HTTP/1.1\r\nHost: h\r\n\r\n"
+        evil = b"GET /10.20.0.1/size/100 HTTP/1.1\r\nHost: h\r\n\r\n"
+        assert len(good) == len(evil)
+        for number in range(4):
+            peer = Peer(link, host)
+            peer.handshake()
+            peer.send(b"GET /who HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert b"node" in peer.receive_all(length=100, quiet_limit=1.0)
+            old = (peer.stamp() - 100_000) & 0xFFFFFFFF
+            if number % 2:
+                # In one piece: it is held, assigned, and passed on to the child, which drops it.
+                peer.segment(ACK | PSH, b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx" + good,
+                             stamp=old)
+                peer.segment(ACK | PSH, b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx" + evil)
+            else:
+                peer.segment(ACK | PSH, good[:20], stamp=old)
+                time.sleep(0.5)
+                peer.segment(ACK | PSH, evil[:20])
+                peer.segment(ACK | PSH, good[20:], seq=peer.seq + 20)
+            got = peer.receive_all(length=1, quiet_limit=2.0) if number % 2 == 0 else b""
+            seen = b"".join(segment.data for segment in peer.seen)
+            assert b"X-Supplier" not in seen and b"10.20.0.1" not in seen, (number, got, seen[-300:])
+            peer.reset()
+
+    with counted(forwarding, fe_checked_changed=4):
+        run(forwarding.client, change, forwarding.fes[0].ext)
+
+
+@pytest.mark.layout(**FOUR)
+def test_connections_of_another_mode_end_with_the_next_bytes(cluster):
+    def before(host, number):
+        gate = f"/run/lard-test/before-{number}"
+        with client.Connection(host) as connection:
+            assert connection.request("/who").status == 200
+            open(gate + "-begun", "w").close()
+            while not os.path.exists(gate):
+                time.sleep(0.05)
+            try:
+                return connection.request("/10.20.0.1/size/100").supplier
+            except ConnectionResetError:
+                return "reset"
+
+    cluster.client.sh("rm -f /run/lard-test/before-*")
+    host = cluster.fes[0].ext
+
+    def begun(number):
+        running = begin(cluster.client, before, host, number)
+        file = f"/run/lard-test/before-{number}"
+        cluster.wait(
+            lambda: cluster.client.sh(f"test -e {file}-begun", check=False).code == 0,
+            what="the connection is there",
+        )
+        return running, lambda: cluster.client.sh(f"touch {file}")
+
+    running, go = begun(1)
+    go()
+    assert running.result() == "10.20.0.1"
+    running, go = begun(2)
+    set_forwarding(cluster)
+    with counted(cluster, fe_checked_before=1):
+        go()
+        assert running.result() == "reset"
+    # And one of this mode is checked in another, too.
+    running, go = begun(3)
+    cluster.node(cluster.layout.d).sh("cluster_startup set mode=pin")
+
+    def pinned():
+        before = totals(cluster)["fe_next"]
+        run(cluster.client, two, host)
+        return totals(cluster)["fe_next"] == before
+
+    cluster.wait(pinned, what="the front-end does not follow connections")
+    with counted(cluster, fe_checked_reserved=1):
+        go()
+        assert running.result() == "reset"
+    cluster.wait_empty()
+
+
+@pytest.mark.layout(**FOUR)
+def test_the_client_closes_at_each_point(forwarding):
+    targets = [f"/size/1460?leave-{n}" for n in range(12)]
+
+    def leave(host, targets):
+        for number in range(60):
+            connection = client.Connection(host)
+            for target in targets[: 1 + number % 5]:
+                connection.request(target)
+            head = client.head(targets[number % 12])
+            connection.send(head[: [0, 20, len(head)][number % 3]])
+            [connection.close, connection.reset, connection.half_close][number % 4 % 3]()
+            if number % 4 == 2:
+                # What a client that has only closed its own direction is owed.
+                if number % 3 == 2:
+                    assert connection.answer().sha256 == content.sha256(1460)
+                connection.close()
+
+    run(forwarding.client, leave, forwarding.fes[0].ext, targets, timeout=170)
+
+
+@pytest.mark.layout(**FOUR, servers={1: "nginx", 2: "nginx", 3: "apache", 4: "nginx"})
+@pytest.mark.limit(400)
+def test_two_thousand_forwarded_requests_and_nothing_is_left(forwarding):
+    targets = [f"/size/{size}?many-{n}" for n in range(16) for size in (100, 1460, 10_000)]
+    addresses, expected = placed(forwarding, targets)
+    assert len(set(expected.values())) == 4
+
+    def many(host, targets, expected, addresses, connections, rounds):
+        wrong = []
+
+        def work(number):
+            try:
+                own = random.Random(number)
+                with client.Connection(host) as connection:
+                    home = None
+                    for _ in range(rounds):
+                        target = own.choice(targets)
+                        answer = connection.request(target)
+                        size = int(target.partition("?")[0].rpartition("/")[2])
+                        assert answer.sha256 == content.sha256(size), target
+                        home = home or answer.node
+                        assert answer.node == home
+            except Exception as error:
+                wrong.append(f"{number}: {type(error).__name__} {error}")
+
+        client.side_by_side(work, connections)
+        return wrong
+
+    host = forwarding.fes[0].ext
+    with counted(forwarding, fe_supplied=2000, timeout=30):
+        wrong = run(forwarding.client, many, host, targets, expected, addresses, 8, 400, timeout=380)
+        assert wrong == []
+    forwarding.wait_empty()
+
+
+@pytest.mark.layout(**FOUR)
+@pytest.mark.parametrize("fault", ["loss 3%", "delay 10ms 4ms reorder 30% 50% duplicate 10%"])
+@pytest.mark.parametrize("link", ["client", "front-end", "back-end"])
+def test_forwarding_on_a_bad_link(forwarding, link, fault):
+    host = forwarding.fes[0].ext
+    targets = [f"/size/{size}?bad-{n}" for n in range(8) for size in (100, 10_000)]
+    machines = {"client": [forwarding.client], "front-end": forwarding.fes, "back-end": forwarding.bes}
+    for machine in machines[link]:
+        machine.netem("int0" if link == "front-end" else "ext0", fault)
+
+    def bad(host, targets):
+        with client.Connection(host, timeout=120) as connection:
+            for number, target in enumerate(targets * 2):
+                answer = connection.request(target)
+                size = int(target.partition("?")[0].rpartition("/")[2])
+                assert answer.sha256 == content.sha256(size), target
+                body = content.stream()[number : number + 3000]
+                fields = [("Content-Length", "3000")]
+                connection.send(client.head("/echo", method="POST", fields=fields) + body)
+                assert connection.answer().json()["sha256"] == hashlib.sha256(body).hexdigest()
+                pair = b"".join(client.head(name) for name in (target, targets[0]))
+                connection.send(pair)
+                assert connection.answer().sha256 == content.sha256(size), target
+                assert connection.answer().sha256 == content.sha256(100), target
+
+    with counted(forwarding, fe_supplied=8):
+        run(forwarding.client, bad, host, targets, timeout=170)
+
+
+@pytest.mark.layout(**FOUR)
+def test_ports_are_used_again(forwarding):
+    targets = [f"/size/100?reuse-{n}" for n in range(12)]
+
+    def reuse(host, targets):
+        for number in range(60):
+            reuse = [(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)]
+            source = ("", 30_000 + number % 3)
+            with client.Connection(host, source=source, options=reuse) as connection:
+                for target in targets[: 3 + number % 4]:
+                    assert connection.request(target).sha256 == content.sha256(100)
+                # The server closes first, so that TIME_WAIT stays there and not here.
+                connection.request(targets[number % 12], close=True)
+                assert connection.at_end()
+
+    with counted(forwarding, tcp_reused=30, fe_supplied=60):
+        run(forwarding.client, reuse, forwarding.fes[0].ext, targets)
+
+
+@pytest.mark.layout(**FOUR)
+def test_a_server_that_is_gone_is_replaced_and_serves_by_itself(forwarding):
+    """Between two requests the server's listener ends, its process lives: home refuses."""
+    targets = [f"/size/100?gone-{n}" for n in range(24)]
+    addresses, expected = placed(forwarding, targets)
+    host = forwarding.fes[0].ext
+    first = next(target for target in targets if expected[target] == addresses["node3"])
+    rest = [target for target in targets if expected[target] != addresses["node3"]]
+    forwarding.client.sh("rm -f /run/lard-test/gone-*")
+
+    def serve(host, first, rest):
+        with client.Connection(host) as connection:
+            assert connection.request(first).node == "node3"
+            open("/run/lard-test/gone-begun", "w").close()
+            while not os.path.exists("/run/lard-test/gone-go"):
+                time.sleep(0.05)
+            answer = connection.request(rest)
+            return [answer.node, answer.supplier, answer.sha256 == content.sha256(100)]
+
+    running = begin(forwarding.client, serve, host, first, rest[0])
+    forwarding.wait(
+        lambda: forwarding.client.sh("test -e /run/lard-test/gone-begun", check=False).code == 0,
+        what="the connection is there",
+    )
+    forwarding.spoil()
+    # New connections are refused there from now on, the one it has goes on.
+    forwarding.node(3).sh("sysctl -q -w net.ipv4.tcp_syncookies=0")
+    try:
+        with counted(forwarding, fe_refused_syncookies_off=1):
+            forwarding.client.sh("touch /run/lard-test/gone-go")
+            node, supplier, right = running.result()
+    finally:
+        forwarding.node(3).sh("sysctl -q -w net.ipv4.tcp_syncookies=1")
+    assert node != "node3" and supplier is None and right
+
+
+def test_without_a_dispatcher_connections_are_checked(cluster):
+    set_forwarding(cluster)
+    cluster.kill_node(1)
+    cluster.spoil()
+
+    def lost():
+        return all(
+            node["link"] != "ready"
+            for node in cluster.status(2)["nodes"]
+            if node["name"] == "node1"
+        )
+
+    cluster.wait(lost, what="the front-end misses its dispatcher")
+
+    def nodes(host):
+        with client.Connection(host) as connection:
+            answers = [connection.request(f"/who?alone-{n}") for n in range(20)]
+            assert not any(answer.supplier for answer in answers)
+            try:
+                connection.request("/10.20.0.3/who")
+            except ConnectionResetError:
+                return [answer.node for answer in answers]
+
+    before = cluster.stats(2)
+    assert len(set(run(cluster.client, nodes, cluster.fes[0].ext))) == 1
+    after = cluster.stats(2)
+    assert after["fe_next_no_dispatcher"] >= before["fe_next_no_dispatcher"] + 19
+    assert after["fe_checked_reserved"] == before["fe_checked_reserved"] + 1
+
+
+@pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
+def test_a_node_that_falls_silent_costs_its_connections(cluster):
+    set_forwarding(cluster)
+    targets = [f"/size/100?silent-{n}" for n in range(12)]
+    addresses, expected = placed(cluster, targets)
+    home = next(name for name, address in addresses.items() if address == expected[targets[0]])
+    other = next(target for target in targets if expected[target] != expected[targets[0]])
+    host = cluster.fes[0].ext
+    cluster.client.sh("rm -f /run/lard-test/silent-*")
+
+    def serve(host, first, second):
+        with client.Connection(host) as connection:
+            connection.request(first)
+            open("/run/lard-test/silent-begun", "w").close()
+            while not os.path.exists("/run/lard-test/silent-go"):
+                time.sleep(0.05)
+            try:
+                return connection.request(second).status
+            except ConnectionResetError:
+                return "reset"
+
+    running = begin(cluster.client, serve, host, targets[0], other)
+    cluster.wait(
+        lambda: cluster.client.sh("test -e /run/lard-test/silent-begun", check=False).code == 0,
+        what="the connection is there",
+    )
+    cluster.spoil()
+    cluster.node(int(home.removeprefix("node"))).sh("ip link set int0 down")
+    cluster.client.sh("touch /run/lard-test/silent-go")
+    assert running.result() == "reset"
+    assert cluster.stats(1)["fe_move_failed"] >= 1
+
+
+@pytest.mark.layout(**FOUR)
+def test_common_clients(forwarding):
+    host = forwarding.fes[0].ext
+    urls = " ".join(f"http://{host}:8080/size/1460?curl-{n}" for n in range(30))
+    fetched = forwarding.client.sh(f"curl -sS {urls} | wc -c").stdout
+    assert int(fetched) == 30 * 1460
+    with counted(forwarding, fe_next=1500):
+        done = forwarding.client.sh(
+            f"ab -q -k -n 2000 -c 16 http://{host}:8080/size/1460 2>&1", timeout=170
+        ).stdout
+    assert "Complete requests:      2000" in done, done
+    assert "Failed requests:        0" in done and "Non-2xx" not in done, done
