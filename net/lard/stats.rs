@@ -115,6 +115,9 @@ counters! {
     ForwardExpired = "fe_forward_expired",
     /// Handed-over connections that had nothing to do for a while, as the dispatcher was told.
     ForwardIdle = "fe_forward_idle",
+    /// Handed-over connections forgotten, and their clients reset, because their back-end has fallen
+    /// silent: see the parameter `expire-nodest`.
+    ForwardNodest = "fe_forward_nodest",
 
     // --- further requests on a connection, in the mode move ---
 
