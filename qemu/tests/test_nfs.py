@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Documents of back-ends shared over NFS (`cluster_startup -BE --nfs`), with the system's own NFS."""
+
+import time
+
+import pytest
+from support import run
+
+DOCROOT = "/srv/www"
+BACK_ENDS = (2, 3, 4)
+SHARED = {
+    "nodes": 4,
+    "d": 1,
+    "fe": (1,),
+    "be": BACK_ENDS,
+    "servers": None,
+    "options": {number: f"--nfs {DOCROOT}" for number in BACK_ENDS},
+}
+# A document root and an NFS server of a node's own, also where several nodes have one kernel: what
+# programs keep in files is on file systems that no other node sees. A socket of rpcbind in /run would
+# be found by the kernel on behalf of every node.
+PLACES = f"""\
+set -e
+mkdir -p {DOCROOT} && mount -t tmpfs documents {DOCROOT}
+mount -t tmpfs state /var/lib/nfs && mkdir /var/lib/nfs/sm && touch /var/lib/nfs/etab /var/lib/nfs/rmtab
+mount -t nfsd nfsd /proc/fs/nfsd
+"""
+DAEMONS = """\
+exec unshare -m sh -c '
+mount -t tmpfs run /run && mkdir /run/rpcbind
+rpcbind -f &
+until rpcinfo -p >/dev/null 2>&1; do sleep 0.1; done
+rpc.nfsd -N 4 2
+exec rpc.mountd -F -N 4 -p 20048'
+"""
+
+
+def mounts(machine):
+    """NFS mounts: {directory: what}."""
+    found = {}
+    for line in machine.sh("cat /proc/self/mountinfo").stdout.splitlines():
+        front, back = line.split(" - ")
+        kind, source = back.split(" ")[:2]
+        if kind == "nfs":
+            found[front.split(" ")[4]] = source
+    return found
+
+
+def exports(machine):
+    """To whom the documents are exported, and how."""
+    lines = machine.sh("exportfs -s").stdout.splitlines()
+    words = [line.split() for line in lines]
+    assert all(path == DOCROOT for path, _ in words), lines
+    return {client.partition("(")[0]: client.partition("(")[2] for _, client in words}
+
+
+def complete(cluster, numbers=BACK_ENDS):
+    """Do all these have each other's documents, and nobody else's?"""
+    for number in numbers:
+        machine = cluster.node(number)
+        others = [cluster.node(other).int for other in numbers if other != number]
+        wanted = {f"{DOCROOT}/{addr}": f"{addr}:{DOCROOT}" for addr in others}
+        if mounts(machine) != wanted or sorted(exports(machine)) != sorted(others):
+            return False
+    return True
+
+
+def serves_nfs(machine):
+    threads = machine.sh("cat /proc/fs/nfsd/threads", check=False).stdout.strip()
+    answers = machine.sh(f"rpcinfo -t {machine.int} mountd 3", check=False).code == 0
+    return threads == "2" and answers
+
+
+@pytest.fixture
+def sharing(lab):
+    """A cluster of which each back-end has an NFS server; nothing of the cluster is started."""
+    for guest in lab.guests:
+        if guest.sh("modprobe -a nfsd nfsv3", check=False).code:
+            pytest.skip("this kernel has no NFS")
+    machines = [lab.node(number) for number in BACK_ENDS]
+    for machine in machines:
+        machine.sh(PLACES)
+        machine.spawn(DAEMONS)
+        machine.sh(f"echo {machine.name} >{DOCROOT}/who; head -c 100000 /dev/urandom >{DOCROOT}/big")
+    for machine in machines:
+        lab.wait(lambda: serves_nfs(machine), timeout=40, what=f"NFS of {machine.name}")
+    yield lab
+    lab.stop_nodes()
+    for machine in machines:
+        left = mounts(machine)
+        machine.sh(
+            f"for place in {' '.join(left)}; do umount -f -l $place; done\n"
+            f"rpc.nfsd 0; umount -l /proc/fs/nfsd /var/lib/nfs {DOCROOT}",
+            check=False,
+        )
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**SHARED)
+def test_back_ends_share_their_documents_and_nothing_else(sharing):
+    sharing.start()
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted")
+    two, three = sharing.node(2), sharing.node(3)
+    place = f"{DOCROOT}/{three.int}"
+    assert two.sh(f"cat {place}/who").stdout == "node3\n"
+    theirs = three.sh(f"sha256sum <{DOCROOT}/big").stdout
+    assert two.sh(f"sha256sum <{place}/big").stdout == theirs
+    # Nobody writes, and mounts of the other are not seen.
+    assert "Read-only file system" in two.sh(f"touch {place}/new", check=False).stderr
+    assert two.sh(f"ls {place}/{two.int}").stdout == ""
+    options = two.sh(f"grep ' {place} ' /proc/mounts").stdout.split()[3].split(",")
+    for option in ("ro", "vers=3", "soft", "noac", "lookupcache=none", "nosuid", "nodev"):
+        assert option in options, options
+    for how in exports(two).values():
+        assert {"ro", "hide", "root_squash"} <= set(how.rstrip(")").split(",")), how
+    # The dispatcher's node is a member, but no back-end.
+    refused = sharing.node(1).sh(
+        f"mkdir -p /tmp/mnt; mount.nfs {two.int}:{DOCROOT} /tmp/mnt -o vers=3,nolock,retry=0",
+        check=False,
+    )
+    assert refused.code and "access denied" in refused.stderr, refused
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**SHARED)
+def test_what_is_shared_follows_the_members(sharing):
+    sharing.start()
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted")
+    four = sharing.node(4)
+    # Killed, it is missed by the others, and its own mounts stay.
+    sharing.kill_node(4)
+    sharing.wait(lambda: complete(sharing, (2, 3)), what="the others have taken its documents away")
+    assert len(mounts(four)) == 2 and len(exports(four)) == 2
+    assert sharing.node(2).sh(f"ls {DOCROOT}").stdout.split() == [sharing.node(3).int, "big", "who"]
+    # Started again it finds what it has left.
+    sharing.start([4])
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted again")
+    # What somebody has taken away comes back.
+    four.sh(f"umount -l {DOCROOT}/{sharing.node(2).int}")
+    sharing.wait(lambda: complete(sharing), what="what was unmounted by hand is mounted again")
+    # One that leaves leaves nothing, also with a file in use.
+    reader = four.spawn(f"exec sleep 1000 <{DOCROOT}/{sharing.node(2).int}/big")
+    sharing.kill_node(4, 15)
+    assert mounts(four) == {} and exports(four) == {}
+    assert four.sh(f"ls {DOCROOT}").stdout.split() == ["big", "who"]
+    sharing.wait(lambda: complete(sharing, (2, 3)), what="it is gone everywhere")
+    reader.kill()
+
+
+@pytest.mark.layout(**SHARED)
+def test_a_machine_that_is_gone_holds_nobody_up(sharing):
+    sharing.start()
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted")
+    four = sharing.node(4)
+    place = f"{DOCROOT}/{four.int}"
+    # Node 3 cannot be told any more, so that its mount stays.
+    sharing.kill_node(3)
+    four.sh("ip link set int0 down")
+    begun = time.monotonic()
+    failed = sharing.node(3).sh(f"cat {place}/who", check=False, timeout=60)
+    took = time.monotonic() - begun
+    assert failed.code and "error" in failed.stderr.lower(), failed
+    assert took < 5 * sharing.slow, took
+    sharing.wait(lambda: place not in mounts(sharing.node(2)), what="node 2 has unmounted it")
+
+
+@pytest.mark.layout(**SHARED)
+def test_what_cannot_be_shared_is_refused_with_the_remedy(sharing):
+    two = sharing.node(2)
+
+    def refused(docroot, machine=two):
+        words = sharing.layout.words(2).replace(DOCROOT, docroot)
+        done = machine.sh(words, check=False)
+        assert done.code == 1, done
+        return done.stderr
+
+    assert "No such file" in refused("/srv/no-such-place")
+    assert "Not a directory" in refused(f"{DOCROOT}/who")
+    assert "--nfs takes a directory" in refused("/")
+    # The root of a guest is an overlay.
+    two.sh("mkdir -p /srv/overlay")
+    said = refused("/srv/overlay")
+    assert "support NFS export" in said and "file system that NFS can export" in said, said
+    assert "systemctl start nfs-server" in refused("/srv/overlay", sharing.node(1))
+    # A place that is taken does not keep the node from its work.
+    taken = f"{DOCROOT}/{sharing.node(3).int}"
+    two.sh(f"mkdir {taken}; touch {taken}/mine")
+    sharing.start()
+
+    def said_so():
+        return "no empty directory" in sharing.startup[2].stderr()
+
+    sharing.wait(said_so, what="the place is named")
+    sharing.wait(lambda: len(mounts(two)) == 1, what="the other one is mounted")
+    two.sh(f"rm {taken}/mine")
+    sharing.wait(lambda: complete(sharing), what="it is mounted once there is room")
+
+
+def count_reads(place, direct):
+    """Requests for data, and for attributes, that reading a file takes the second and third time."""
+
+    def requests():
+        counts, here = {}, False
+        for line in open("/proc/self/mountstats"):
+            if line.startswith("device "):
+                here = f" mounted on {place} " in line
+            elif here and line.strip().startswith(("READ:", "GETATTR:", "LOOKUP:")):
+                name, _, numbers = line.strip().partition(":")
+                counts[name] = int(numbers.split()[0])
+        return counts
+
+    def read():
+        file = os.open(f"{place}/big", os.O_RDONLY | (os.O_DIRECT if direct else 0))
+        data = b""
+        while piece := os.read(file, 65536):
+            data += piece
+        os.close(file)
+        return data
+
+    first = read()
+    before = requests()
+    for _ in range(2):
+        assert read() == first and len(first) == 100_000
+    after = requests()
+    return {name: after[name] - before[name] for name in after}
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**SHARED)
+def test_names_and_attributes_are_not_cached_and_data_is_unless_read_directly(sharing):
+    """What the documentation says of caches; no option of a mount switches that of data off."""
+    sharing.start()
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted")
+    place = f"{DOCROOT}/{sharing.node(3).int}"
+    cached = run(sharing.node(2), count_reads, place, False)
+    assert cached["READ"] == 0 and cached["LOOKUP"] >= 2 and cached["GETATTR"] >= 2, cached
+    direct = run(sharing.node(2), count_reads, place, True)
+    assert direct["READ"] >= 2, direct
+    # A new file is seen at once, and so is the end of one.
+    three, new = sharing.node(3), f"{DOCROOT}/new"
+    for text in ("one", "two"):
+        assert sharing.node(2).sh(f"cat {place}/new", check=False).code != 0
+        three.sh(f"echo {text} >{new}")
+        assert sharing.node(2).sh(f"cat {place}/new").stdout == f"{text}\n"
+        three.sh(f"rm {new}")
