@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Documents of back-ends shared over NFS (`cluster_startup -BE --nfs`), with the system's own NFS."""
+"""Documents of back-ends shared over NFS (`cluster_startup -BE --nfs`), with the system's own NFS, and
+the samples of servers for them."""
 
+import os
 import time
 
 import pytest
+from lardvm import build
 from support import run
 
 DOCROOT = "/srv/www"
@@ -33,6 +36,59 @@ until rpcinfo -p >/dev/null 2>&1; do sleep 0.1; done
 rpc.nfsd -N 4 2
 exec rpc.mountd -F -N 4 -p 20048'
 """
+
+
+# What Debian's own configuration has around that of a site.
+APACHE = """\
+ServerRoot {state}
+PidFile {state}/pid
+ErrorLog {state}/error.log
+DefaultRuntimeDir {state}
+LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+LoadModule dir_module /usr/lib/apache2/modules/mod_dir.so
+LoadModule rewrite_module /usr/lib/apache2/modules/mod_rewrite.so
+Include {state}/site.conf
+"""
+
+
+def start_sample(cluster, number, kind, handed_over, options=""):
+    """A server with a configuration of the samples; with `handed_over`, it takes connections to its own
+    port for such."""
+    machine = cluster.node(number)
+    state = f"/tmp/{machine.name}-{kind}"
+    with open(os.path.join(build.TOP, "samples", "forward", f"{kind}.conf")) as file:
+        text = file.read().replace("/var/www/html", DOCROOT)
+    if handed_over:
+        text = text.replace("203.0.113.10:8080", f"{machine.ext}:7080").replace("8080", "7080")
+    machine.write(f"{state}/site.conf", text)
+    if kind == "nginx":
+        server = f"nginx -c {state}/site.conf -g 'daemon off; pid {state}/pid; error_log {state}/log;'"
+    else:
+        machine.write(f"{state}/main.conf", APACHE.format(state=state))
+        server = f"apache2 -DFOREGROUND -f {state}/main.conf"
+    running = machine.spawn(f"exec lard_run {options} {server}")
+
+    def serves():
+        assert running.poll() is None, running.wait()
+        return machine.sh(f"curl -sf http://{machine.ext}:7080/who", check=False).code == 0
+
+    cluster.wait(serves, what=f"{kind} serves")
+    return running
+
+
+def stop_sample(running):
+    running.kill(15)
+    running.wait(30)
+
+
+def fetch(cluster, number, target):
+    """Status, where a redirection leads, and checksum of the body, asked of the server's own port."""
+    words = "curl -s --path-as-is -o /tmp/fetched -w '%{http_code} %{redirect_url}'"
+    url = f"http://{cluster.node(number).ext}:7080{target}"
+    status, _, redirected = cluster.client.sh(f"{words} '{url}'").stdout.partition(" ")
+    checksum = cluster.client.sh("sha256sum </tmp/fetched").stdout.split()[0]
+    return status, redirected.partition(":7080")[2] or redirected, checksum
 
 
 def mounts(machine):
@@ -196,33 +252,26 @@ def test_what_cannot_be_shared_is_refused_with_the_remedy(sharing):
     sharing.wait(lambda: complete(sharing), what="it is mounted once there is room")
 
 
-def count_reads(place, direct):
-    """Requests for data, and for attributes, that reading a file takes the second and third time."""
+def requests(place):
+    """What was asked of the server of a mount so far: {kind of request: how often}."""
+    counts, here = {}, False
+    for line in open("/proc/self/mountstats"):
+        if line.startswith("device "):
+            here = f" mounted on {place} " in line
+        elif here and line.strip().startswith(("READ:", "GETATTR:", "LOOKUP:")):
+            name, _, numbers = line.strip().partition(":")
+            counts[name] = int(numbers.split()[0])
+    return counts
 
-    def requests():
-        counts, here = {}, False
-        for line in open("/proc/self/mountstats"):
-            if line.startswith("device "):
-                here = f" mounted on {place} " in line
-            elif here and line.strip().startswith(("READ:", "GETATTR:", "LOOKUP:")):
-                name, _, numbers = line.strip().partition(":")
-                counts[name] = int(numbers.split()[0])
-        return counts
 
-    def read():
+def read_twice(place, direct):
+    for _ in range(2):
         file = os.open(f"{place}/big", os.O_RDONLY | (os.O_DIRECT if direct else 0))
         data = b""
         while piece := os.read(file, 65536):
             data += piece
         os.close(file)
-        return data
-
-    first = read()
-    before = requests()
-    for _ in range(2):
-        assert read() == first and len(first) == 100_000
-    after = requests()
-    return {name: after[name] - before[name] for name in after}
+        assert len(data) == 100_000
 
 
 @pytest.mark.vms
@@ -231,15 +280,70 @@ def test_names_and_attributes_are_not_cached_and_data_is_unless_read_directly(sh
     """What the documentation says of caches; no option of a mount switches that of data off."""
     sharing.start()
     sharing.wait(lambda: complete(sharing), what="all documents are mounted")
-    place = f"{DOCROOT}/{sharing.node(3).int}"
-    cached = run(sharing.node(2), count_reads, place, False)
+    two, three = sharing.node(2), sharing.node(3)
+    place = f"{DOCROOT}/{three.int}"
+    run(two, read_twice, place, False)
+    asked = []
+    for direct in (False, True):
+        before = run(two, requests, place)
+        run(two, read_twice, place, direct)
+        after = run(two, requests, place)
+        asked.append({kind: after[kind] - before[kind] for kind in after})
+    cached, direct = asked
     assert cached["READ"] == 0 and cached["LOOKUP"] >= 2 and cached["GETATTR"] >= 2, cached
-    direct = run(sharing.node(2), count_reads, place, True)
     assert direct["READ"] >= 2, direct
     # A new file is seen at once, and so is the end of one.
-    three, new = sharing.node(3), f"{DOCROOT}/new"
     for text in ("one", "two"):
-        assert sharing.node(2).sh(f"cat {place}/new", check=False).code != 0
-        three.sh(f"echo {text} >{new}")
-        assert sharing.node(2).sh(f"cat {place}/new").stdout == f"{text}\n"
-        three.sh(f"rm {new}")
+        assert two.sh(f"cat {place}/new", check=False).code != 0
+        three.sh(f"echo {text} >{DOCROOT}/new")
+        assert two.sh(f"cat {place}/new").stdout == f"{text}\n"
+        three.sh(f"rm {DOCROOT}/new")
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**SHARED)
+@pytest.mark.parametrize("kind", ["nginx", "apache"])
+def test_servers_keep_nothing_of_others_when_told_so(sharing, kind):
+    sharing.start()
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted")
+    two, three = sharing.node(2), sharing.node(3)
+    place = f"{DOCROOT}/{three.int}"
+    want = three.sh(f"sha256sum <{DOCROOT}/big").stdout.split()[0]
+    reads = {}
+    for options in ("", f"--uncached {DOCROOT}"):
+        server = start_sample(sharing, 2, kind, True, options)
+        assert fetch(sharing, 2, f"/{three.int}/big") == ("200", "", want)
+        before = run(two, requests, place)["READ"]
+        for _ in range(3):
+            assert fetch(sharing, 2, f"/{three.int}/big") == ("200", "", want)
+        reads[options] = run(two, requests, place)["READ"] - before
+        stop_sample(server)
+    kept, not_kept = reads.values()
+    assert kept == 0 and not_kept >= 3, reads
+
+
+@pytest.mark.layout(nodes=2, d=1, fe=(1,), be=(2,), servers=None)
+@pytest.mark.parametrize("kind", ["nginx", "apache"])
+def test_samples_answer_for_mounts_only_what_was_handed_over(cluster, kind):
+    machine = cluster.node(2)
+    machine.sh(
+        f"rm -rf {DOCROOT}; mkdir -p {DOCROOT}/10.20.0.9/dir; cd {DOCROOT}; echo page | tee who"
+        " 10.20.0.9/page >10.20.0.9/dir/page"
+    )
+    page = machine.sh("echo page | sha256sum").stdout.split()[0]
+    reserved = ["/10.20.0.9/page", "/10.20.0.9", "/10.20.0.9/", "/10.20.0%2e9/page", "//10.20.0.9/page",
+                "/./10.20.0.9/page", "/x/../10.20.0.9/page", "/%31%30.20.0.9/dir/page"]
+    server = start_sample(cluster, 2, kind, False)
+    assert fetch(cluster, 2, "/who") == ("200", "", page)
+    for target in reserved:
+        status, _, checksum = fetch(cluster, 2, target)
+        assert status in ("403", "404") and checksum != page, (target, status)
+    # No list either.
+    assert fetch(cluster, 2, "/")[0] in ("403", "404")
+    stop_sample(server)
+    server = start_sample(cluster, 2, kind, True)
+    assert fetch(cluster, 2, "/10.20.0.9/page") == ("200", "", page)
+    assert fetch(cluster, 2, "/10.20.0.9/dir")[:2] == ("301", "/dir/")
+    assert fetch(cluster, 2, "/10.20.0.9/")[0] in ("403", "404")
+    stop_sample(server)
+    machine.sh(f"rm -rf {DOCROOT}")
