@@ -6,7 +6,7 @@ import os
 import time
 
 import pytest
-from lardvm import build
+from lardvm import build, nfs
 from support import run
 
 DOCROOT = "/srv/www"
@@ -19,25 +19,6 @@ SHARED = {
     "servers": None,
     "options": {number: f"--nfs {DOCROOT}" for number in BACK_ENDS},
 }
-# A document root and an NFS server of a node's own, also where several nodes have one kernel: what
-# programs keep in files is on file systems that no other node sees. A socket of rpcbind in /run would
-# be found by the kernel on behalf of every node.
-PLACES = f"""\
-set -e
-mkdir -p {DOCROOT} && mount -t tmpfs documents {DOCROOT}
-mount -t tmpfs state /var/lib/nfs && mkdir /var/lib/nfs/sm && touch /var/lib/nfs/etab /var/lib/nfs/rmtab
-mount -t nfsd nfsd /proc/fs/nfsd
-"""
-DAEMONS = """\
-exec unshare -m sh -c '
-mount -t tmpfs run /run && mkdir /run/rpcbind
-rpcbind -f &
-until rpcinfo -p >/dev/null 2>&1; do sleep 0.1; done
-rpc.nfsd -N 4 2
-exec rpc.mountd -F -N 4 -p 20048'
-"""
-
-
 # What Debian's own configuration has around that of a site.
 APACHE = """\
 ServerRoot {state}
@@ -91,64 +72,25 @@ def fetch(cluster, number, target):
     return status, redirected.partition(":7080")[2] or redirected, checksum
 
 
-def mounts(machine):
-    """NFS mounts: {directory: what}."""
-    found = {}
-    for line in machine.sh("cat /proc/self/mountinfo").stdout.splitlines():
-        front, back = line.split(" - ")
-        kind, source = back.split(" ")[:2]
-        if kind == "nfs":
-            found[front.split(" ")[4]] = source
-    return found
-
-
-def exports(machine):
-    """To whom the documents are exported, and how."""
-    lines = machine.sh("exportfs -s").stdout.splitlines()
-    words = [line.split() for line in lines]
-    assert all(path == DOCROOT for path, _ in words), lines
-    return {client.partition("(")[0]: client.partition("(")[2] for _, client in words}
-
-
 def complete(cluster, numbers=BACK_ENDS):
-    """Do all these have each other's documents, and nobody else's?"""
-    for number in numbers:
-        machine = cluster.node(number)
-        others = [cluster.node(other).int for other in numbers if other != number]
-        wanted = {f"{DOCROOT}/{addr}": f"{addr}:{DOCROOT}" for addr in others}
-        if mounts(machine) != wanted or sorted(exports(machine)) != sorted(others):
-            return False
-    return True
-
-
-def serves_nfs(machine):
-    threads = machine.sh("cat /proc/fs/nfsd/threads", check=False).stdout.strip()
-    answers = machine.sh(f"rpcinfo -t {machine.int} mountd 3", check=False).code == 0
-    return threads == "2" and answers
+    return nfs.complete([cluster.node(number) for number in numbers], DOCROOT)
 
 
 @pytest.fixture
 def sharing(lab):
     """A cluster of which each back-end has an NFS server; nothing of the cluster is started."""
-    for guest in lab.guests:
-        if guest.sh("modprobe -a nfsd nfsv3", check=False).code:
-            pytest.skip("this kernel has no NFS")
+    if not nfs.possible(lab):
+        pytest.skip("this kernel has no NFS")
     machines = [lab.node(number) for number in BACK_ENDS]
+    servers = [(machine, nfs.start(machine, DOCROOT)) for machine in machines]
     for machine in machines:
-        machine.sh(PLACES)
-        machine.spawn(DAEMONS)
         machine.sh(f"echo {machine.name} >{DOCROOT}/who; head -c 100000 /dev/urandom >{DOCROOT}/big")
     for machine in machines:
-        lab.wait(lambda: serves_nfs(machine), timeout=40, what=f"NFS of {machine.name}")
+        lab.wait(lambda: nfs.ready(machine), timeout=40, what=f"NFS of {machine.name}")
     yield lab
     lab.stop_nodes()
-    for machine in machines:
-        left = mounts(machine)
-        machine.sh(
-            f"for place in {' '.join(left)}; do umount -f -l $place; done\n"
-            f"rpc.nfsd 0; umount -l /proc/fs/nfsd /var/lib/nfs {DOCROOT}",
-            check=False,
-        )
+    for machine, server in servers:
+        nfs.stop(machine, DOCROOT, server)
 
 
 @pytest.mark.vms
@@ -167,8 +109,8 @@ def test_back_ends_share_their_documents_and_nothing_else(sharing):
     options = two.sh(f"grep ' {place} ' /proc/mounts").stdout.split()[3].split(",")
     for option in ("ro", "vers=3", "soft", "noac", "lookupcache=none", "nosuid", "nodev"):
         assert option in options, options
-    for how in exports(two).values():
-        assert {"ro", "hide", "root_squash"} <= set(how.rstrip(")").split(",")), how
+    for how in nfs.exports(two).values():
+        assert {"ro", "hide", "root_squash"} <= how, how
     # The dispatcher's node is a member, but no back-end.
     refused = sharing.node(1).sh(
         f"mkdir -p /tmp/mnt; mount.nfs {two.int}:{DOCROOT} /tmp/mnt -o vers=3,nolock,retry=0",
@@ -186,7 +128,7 @@ def test_what_is_shared_follows_the_members(sharing):
     # Killed, it is missed by the others, and its own mounts stay.
     sharing.kill_node(4)
     sharing.wait(lambda: complete(sharing, (2, 3)), what="the others have taken its documents away")
-    assert len(mounts(four)) == 2 and len(exports(four)) == 2
+    assert len(nfs.mounts(four)) == 2 and len(nfs.exports(four)) == 2
     assert sharing.node(2).sh(f"ls {DOCROOT}").stdout.split() == [sharing.node(3).int, "big", "who"]
     # Started again it finds what it has left.
     sharing.start([4])
@@ -197,7 +139,7 @@ def test_what_is_shared_follows_the_members(sharing):
     # One that leaves leaves nothing, also with a file in use.
     reader = four.spawn(f"exec sleep 1000 <{DOCROOT}/{sharing.node(2).int}/big")
     sharing.kill_node(4, 15)
-    assert mounts(four) == {} and exports(four) == {}
+    assert nfs.mounts(four) == {} and nfs.exports(four) == {}
     assert four.sh(f"ls {DOCROOT}").stdout.split() == ["big", "who"]
     sharing.wait(lambda: complete(sharing, (2, 3)), what="it is gone everywhere")
     reader.kill()
@@ -217,7 +159,7 @@ def test_a_machine_that_is_gone_holds_nobody_up(sharing):
     took = time.monotonic() - begun
     assert failed.code and "error" in failed.stderr.lower(), failed
     assert took < 5 * sharing.slow, took
-    sharing.wait(lambda: place not in mounts(sharing.node(2)), what="node 2 has unmounted it")
+    sharing.wait(lambda: place not in nfs.mounts(sharing.node(2)), what="node 2 has unmounted it")
 
 
 @pytest.mark.layout(**SHARED)
@@ -247,7 +189,7 @@ def test_what_cannot_be_shared_is_refused_with_the_remedy(sharing):
         return "no empty directory" in sharing.startup[2].stderr()
 
     sharing.wait(said_so, what="the place is named")
-    sharing.wait(lambda: len(mounts(two)) == 1, what="the other one is mounted")
+    sharing.wait(lambda: len(nfs.mounts(two)) == 1, what="the other one is mounted")
     two.sh(f"rm {taken}/mine")
     sharing.wait(lambda: complete(sharing), what="it is mounted once there is room")
 

@@ -96,7 +96,8 @@ impl<S: System> Shares<S> {
             changed: Condvar::new(),
         };
         shares.system.ready()?;
-        if let Some((_, error)) = shares.bring_about(&Others::new()).into_iter().next() {
+        let nobody = Others::new();
+        if let Some((_, error)) = shares.bring_about(&nobody, &|| true).into_iter().next() {
             return Err(error);
         }
         shares.try_export()?;
@@ -117,7 +118,7 @@ impl<S: System> Shares<S> {
     }
 
     /// Has [`Shares::run`] take everything away and return.
-    pub fn end(&self) {
+    fn end(&self) {
         self.lock().end = true;
         self.changed.notify_all();
     }
@@ -133,7 +134,11 @@ impl<S: System> Shares<S> {
                     false => (wanted.others.clone(), wanted.version, false),
                 }
             };
-            let failures = self.bring_about(&others);
+            let current = || {
+                let wanted = self.lock();
+                wanted.version == version && wanted.end == end
+            };
+            let failures = self.bring_about(&others, &current);
             let pause = if failures.is_empty() { CHECK } else { RETRY };
             for (place, error) in &failures {
                 let text = error.to_string();
@@ -167,8 +172,9 @@ impl<S: System> Shares<S> {
             .and_then(|()| self.system.unexport(&self.docroot, NOBODY))
     }
 
-    /// One pass over everything: what must go goes first. What has failed, and why.
-    fn bring_about(&self, others: &Others) -> Vec<(Place, Error)> {
+    /// One pass over everything, for as long as this is what is wanted: what must go goes first. What
+    /// has failed, and why.
+    fn bring_about(&self, others: &Others, current: &dyn Fn() -> bool) -> Vec<(Place, Error)> {
         let mut failures = Vec::new();
         let mut note = |place: Place, result: Result<()>| {
             if let Err(error) = result {
@@ -181,6 +187,10 @@ impl<S: System> Shares<S> {
         };
         note(Place::All, self.match_exports(others));
         for (addr, docroot) in others.iter().filter(|(addr, _)| !mounted.contains(addr)) {
+            // Each may take long.
+            if !current() {
+                break;
+            }
             note(Place::Of(*addr), self.mount(*addr, docroot));
         }
         failures
@@ -248,6 +258,15 @@ impl<S: System> Shares<S> {
         self.system.mount(&source, &at, MOUNT_OPTIONS)?;
         (self.log)(&format!("{source} is mounted at {}", at.display()));
         Ok(())
+    }
+}
+
+/// Ends shares where it is dropped, so that their thread is not waited for in vain.
+pub struct Ending<'a, S: System>(pub &'a Shares<S>);
+
+impl<S: System> Drop for Ending<'_, S> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -16,7 +16,7 @@ use crate::membership::message::is_name;
 use crate::membership::node::{Config, Input, Log, Node, Progress, Sharing};
 use crate::membership::store::Store;
 use crate::nfs::system::Linux;
-use crate::nfs::{Others, Shares};
+use crate::nfs::{Ending, Others, Shares};
 use lard_core::policy::PolicyKind;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -115,9 +115,8 @@ pub fn run(options: &NodeOptions) -> Result<()> {
     let result = match shares {
         Some(shares) => thread::scope(|scope| {
             scope.spawn(|| shares.run());
-            let result = node.run();
-            shares.end();
-            result
+            let _ending = Ending(shares.as_ref());
+            node.run()
         }),
         None => node.run(),
     };

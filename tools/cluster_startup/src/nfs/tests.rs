@@ -171,8 +171,8 @@ fn running(fake: &Fake, body: impl FnOnce(&Shares<Fake>, &Lines)) {
     let shares = shares.unwrap();
     thread::scope(|scope| {
         scope.spawn(|| shares.run());
+        let _ending = Ending(&shares);
         body(&shares, &lines);
-        shares.end();
     });
 }
 
@@ -201,7 +201,7 @@ fn what_a_killed_process_left_is_taken_away_and_what_is_not_ours_stays() {
     let (first, _) = shares(&fake);
     first
         .unwrap()
-        .bring_about(&others(&[(2, DOCROOT), (3, DOCROOT)]));
+        .bring_about(&others(&[(2, DOCROOT), (3, DOCROOT)]), &|| true);
     assert_eq!(fake.clients().len(), 2);
     let strange = [
         mount("/srv/www/media", "nfs", "10.1.0.9:/media"),
