@@ -335,6 +335,8 @@ def command(options):
     if not options.root:
         content.prepare()
     run = [] if options.plain else ["lard_run"]
+    if options.uncached:
+        run += ["--uncached", options.root]
     if options.kind == "nginx":
         # One that was killed leaves it, and then the next cannot listen there.
         pathlib.Path(state, "taken").unlink(missing_ok=True)
@@ -363,6 +365,9 @@ def main():
     parser.add_argument("--root", help="nginx and Apache serve these documents, not content.py's")
     parser.add_argument(
         "--threads", action="store_true", help="nginx goes on while files are read from disk"
+    )
+    parser.add_argument(
+        "--uncached", action="store_true", help="what other nodes have in --root is read past the cache"
     )
     parser.add_argument("--plain", action="store_true", help="on the regular stack")
     parser.add_argument(
