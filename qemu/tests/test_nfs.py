@@ -167,7 +167,7 @@ def test_what_cannot_be_shared_is_refused_with_the_remedy(sharing):
     two = sharing.node(2)
 
     def refused(docroot, machine=two):
-        words = sharing.layout.words(2).replace(DOCROOT, docroot)
+        words = f"cluster_startup -BE -da node1 --internal {machine.int} --nfs {docroot}"
         done = machine.sh(words, check=False)
         assert done.code == 1, done
         return done.stderr
