@@ -95,8 +95,10 @@ endif
 figures:
 	$(CARGO) run --release --package lard_sim -- figures --out figures
 
+# Large tables are on huge pages, as kvmalloc() has them in the module.
 bench-policy:
-	$(CARGO) bench --manifest-path rust/lard_core/bench/Cargo.toml
+	$(CARGO) --config 'env.GLIBC_TUNABLES="glibc.malloc.hugetlb=1"' bench \
+		--manifest-path rust/lard_core/bench/Cargo.toml
 
 setup:
 	scripts/setup --tests
@@ -105,9 +107,14 @@ demo:
 	scripts/setup
 	/usr/bin/python3 qemu/demo
 
-test: setup test-host
-	$(MAKE) --no-print-directory test-across
-	$(MAKE) --no-print-directory test-ns
+# The host tests run while the set-up waits for the network; their report is shown when both are done.
+test:
+	@mkdir -p $(BUILD)
+	@nice $(CARGO) test --workspace >$(BUILD)/host-tests.log 2>&1 & host=$$!; \
+		scripts/setup --tests; setup=$$?; wait $$host; status=$$?; \
+		echo "== host tests"; cat $(BUILD)/host-tests.log; exit $$((setup | status))
+	$(call pytest,--vms $(ACROSS))
+	$(call pytest,-n 2)
 
 test-ns: setup
 	$(call pytest,-n 2)

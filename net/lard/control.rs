@@ -3,9 +3,9 @@
 //! The control connections of a node: who its peers are, and what their messages mean.
 //!
 //! `cluster_startup` makes and authenticates the connections and passes their sockets; from then on
-//! they belong to [`crate::peer`]. This file finds the peer for a message that is to be sent; `receive`
-//! finds the component for one that has come. Here is also kept what the dispatcher says about the
-//! nodes of the cluster, so that a front-end can go on without it.
+//! they belong to [`crate::peer`]. This file has the connections, and finds the one for a message that is
+//! to be sent; `receive` finds the component for a message that has come. `members` is what is known of
+//! the nodes, `caps` what they can do with connections.
 //!
 //! # Locking
 //!
@@ -25,40 +25,32 @@ use kernel_net::kthread::KThread;
 use kernel_net::net::Net;
 use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId};
-use lard_core::policy::{NodeState, Tags, MAX_NODES};
+use lard_core::policy::{NodeState, MAX_NODES};
 use lard_core::time::Instant;
 use lard_core::wire::{
-    Assign, DownReason, Drain, Frame, Hello, List, ListenerCaps, NodeDown, NodeUp, Roles, VERSION,
+    Assign, DownReason, Frame, Hello, List, ListenerCaps, NodeDown, Roles, VERSION,
 };
 
-use crate::config::{Config, Few, NodeName};
+use crate::config::Config;
 use crate::front_end::now;
 use crate::netlink;
 use crate::netns::Node;
 use crate::outbox::SendError;
 use crate::params::Param;
-use crate::peer::{Introduction, Link, Lost, Peer};
-use crate::service::Service;
+use crate::peer::{Introduction, Lost, Peer};
 use crate::stats::{Counter, Stats};
 
+mod caps;
+mod members;
 mod receive;
 
-/// What is taken for the largest packet where it is not known, and more than no client is offered.
-const ETHERNET_MTU: u32 = 1_500;
+pub(crate) use members::BackEnds;
 
-/// An IPv4 and a TCP header, without options.
-const HEADERS: u32 = 40;
+use caps::own_caps;
+use members::Member;
 
 /// How long all good-byes together may take before the threads are stopped.
 const GOODBYE_MS: u32 = 300;
-
-/// What the dispatcher says about a node.
-#[derive(Clone, Copy)]
-struct Member {
-    state: NodeState,
-    weight: u16,
-    tags: Tags,
-}
 
 /// A peer and its threads, which are joined in this order.
 struct Connection {
@@ -72,9 +64,6 @@ pub(crate) struct Admin {
     /// One place a node.
     links: KVec<Option<Connection>>,
 }
-
-/// Back-ends that may be chosen, with their weights.
-pub(crate) type BackEnds = Few<(NodeId, u16), MAX_NODES>;
 
 /// The control connections of one namespace.
 pub(crate) struct Control {
@@ -200,241 +189,6 @@ impl Control {
         sent
     }
 
-    // --- what is known of the cluster ---
-
-    /// The back-ends this node could hand a connection to by itself, of those that have `tags`.
-    pub(crate) fn back_ends(&self, config: &Config, tags: Tags) -> BackEnds {
-        let mut found = BackEnds::new();
-        let members = *self.members.lock();
-        let weight = |id: NodeId, default| match members.get(place(id)).copied().flatten() {
-            Some(member) if member.state != NodeState::Up || !member.tags.contain(tags) => 0,
-            Some(member) => member.weight,
-            None if tags != Tags::NONE => 0,
-            None => default,
-        };
-        if config.is(Roles::BACK_END) {
-            found.push((config.node, weight(config.node, config.weight)));
-        }
-        let peers = self.peers.lock();
-        for peer in peers.iter().flatten() {
-            let usable = peer
-                .with_info(|info| info.link == Link::Ready && info.roles.contains(Roles::BACK_END));
-            if usable {
-                found.push((peer.id(), weight(peer.id(), peer.weight())));
-            }
-        }
-        found
-    }
-
-    /// What the dispatcher says about a node.
-    pub(crate) fn state_of(&self, node: NodeId) -> Option<(NodeState, u16)> {
-        let members = self.members.lock();
-        let member = members.get(place(node)).copied().flatten()?;
-        Some((member.state, member.weight))
-    }
-
-    fn note(&self, node: &Node, of: NodeId, state: NodeState, weight: Option<u16>) {
-        let changed = {
-            let mut members = self.members.lock();
-            let Some(place) = members.get_mut(place(of)) else {
-                return;
-            };
-            let old = *place;
-            let weight = weight.or(old.map(|m| m.weight)).unwrap_or(1);
-            let tags = old.map_or(Tags::NONE, |m| m.tags);
-            *place = Some(Member {
-                state,
-                weight,
-                tags,
-            });
-            old.is_none_or(|m| m.state != state)
-        };
-        if changed {
-            node.cell.with(|net| netlink::node_changed(net, of, state));
-        }
-    }
-
-    /// What a node has is known.
-    fn note_tags(&self, of: NodeId, tags: Tags) {
-        if let Some(Some(member)) = self.members.lock().get_mut(place(of)) {
-            member.tags = tags;
-        }
-    }
-
-    /// What a node has, in the bits of the service.
-    pub(crate) fn tags_of(&self, node: NodeId) -> Tags {
-        let members = self.members.lock();
-        let member = members.get(place(node)).copied().flatten();
-        member.map_or(Tags::NONE, |member| member.tags)
-    }
-
-    /// What a node has, in the bits of these settings.
-    fn weigh(&self, config: &Config, service: &Service, of: NodeId) -> Tags {
-        if of == config.node {
-            return service.tags_of(config.name.as_str(), config.tags.as_str());
-        }
-        let Some(peer) = self.peer(of) else {
-            return Tags::NONE;
-        };
-        let (name, itself) = peer.with_info(|info| (info.name, info.tags));
-        let name = name.as_ref().map_or("", NodeName::as_str);
-        service.tags_of(name, itself.as_str())
-    }
-
-    /// The dispatcher, which is this node, learns what a back-end has.
-    fn note_own_tags(&self, node: &Node, config: &Config, of: NodeId) {
-        if let Some(service) = node.services.get() {
-            let tags = self.weigh(config, &service, of);
-            self.note_tags(of, tags);
-            node.dispatcher.set_tags(of, tags);
-        }
-    }
-
-    /// Changes the settings of the service on this node, the dispatcher. All others are told, also those
-    /// that have not said anything yet. May sleep.
-    pub(crate) fn change_service(
-        &self,
-        node: &Node,
-        config: &Config,
-        _admin: &mut Admin,
-        service: Arc<Service>,
-    ) {
-        let nodes = || (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok().map(NodeId));
-        // While some ask by the former settings and some by these, nodes have what either says.
-        for of in nodes() {
-            let (before, after) = (self.tags_of(of), self.weigh(config, &service, of));
-            node.dispatcher.set_tags(of, Tags(before.0 | after.0));
-        }
-        node.services.put(service.clone());
-        for peer in self.all() {
-            if self.count(peer.send(&service.message())).is_err() {
-                // It would go on with settings of its own; when it is back it is told again.
-                peer.fail(Lost::Error);
-            }
-        }
-        // Who asked by the former settings for what nobody has now will ask again.
-        for of in nodes() {
-            let after = self.weigh(config, &service, of);
-            node.dispatcher.set_tags(of, after);
-            if self.tags_of(of) != after {
-                self.note_tags(of, after);
-                self.announce(node, of);
-            }
-        }
-    }
-
-    /// An administrator tells the dispatcher, which is this node, about a node. May sleep.
-    pub(crate) fn set_node(
-        &self,
-        node: &Node,
-        of: NodeId,
-        state: Option<NodeState>,
-        weight: Option<u16>,
-    ) {
-        let (old, _) = self.state_of(of).unwrap_or((NodeState::Up, 1));
-        let state = state.unwrap_or(old);
-        self.note(node, of, state, weight);
-        self.announce(node, of);
-    }
-
-    /// Tells all nodes what this node, the dispatcher, thinks of a node.
-    fn announce(&self, node: &Node, of: NodeId) {
-        let Some(config) = node.config() else { return };
-        match self.state_of(of).map(|(state, _)| state) {
-            Some(NodeState::Up) => {
-                if let Some(up) = self.node_up(&config, of) {
-                    self.broadcast(&up, NodeId::NONE);
-                }
-            }
-            Some(NodeState::Down) => {
-                let reason = DownReason::Removed;
-                self.broadcast(&NodeDown { node: of, reason }, of);
-            }
-            Some(_) => self.broadcast(&Drain { node: of }, NodeId::NONE),
-            None => {}
-        }
-    }
-
-    /// The message about a node that may be chosen.
-    fn node_up(&self, config: &Config, of: NodeId) -> Option<NodeUp> {
-        let (state, weight) = self.state_of(of)?;
-        if state != NodeState::Up {
-            return None;
-        }
-        let tags = self.tags_of(of);
-        if of == config.node {
-            return Some(NodeUp {
-                node: of,
-                roles: config.roles,
-                weight,
-                internal: config.internal,
-                tags,
-            });
-        }
-        let peer = self.ready(of)?;
-        let (roles, internal) = peer.with_info(|info| (info.roles, info.internal));
-        Some(NodeUp {
-            node: of,
-            roles,
-            weight,
-            internal,
-            tags,
-        })
-    }
-
-    /// What connections must do with if any back-end is to be able to take them: the weakest of what
-    /// the listeners announce. `None` while there is no back-end.
-    fn weakest(&self, own: Option<ListenerCaps>) -> Option<ListenerCaps> {
-        let mut weakest = own;
-        let peers = self.peers.lock();
-        for peer in peers.iter().flatten() {
-            peer.with_info(|info| {
-                if info.link != Link::Ready {
-                    return;
-                }
-                for caps in info.listeners.iter() {
-                    weakest = Some(match weakest {
-                        None => *caps,
-                        Some(w) => ListenerCaps {
-                            space: w.space.min(caps.space),
-                            // The largest any of them would choose: the others take it as well.
-                            wscale: w.wscale.max(caps.wscale),
-                            sack: w.sack && caps.sack,
-                            timestamps: w.timestamps && caps.timestamps,
-                            scaling: w.scaling && caps.scaling,
-                            ..w
-                        },
-                    });
-                }
-            });
-        }
-        weakest
-    }
-
-    /// Gives the front-end the parameters and what the back-ends can do.
-    pub(crate) fn refresh(&self, node: &Node, config: &Config, net: &Net) {
-        let own = config.is(Roles::BACK_END).then(|| own_caps(net, config));
-        let weakest = self.weakest(own);
-        // Clients' packets have to pass the network between the nodes whole.
-        let mtu = net.mtu(config.internal_ifindex).unwrap_or(ETHERNET_MTU);
-        let mss = mtu.min(ETHERNET_MTU).saturating_sub(HEADERS);
-        node.front_end.configure(|tcp| {
-            node.params.apply(tcp);
-            tcp.mss = u16::try_from(mss).unwrap_or(u16::MAX);
-            if let Some(caps) = weakest {
-                tcp.back_end_space = caps.space;
-                tcp.wscale = caps.scaling.then_some(caps.wscale);
-                tcp.sack = caps.sack;
-                tcp.timestamps = caps.timestamps;
-            }
-        });
-        node.front_end.set_limits(
-            node.params.get_u32(Param::OpenMax),
-            node.params.get_u32(Param::HalfOpenMax),
-            node.params.get_u32(Param::HeadMemory),
-        );
-    }
-
     // --- connections come and go ---
 
     /// This node is attached: it knows itself.
@@ -499,21 +253,6 @@ impl Control {
         if config.is(Roles::DISPATCHER) {
             self.note_load(node, &config);
         }
-    }
-
-    /// Says HELLO again when the administrator has changed what connections handed to this node can
-    /// have: a front-end that went on offering more would have every hand-off refused.
-    fn announce_caps(&self, node: &Node, config: &Config, net: &Net) {
-        let caps = own_caps(net, config);
-        let told = core::mem::replace(&mut *self.announced.lock(), caps);
-        if told == caps {
-            return;
-        }
-        for peer in self.all() {
-            // A peer that is going needs no news.
-            let _ = self.count(greet(&peer, config, caps));
-        }
-        self.refresh(node, config, net);
     }
 
     /// What other back-ends say in LOAD, and as often, the dispatcher sees of its own node.
@@ -600,7 +339,7 @@ impl Control {
             node.stats.inc(counter);
         }
         node.back_end.forget(id);
-        node.forward.lost(id, now());
+        node.forward.lost(id, now(), lost == Lost::Silent);
         let config = node.config();
         if let Some(config) = &config {
             let was = peer.with_info(|info| info.roles);
@@ -656,33 +395,6 @@ fn tell_service(node: &Node, peer: &Peer) -> Result<(), SendError> {
         Some(service) => peer.send(&service.message()),
         None => Ok(()),
     }
-}
-
-/// What connections handed to this node's listeners can have.
-///
-/// The space is that of a socket with default buffers, although a server may give its listener smaller
-/// ones. Nothing is lost by that: all that was acknowledged comes in one segment, which TCP takes whole
-/// into an empty queue of whatever size, and what was not is sent again. The other way round, one small
-/// listener would make all front-ends refuse longer request heads.
-fn own_caps(net: &Net, config: &Config) -> ListenerCaps {
-    let options = net.options();
-    ListenerCaps {
-        addr: config.be_addr.unwrap_or_default(),
-        port: config.be_port,
-        // What tcp_full_space() makes of a fresh socket: half of its buffer.
-        space: options.rmem_default / 2,
-        wscale: window_scale(options.rmem_max),
-        sack: options.sack,
-        timestamps: options.timestamps,
-        scaling: options.window_scaling,
-    }
-}
-
-/// The shift with which a receive buffer of this size can be announced, as the kernel chooses it
-/// (tcp_select_initial_window()).
-fn window_scale(space: u32) -> u8 {
-    let bits = u32::BITS.saturating_sub(space.leading_zeros());
-    u8::try_from(bits.saturating_sub(16).min(14)).unwrap_or(14)
 }
 
 /// Time in milliseconds, for tables.

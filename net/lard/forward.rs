@@ -35,6 +35,8 @@ pub(crate) struct BackEnd {
     route: Option<RouteCache>,
     /// Since when there has been no control connection to report ends on, in µs; 0 while there is.
     mute: Atomic<u64>,
+    /// Was that because nothing was heard of it any more?
+    silent: Atomic<bool>,
 }
 
 /// The back-ends that connections have been handed to.
@@ -57,13 +59,13 @@ impl Forward {
             true => None,
             false => Some(RouteCache::new(addr)?),
         };
-        let mute = Atomic::new(0);
         let fresh = Arc::new(
             BackEnd {
                 node,
                 addr,
                 route,
-                mute,
+                mute: Atomic::new(0),
+                silent: Atomic::new(false),
             },
             GFP_KERNEL,
         )?;
@@ -77,6 +79,7 @@ impl Forward {
                 // Routes that are in use are better than new ones.
                 Some(known) if known.addr == addr && known.route.is_none() == local => {
                     known.mute.store(0, Relaxed);
+                    known.silent.store(false, Relaxed);
                     Some(fresh)
                 }
                 _ => place.replace(fresh),
@@ -86,10 +89,11 @@ impl Forward {
         Ok(())
     }
 
-    /// Notes that `node` has no way any more to report the end of connections. Any context but hard
-    /// irq.
-    pub(crate) fn lost(&self, node: NodeId, now: Instant) {
+    /// Notes that `node` has no way any more to report the end of connections, and whether that is
+    /// because it has fallen silent. Any context but hard irq.
+    pub(crate) fn lost(&self, node: NodeId, now: Instant, silent: bool) {
         if let Some(back_end) = self.back_end(node) {
+            back_end.silent.store(silent, Relaxed);
             back_end.mute.store(now.as_micros().max(1), Relaxed);
         }
     }
@@ -112,6 +116,12 @@ impl BackEnd {
             0 => None,
             since => Some(Instant::from_micros(since)),
         }
+    }
+
+    /// Is its machine dead, or out of reach? A node whose control connection was closed goes on with
+    /// what it has.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent.load(Relaxed)
     }
 
     /// Passes a packet of an adopted connection on. Softirq, or bottom halves off.

@@ -30,7 +30,7 @@ use kernel_net::segment;
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId, Tuple};
-use lard_core::tcp::{Config, Forwarding, OnSyn, Reason, Secret, Segment, SegmentOut};
+use lard_core::tcp::{reset_for, Config, Forwarding, OnSyn, Reason, Secret, Segment, SegmentOut};
 use lard_core::time::Instant;
 
 use crate::conn_table::{Bucket, ConnTable, Entry};
@@ -39,6 +39,7 @@ use crate::gauge::Gauge;
 use crate::netns::Node;
 use crate::open::{Context, Open, Step, Then};
 use crate::packet::Flow;
+use crate::params::Param;
 use crate::persist::{Origin, Persist};
 use crate::proc::{ConnRow, ConnState};
 use crate::stats::Counter;
@@ -208,6 +209,12 @@ impl FrontEnd {
         let id = entry.id();
         match &mut entry.state {
             State::Forward(forward) => {
+                if forward.to.is_silent()
+                    && node.params.get(Param::ExpireNodest) == 1
+                    && !segment.is_syn()
+                {
+                    return self.expire(node, net, skb, flow, &segment, bucket, id);
+                }
                 let mut sooner = false;
                 if segment.is_syn() {
                     if !flow.checksum_ok(&mut skb) {
@@ -258,6 +265,32 @@ impl FrontEnd {
                 Claim::Taken(Verdict::Stolen)
             }
         }
+    }
+
+    /// A packet of a connection whose back-end is dead: the client is told, and the connection forgotten.
+    #[expect(clippy::too_many_arguments)]
+    fn expire(
+        &self,
+        node: &Node,
+        net: &Net,
+        mut skb: Skb,
+        flow: &Flow,
+        segment: &Segment,
+        mut bucket: Bucket<'_>,
+        id: ConnId,
+    ) -> Claim {
+        if !flow.checksum_ok(&mut skb) {
+            node.stats.inc(Counter::Checksum);
+            return Claim::Taken(Verdict::Drop(skb));
+        }
+        let gone = bucket.remove(id);
+        drop(bucket);
+        drop(gone);
+        node.stats.inc(Counter::ForwardNodest);
+        if let Some(reset) = reset_for(segment) {
+            send(node, net, &flow.tuple, &reset);
+        }
+        Claim::Taken(Verdict::Drop(skb))
     }
 
     /// Carries out what a packet of an open connection has led to.

@@ -61,6 +61,9 @@ params! {
     /// Milliseconds for which the front-end remembers a connection whose server closed first, or whose
     /// client has closed while its back-end has no control connection to report the end on.
     TimeWait = "time-wait-ms", 70_000, 1_000..=600_000;
+    /// 1: the client of a back-end that has fallen silent is reset when it sends the next packet, as
+    /// expire_nodest_conn of IPVS does. 0: its packets are passed on, in case the back-end comes back.
+    ExpireNodest = "expire-nodest", 0, 0..=1;
     /// Half-open connections beyond which SYNs are answered with cookies.
     HalfOpenMax = "half-open-max", 4_096, 0..=1_048_576;
     /// Connections before their hand-off at once; beyond, SYNs are dropped.

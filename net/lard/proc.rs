@@ -298,7 +298,7 @@ impl Table for Nodes {
     fn head(_: &Node, out: &mut Out<'_>) -> fmt::Result {
         writeln!(
             out,
-            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8}",
+            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8} {}",
             "NODE",
             "ROLES",
             "NAME",
@@ -311,7 +311,8 @@ impl Table for Nodes {
             "DISK",
             "QUEUED",
             "RTT_US",
-            "HEARD_MS"
+            "HEARD_MS",
+            "TAGS"
         )
     }
 
@@ -334,7 +335,7 @@ impl Table for Nodes {
         let (work, t) = (row.work.as_ref(), row.traffic.as_ref());
         writeln!(
             out,
-            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8}",
+            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8} {}",
             row.id,
             Cell::new(row.roles).as_str(),
             row.name.as_ref().map_or("-", |n| n.as_str()),
@@ -348,6 +349,10 @@ impl Table for Nodes {
             or_dash(t.map(|t| t.queued)).as_str(),
             or_dash(t.map(|t| t.rtt_us)).as_str(),
             or_dash(t.map(|t| t.heard_ms)).as_str(),
+            match row.tags.as_str() {
+                "" => "-",
+                tags => tags,
+            },
         )
     }
 }

@@ -113,6 +113,9 @@ counters! {
     ForwardEnded = "fe_forward_ended",
     /// Handed-over connections forgotten because nothing was heard of them for too long.
     ForwardExpired = "fe_forward_expired",
+    /// Handed-over connections forgotten, and their clients reset, because their back-end has fallen
+    /// silent: see the parameter `expire-nodest`.
+    ForwardNodest = "fe_forward_nodest",
 
     // --- further requests on a connection, in the mode move ---
 

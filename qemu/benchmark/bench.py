@@ -74,6 +74,16 @@ class Bench:
         self.report.add(**row, **clients)
         return row, places[0]
 
+    def work(self, front_end, kind, symbols):
+        """All runs of one kind of work, after one that warms up."""
+        self.clients(kind.smaller(8))
+        for run in range(1, self.runs + 1):
+            row, places = self.measure(front_end, kind, run)
+            say(f"{front_end.name}, {kind.name}: {row['front_end_instructions']} instructions")
+        if self.profiles:
+            title = f"{front_end.name}, {kind.name}"
+            print(profile.text(title, places, symbols, kind.asked), flush=True)
+
     def compare(self, kinds, contestants):
         for contestant in contestants:
             front_end = contestant(self.lab)
@@ -81,14 +91,12 @@ class Bench:
             front_end.start()
             self.ready()
             symbols = profile.Symbols(self.lab.nodes[0]) if self.profiles else None
-            for kind in (kind.smaller(self.part) for kind in kinds):
-                self.clients(kind.smaller(8))
-                for run in range(1, self.runs + 1):
-                    row, places = self.measure(front_end, kind, run)
-                    say(f"{front_end.name}, {kind.name}: {row['front_end_instructions']} instructions")
-                if self.profiles:
-                    title = f"{front_end.name}, {kind.name}"
-                    print(profile.text(title, places, symbols, kind.asked), flush=True)
+            try:
+                for kind in (kind.smaller(self.part) for kind in kinds):
+                    self.work(front_end, kind, symbols)
+            except AssertionError:
+                print(front_end.state(), file=sys.stderr)
+                raise
             front_end.stop()
             problems = log_gate.findings(self.lab.kernel_log(forget=True))
             if problems:

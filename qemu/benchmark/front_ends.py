@@ -111,6 +111,10 @@ class FrontEnd(abc.ABC):
     def start(self):
         """Returns before all is ready: who starts it asks until it answers."""
 
+    def state(self):
+        """What a person wants to see when clients were answered wrong."""
+        return ""
+
     def stop(self):
         for machine in self.lab.nodes:
             machine.kill_procs()
@@ -182,6 +186,15 @@ class Lard(FrontEnd):
         self.serve("", BACK_END_PORT)
         self.cluster.start()
         self.front.sh(f"cluster_startup set time-wait-ms={1000 * MEMORY}")
+
+    def state(self):
+        """The counters of all nodes that are not 0, and the end of their kernel logs."""
+        parts = []
+        for number in self.cluster.layout.members():
+            counts = {name: n for name, n in self.cluster.stats(number).items() if n}
+            log = self.cluster.node(number).sh("dmesg | grep lard: | tail -5", check=False).stdout
+            parts.append(f"node{number}: {counts}\n{log}")
+        return "\n".join(parts)
 
     def stop(self):
         super().stop()

@@ -114,6 +114,10 @@ def test_nodes_say_themselves_what_they_have(cluster):
     assert set(ask(cluster, *[f"/static/{i}" for i in range(12)])) == STATIC
     assert set(ask(cluster, *[f"/{i}" for i in range(12)], fe=1)) == APP
     assert tags_of(cluster, 1)["node2"] == {"static", "fast"}
+    rows = [row.split() for row in cluster.node(1).sh("cat /proc/net/lard_nodes").stdout.splitlines()]
+    tags = {row[rows[0].index("NAME")]: row[rows[0].index("TAGS")] for row in rows[1:]}
+    assert tags["node1"] == "-" and tags["node4"] == "app", tags
+    assert sorted(tags["node2"].split(",")) == ["fast", "static"], tags
     # A rule for a tag that was unheard of before: nodes may have it already.
     service(cluster, "--content 'prefix /static/ tag static,fast' --content 'tag app'")
     settled(cluster)

@@ -19,8 +19,7 @@ def slow_disk(cluster):
         "echo 64 >size; echo 64 >hw_queue_depth; echo 2 >irqmode; echo 1000000000 >completion_nsec\n"
         "echo 1 >power"
     )
-    number = machine.sh(f"cat {DISKS}/slow/index").stdout.strip()
-    yield f"/dev/nullb{number}"
+    yield "/dev/slow"
     machine.sh(f"echo 0 >{DISKS}/slow/power; rmdir {DISKS}/slow")
 
 

@@ -232,6 +232,61 @@ def test_a_back_end_lost_before_it_answers_the_hand_off_costs_only_resets(cluste
     cluster.wait(cluster.complete, timeout=60, what="node4 back in the cluster")
 
 
+def go_on(host, count, of):
+    """Connections, and what becomes of further requests on those that node `of` has, sent until one is
+    refused, or answered after the node was out of reach."""
+    held = [client.Connection(host, timeout=100) for _ in range(count)]
+    on = [(c, c.request(f"/who?{host}-{n}").node) for n, c in enumerate(held)]
+    print("holding", flush=True)
+
+    fate = []
+
+    def last(number):
+        longest = 0
+        while longest < 2:
+            began = time.monotonic()
+            try:
+                assert there[number].request("/who").node == of
+            except ConnectionResetError:
+                return fate.append("reset")
+            longest = time.monotonic() - began
+            time.sleep(0.05)
+        fate.append("came back")
+
+    there = [connection for connection, node in on if node == of]
+    client.side_by_side(last, len(there))
+    others = [connection.request("/who").node == node for connection, node in on if node != of]
+    return [fate, others]
+
+
+@pytest.mark.parametrize("expire", [0, 1])
+def test_clients_of_a_dead_back_end_wait_for_it_or_are_reset(cluster, expire):
+    front_end = cluster.node(2)
+    set_everywhere(cluster, expire_nodest=expire)
+    running = begin(cluster.client, go_on, front_end.ext, 12, "node4")
+    cluster.wait(lambda: "holding" in running.process.stdout(), what="connections")
+
+    def is_silent():
+        nodes = [node for node in cluster.status(2)["nodes"] if node["name"] == "node4"]
+        return not nodes or nodes[0]["link"] != "ready"
+
+    before = cluster.stats(2)["fe_forward_nodest"]
+    # Servers of connections that were reset may keep them.
+    cluster.spoil()
+    cluster.node(4).sh("ip link set int0 down")
+    try:
+        cluster.wait(is_silent, what="the node is silent")
+        fate, others = running.result(timeout=60) if expire else (None, None)
+    finally:
+        cluster.node(4).sh("ip link set int0 up")
+    if not expire:
+        fate, others = running.result(timeout=100)
+    expired = cluster.stats(2)["fe_forward_nodest"] - before
+    assert expired == (len(fate) if expire else 0), (expired, fate)
+    assert set(fate) == {"reset" if expire else "came back"}, fate
+    assert others and all(others), others
+
+
 def test_connections_end_when_the_server_process_is_killed(cluster):
     gate = Gate(cluster, "never-opened")
     set_everywhere(cluster, time_wait_ms=2000)
@@ -265,6 +320,15 @@ def test_an_interface_goes_while_connections_live(cluster):
     assert "waiting for" not in cluster.kernel_log()
 
 
+def remove_namespace(cluster, number):
+    """Takes a node's namespace away, with all that runs in it."""
+    words = f"ip netns pids node{number} | xargs -r kill -9; ip netns del node{number}"
+    cluster.guests[0].sh(words, timeout=30)
+    # Who would tell how these ended is gone too.
+    cluster.startup.pop(number)
+    cluster.server.pop(number)
+
+
 def test_a_namespace_goes_while_connections_live(cluster):
     if cluster.mode != "ns":
         pytest.skip("namespaces are nodes only in namespace mode")
@@ -273,11 +337,10 @@ def test_a_namespace_goes_while_connections_live(cluster):
     gate = Gate(cluster, "namespace")
     running = gate.hold(host, 9)
     set_everywhere(cluster, time_wait_ms=1000)
-    guest = cluster.guests[0]
-    guest.sh("ip netns pids node4 | xargs -r kill -9; ip netns del node4", timeout=30)
+    remove_namespace(cluster, 4)
     all_served(cluster, host, without=("node4",))
     # The front-end of the running connections too.
-    guest.sh("ip netns pids node2 | xargs -r kill -9; ip netns del node2", timeout=30)
+    remove_namespace(cluster, 2)
     running.process.kill()
     # Nothing holds the namespaces any more: the module can go once the others are down.
     cluster.stop()

@@ -292,10 +292,14 @@ fn slot_of(key: u64, slots: usize) -> usize {
     ((u128::from(key >> 32) * slots as u128) >> 32) as usize
 }
 
-fn on(node: u16) -> Servers {
-    Servers {
-        nodes: NodeSet::EMPTY.with(NodeId(node)),
-        changed: Instant::ZERO,
+/// What the table keeps: of one node alone it does not know since when.
+fn kept(servers: Servers) -> Servers {
+    match servers.nodes.len() {
+        1 => Servers {
+            changed: Instant::ZERO,
+            ..servers
+        },
+        _ => servers,
     }
 }
 
@@ -304,43 +308,46 @@ proptest! {
     #[test]
     fn the_table_is_a_bounded_map(
         slots in 1usize..4,
-        ops in prop::collection::vec((0u8..8, 0u64..40, 1u16..9), 0..600),
+        ops in prop::collection::vec((0u8..8, 0u64..40, 0u64..64, 0u64..9), 0..600),
     ) {
         let mut table = TargetTable::new(vec![Slot::EMPTY; slots]);
         // The most recently used one last.
-        let mut models: Vec<Vec<(u64, u16)>> = vec![Vec::new(); slots];
+        let mut models: Vec<Vec<(u64, Servers)>> = vec![Vec::new(); slots];
         let mut evictions = 0;
-        for (op, key, node) in ops {
+        for (op, key, nodes, ms) in ops {
             let key = key << 59 | key;
+            let servers = Servers {
+                nodes: NodeSet::from_bits(nodes),
+                changed: Instant::from_millis(ms),
+            };
             let model = &mut models[slot_of(key, slots)];
             let at = model.iter().position(|(k, _)| *k == key);
             match op {
                 0..=3 => {
-                    let evicted = table.insert(key, on(node));
+                    let evicted = table.insert(key, servers);
                     if let Some(at) = at {
                         model.remove(at);
                     }
-                    model.push((key, node));
+                    model.push((key, kept(servers)));
                     let expected = (model.len() > WAYS).then(|| model.remove(0).0);
                     prop_assert_eq!(evicted, expected);
                     evictions += u64::from(evicted.is_some());
                 }
                 4 | 5 => {
                     let found = at.map(|at| model.remove(at));
-                    prop_assert_eq!(table.lookup(key), found.map(|e| on(e.1)));
+                    prop_assert_eq!(table.lookup(key), found.map(|e| e.1));
                     model.extend(found);
                 }
                 6 => {
                     let found = at.map(|at| model.remove(at).1);
-                    prop_assert_eq!(table.remove(key), found.map(on));
+                    prop_assert_eq!(table.remove(key), found);
                 }
                 _ => {
-                    prop_assert_eq!(table.peek(key), at.map(|at| on(model[at].1)));
+                    prop_assert_eq!(table.peek(key), at.map(|at| model[at].1));
                 }
             }
             let seen: Vec<_> = table.iter().collect();
-            let expected = models.iter().flat_map(|m| m.iter().rev());
-            let expected: Vec<_> = expected.map(|(k, n)| (*k, on(*n))).collect();
+            let expected: Vec<_> = models.iter().flat_map(|m| m.iter().rev().copied()).collect();
             prop_assert_eq!(table.len(), expected.len());
             prop_assert_eq!(table.evictions(), evictions);
             prop_assert_eq!(seen, expected);

@@ -467,7 +467,7 @@ fn node_options(matches: &ArgMatches) -> Result<NodeOptions> {
     let name = string("name");
     if let Some(name) = name.as_deref().filter(|name| !is_name(name)) {
         return Err(Error::usage(format!(
-            "\"{name}\" cannot be a node's name: 1 to 63 letters, digits, '-', '_', '.' or ':'"
+            "\"{name}\" cannot be a node's name: 1 to 63 letters, digits, '-', '_' or '.'"
         )));
     }
     let or_default = |role: bool, option: &str, default: u16| {

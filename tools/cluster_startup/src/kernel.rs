@@ -19,7 +19,7 @@ pub const MAX_ID: u16 = 64;
 /// Largest share of a node under weighted policies.
 pub const MAX_WEIGHT: u32 = 1000;
 /// Octets in a node's name.
-pub const MAX_NAME: usize = 63;
+pub const MAX_NAME: usize = lard_core::wire::Name::MAX;
 /// Addresses one front-end can own.
 pub const MAX_VIPS: usize = 16;
 

@@ -93,6 +93,13 @@ impl<const W: usize> NodeSet<W> {
         self.0.iter().all(|w| *w == 0)
     }
 
+    /// The node in it, if there is exactly one.
+    pub fn only(self) -> Option<NodeId> {
+        let mut nodes = self.iter();
+        let node = nodes.next()?;
+        nodes.next().is_none().then_some(node)
+    }
+
     /// How many nodes are in it.
     pub fn len(self) -> usize {
         self.0

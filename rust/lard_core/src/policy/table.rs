@@ -7,62 +7,65 @@
 //! memory that no CPU caches:
 //!
 //! ```text
-//!   key ── upper half ──▶ slot:  │ 7 keys, order of use │ 7 sets of nodes │ since when │
-//!                                └───── cache line ─────┴── cache line ───┴────────────┘
+//!   key ── upper half ──▶ slot:  │ 6 keys, their nodes, order of use │ sets of nodes, since when │
+//!                                └─────────── cache line ────────────┴── where there are several ┘
 //! ```
 //!
 //! A key can only be in one slot, as in a CPU's own caches, and makes the least recently used one *of
 //! this slot* go when there is no place. There are no links to follow or to mend: a look reads one line
-//! and writes the order of use back to it, and what it finds is in one more. All operations take
-//! constant time.
+//! and writes the order of use back to it. Only what is on several nodes takes one more. All operations
+//! take constant time.
 //!
 //! Keys are the output of a keyed hash, so they spread over the slots at random, and nobody can aim at
-//! one. With half as many targets as there are places about one in a hundred has no place for good; see
+//! one. With half as many targets as there are places about one in sixty has no place for good; see
 //! [`Slot::needed`].
 
+use super::super::addr::NodeId;
 use super::super::time::Instant;
 use super::NodeSet;
 use core::ops::DerefMut;
 
-/// Targets in a slot: with their order of use the keys fill a cache line.
-pub const WAYS: usize = 7;
+/// Targets in a slot: with their nodes and the order of their use the keys fill a cache line.
+pub const WAYS: usize = 6;
 
 /// The nodes that serve a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Servers<const W: usize = 1> {
     /// Who they are.
     pub nodes: NodeSet<W>,
-    /// When that last changed.
+    /// When that last changed. It is not kept for one node alone: nobody asks, and it would take a
+    /// cache line more.
     pub changed: Instant,
 }
 
-/// Room for seven targets: 192 bytes where a set of nodes is one word.
+/// Room for six targets: 192 bytes where a set of nodes is one word.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Slot<const W: usize = 1> {
     keys: [u64; WAYS],
-    /// How many of the others were used since.
-    ///
-    /// INVARIANT: a permutation of `0..WAYS`. Places that are not in use are the last ones.
-    ages: [u8; WAYS],
-    /// Places in use, as bits.
-    used: u8,
-    /// The two parts of [`Servers`]. The first fills the next line.
-    nodes: [NodeSet<W>; WAYS],
-    changed: [Instant; WAYS],
+    /// The node of a target that has one, else nobody: then [`Slot::several`] has the set.
+    alone: [NodeId; WAYS],
+    order: Order,
+    several: [Servers<W>; WAYS],
 }
 
 impl<const W: usize> Slot<W> {
     /// What to fill new storage with.
     pub const EMPTY: Slot<W> = Slot {
         keys: [0; WAYS],
-        ages: [0, 1, 2, 3, 4, 5, 6],
-        used: 0,
-        nodes: [NodeSet::EMPTY; WAYS],
-        changed: [Instant::ZERO; WAYS],
+        alone: [NodeId::NONE; WAYS],
+        order: Order::UNUSED,
+        several: [Servers {
+            nodes: NodeSet::EMPTY,
+            changed: Instant::ZERO,
+        }; WAYS],
     };
 
-    /// Slots for so many targets: twice the places, with which 99 of 100 have one at any time, and the
+    /// Where the part begins that few looks need.
+    #[cfg(test)]
+    pub(super) const SEVERAL: usize = core::mem::offset_of!(Self, several);
+
+    /// Slots for so many targets: twice the places, with which 98 of 100 have one at any time, and the
     /// others share those of who is not asked for.
     pub const fn needed(targets: usize) -> usize {
         targets.saturating_mul(2).div_ceil(WAYS)
@@ -71,63 +74,41 @@ impl<const W: usize> Slot<W> {
     /// The place of `key`. Looks at all of them, which costs less than to find out when to stop.
     fn find(&self, key: u64) -> Option<usize> {
         let same = self.keys.iter().enumerate();
-        let same = same.fold(0u8, |bits, (i, k)| bits | u8::from(*k == key) << i) & self.used;
-        // CAST: at most 8.
+        let same = same.fold(0u32, |bits, (i, k)| bits | u32::from(*k == key) << i);
+        let same = same & self.order.used();
+        // CAST: below 32.
         (same != 0).then(|| same.trailing_zeros() as usize)
-    }
-
-    /// Makes `place` the most recently used one.
-    fn touch(&mut self, place: usize) {
-        let Some(age) = self.ages.get(place).copied() else {
-            return;
-        };
-        for other in &mut self.ages {
-            // No overflow: it is below `age`.
-            *other += u8::from(*other < age);
-        }
-        self.set_age(place, 0);
-    }
-
-    /// Makes `place` an unused one.
-    fn free(&mut self, place: usize) {
-        let Some(age) = self.ages.get(place).copied() else {
-            return;
-        };
-        for other in &mut self.ages {
-            // No overflow: it is above `age`.
-            *other -= u8::from(*other > age);
-        }
-        self.set_age(place, WAYS as u8 - 1);
-        self.used &= !bit(place);
-    }
-
-    fn set_age(&mut self, place: usize, age: u8) {
-        if let Some(own) = self.ages.get_mut(place) {
-            *own = age;
-        }
-    }
-
-    /// The place with this age.
-    fn aged(&self, age: usize) -> Option<usize> {
-        self.ages.iter().position(|a| usize::from(*a) == age)
     }
 
     /// What is at `place`, if it is in use.
     fn entry(&self, place: usize) -> Option<(u64, Servers<W>)> {
         let key = *self.keys.get(place)?;
-        (self.used & bit(place) != 0).then_some((key, self.servers(place)?))
+        (self.order.used() & bit(place) != 0).then_some((key, self.servers(place)?))
     }
 
     fn servers(&self, place: usize) -> Option<Servers<W>> {
-        Some(Servers {
-            nodes: *self.nodes.get(place)?,
-            changed: *self.changed.get(place)?,
-        })
+        match *self.alone.get(place)? {
+            NodeId::NONE => self.several.get(place).copied(),
+            node => Some(Servers {
+                nodes: NodeSet::EMPTY.with(node),
+                changed: Instant::ZERO,
+            }),
+        }
+    }
+
+    fn put(&mut self, place: usize, key: u64, servers: Servers<W>) -> Option<()> {
+        let alone = servers.nodes.only();
+        *self.keys.get_mut(place)? = key;
+        *self.alone.get_mut(place)? = alone.unwrap_or(NodeId::NONE);
+        if alone.is_none() {
+            *self.several.get_mut(place)? = servers;
+        }
+        Some(())
     }
 
     /// What is in the slot, the most recently used first.
     fn entries(&self) -> impl DoubleEndedIterator<Item = (u64, Servers<W>)> + '_ {
-        (0..WAYS).filter_map(|age| self.entry(self.aged(age)?))
+        (0..WAYS).filter_map(|age| self.entry(self.order.aged(age)))
     }
 }
 
@@ -138,8 +119,72 @@ impl<const W: usize> Default for Slot<W> {
 }
 
 /// The bit of a place, of which there are fewer than bits.
-const fn bit(place: usize) -> u8 {
-    1u8.wrapping_shl(place as u32)
+const fn bit(place: usize) -> u32 {
+    1u32.wrapping_shl(place as u32)
+}
+
+/// The order in which places were used, and which of them are in use.
+///
+/// Four bits for each place say how many of the others were used since, above them is a bit for each
+/// that is in use. So all ages are compared and counted at once.
+///
+/// INVARIANT: the ages are a permutation of `0..WAYS`. Those of places that are not in use are the
+/// highest.
+#[derive(Clone, Copy, Debug)]
+struct Order(u32);
+
+impl Order {
+    const UNUSED: Order = Order(0x54_3210);
+    /// The lowest and the highest bit of each age.
+    const LOWEST: u32 = 0x11_1111;
+    const HIGHEST: u32 = Self::LOWEST << 3;
+    const AGES: u32 = 0xff_ffff;
+
+    /// The places in use, as bits.
+    const fn used(self) -> u32 {
+        self.0 >> Self::AGES.count_ones()
+    }
+
+    const fn shift(place: usize) -> u32 {
+        // CAST: a few bits.
+        (place as u32).wrapping_mul(4)
+    }
+
+    const fn age(self, place: usize) -> u32 {
+        self.0.wrapping_shr(Self::shift(place)) & 7
+    }
+
+    /// The lowest bit of each place whose age is at least `age`, which is at most [`WAYS`].
+    const fn not_below(self, age: u32) -> u32 {
+        // No borrow: ages and `age` are below 8.
+        let ages = self.0 & Self::AGES | Self::HIGHEST;
+        (ages.wrapping_sub(age.wrapping_mul(Self::LOWEST)) & Self::HIGHEST) >> 3
+    }
+
+    /// The place with this age.
+    const fn aged(self, age: usize) -> usize {
+        // CAST: below `WAYS`.
+        let age = age as u32;
+        let (from, above) = (self.not_below(age), self.not_below(age.wrapping_add(1)));
+        (from & !above).trailing_zeros() as usize / 4
+    }
+
+    /// `place` is in use, and the most recently used one.
+    fn touch(&mut self, place: usize) {
+        let below = Self::LOWEST & !self.not_below(self.age(place));
+        // No overflow: what is counted up is below another age.
+        let ages = self.0.wrapping_add(below) & !7u32.wrapping_shl(Self::shift(place));
+        self.0 = ages | bit(place).wrapping_shl(Self::AGES.count_ones());
+    }
+
+    /// `place` is not in use any more.
+    fn free(&mut self, place: usize) {
+        let above = self.not_below(self.age(place).wrapping_add(1));
+        // No overflow: what is counted down is above another age.
+        let ages = self.0.wrapping_sub(above) & !7u32.wrapping_shl(Self::shift(place));
+        let last = (WAYS as u32 - 1).wrapping_shl(Self::shift(place));
+        self.0 = (ages | last) & !bit(place).wrapping_shl(Self::AGES.count_ones());
+    }
 }
 
 /// A bounded map from target keys to sets of nodes.
@@ -201,7 +246,7 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> TargetTable<S, W> {
     pub fn lookup(&mut self, key: u64) -> Option<Servers<W>> {
         let slot = self.slot_mut(key)?;
         let place = slot.find(key)?;
-        slot.touch(place);
+        slot.order.touch(place);
         slot.servers(place)
     }
 
@@ -216,13 +261,10 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> TargetTable<S, W> {
     pub fn insert(&mut self, key: u64, servers: Servers<W>) -> Option<u64> {
         let slot = self.slot_mut(key)?;
         let known = slot.find(key);
-        let place = known.or_else(|| slot.aged(WAYS - 1))?;
+        let place = known.unwrap_or_else(|| slot.order.aged(WAYS - 1));
         let old = slot.entry(place);
-        slot.touch(place);
-        slot.used |= bit(place);
-        *slot.keys.get_mut(place)? = key;
-        *slot.nodes.get_mut(place)? = servers.nodes;
-        *slot.changed.get_mut(place)? = servers.changed;
+        slot.put(place, key, servers)?;
+        slot.order.touch(place);
         match (old, known) {
             (None, _) => {
                 self.len = self.len.saturating_add(1);
@@ -244,7 +286,7 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> TargetTable<S, W> {
     pub fn remove(&mut self, key: u64) -> Option<Servers<W>> {
         let slot = self.slot_mut(key)?;
         let place = slot.find(key)?;
-        slot.free(place);
+        slot.order.free(place);
         let servers = slot.servers(place);
         self.len = self.len.saturating_sub(1);
         servers

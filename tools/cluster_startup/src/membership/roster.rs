@@ -72,7 +72,7 @@ impl Roster {
     pub fn admit(&mut self, addr: Ipv4Addr, join: &Join) -> Result<(Member, Vec<Member>), Refused> {
         if !is_name(&join.name) {
             return Err(Refused::never(
-                "the node's name is empty, too long or not printable",
+                "a node's name is 1 to 63 letters, digits, '-', '_' or '.'",
             ));
         }
         if join.roles.is_empty() {
