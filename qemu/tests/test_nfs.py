@@ -180,6 +180,8 @@ def test_what_cannot_be_shared_is_refused_with_the_remedy(sharing):
     said = refused("/srv/overlay")
     assert "support NFS export" in said and "file system that NFS can export" in said, said
     assert "systemctl start nfs-server" in refused("/srv/overlay", sharing.node(1))
+    # Nothing is left of the attempts.
+    assert nfs.exports(two) == {}
     # A place that is taken does not keep the node from its work.
     taken = f"{DOCROOT}/{sharing.node(3).int}"
     two.sh(f"mkdir {taken}; touch {taken}/mine")

@@ -104,6 +104,8 @@ impl System for Linux {
             .run(&["-i", "-o", options, &place], EXPORT_LIMIT)
             .map(drop)
             .map_err(|error| {
+                // What cannot be exported is in the table all the same.
+                let _ = self.unexport(path, client);
                 error.remedy(
                     "the document root has to be on a file system that NFS can export, as ext4, \
                      XFS, Btrfs or tmpfs; overlays cannot be",
