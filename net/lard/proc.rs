@@ -303,7 +303,7 @@ impl Table for Nodes {
     fn head(_: &Node, out: &mut Out<'_>) -> fmt::Result {
         writeln!(
             out,
-            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8} {}",
+            "{:>4} {:<8} {:<16} {:<16} {:<8} {:<8} {:>6} {:>8} {:>8} {:>10} {:>6} {:>8} {:>8} {:>8} TAGS",
             "NODE",
             "ROLES",
             "NAME",
@@ -317,8 +317,7 @@ impl Table for Nodes {
             "DISK",
             "QUEUED",
             "RTT_US",
-            "HEARD_MS",
-            "TAGS"
+            "HEARD_MS"
         )
     }
 
