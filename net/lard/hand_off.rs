@@ -36,6 +36,7 @@ use crate::conn_table::Entry;
 use crate::front_end::{now, send, Forward, FrontEnd, State};
 use crate::netns::Node;
 use crate::open::{HandingOff, Open, Stage};
+use crate::outbox::SendError;
 use crate::packet::{Flow, Packet};
 use crate::persist::Origin;
 use crate::service::Wanted;
@@ -208,6 +209,15 @@ impl FrontEnd {
                 bucket.set_deadline(conn, deadline);
                 return Attempt::Settled;
             }
+            let full = sent == Err(SendError::Full);
+            if full && open.wait_for_room(now(), self.handoff_deadline()) {
+                node.stats.inc(Counter::HandoffLater);
+                let deadline = open.deadline();
+                bucket.set_deadline(conn, deadline);
+                drop(bucket);
+                self.unassign(node, conn, to, chosen);
+                return Attempt::Settled;
+            }
             node.stats.inc(Counter::HandoffNotSent);
             let again = open.refused(to);
             drop(bucket);
@@ -365,7 +375,7 @@ impl FrontEnd {
                     State::Open(open) => match &open.stage {
                         Stage::Asking => is_dispatcher,
                         Stage::HandingOff(handing_off) => handing_off.to.node() == peer,
-                        Stage::Reading | Stage::Replying => false,
+                        Stage::Reading | Stage::AskingLater(_) | Stage::Replying => false,
                     },
                     State::Forward(forward) => forward.waits_for(peer, is_dispatcher),
                 };

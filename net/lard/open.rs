@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+use core::time::Duration;
 use kernel::alloc::flags::__GFP_NOWARN;
 use kernel::alloc::Flags;
 use kernel::prelude::*;
@@ -38,12 +39,17 @@ use crate::stats::{Counter, Stats};
 /// Hand-offs that are tried for one connection before the client gets a 503.
 const TRIES: u8 = 4;
 
+/// Until a hand-off that found no room is tried again. Sending takes a few milliseconds when all is well.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
+
 /// How far the connection has come.
 pub(crate) enum Stage {
     /// The request head is not complete.
     Reading,
     /// The dispatcher has been asked.
     Asking,
+    /// It is asked again at this time: there was no room in what is sent to the node it named.
+    AskingLater(Instant),
     /// A back-end has, or is being given, the connection.
     HandingOff(HandingOff),
     /// The front-end answers by itself.
@@ -79,6 +85,8 @@ pub(crate) struct Open {
     wanted: Wanted,
     refused: NodeSet,
     tries: u8,
+    /// Until when the hand-off may wait for room, once it does.
+    room_by: Option<Instant>,
     /// The address of the node whose content the request is to be answered with, if that is not the one
     /// it is handed to.
     supplier: Option<[u8; 4]>,
@@ -142,6 +150,7 @@ impl Open {
             wanted: Wanted::NOTHING,
             refused: NodeSet::EMPTY,
             tries: 0,
+            room_by: None,
             supplier: None,
             persist: None,
         }
@@ -169,6 +178,7 @@ impl Open {
             wanted: given.wanted,
             refused: NodeSet::EMPTY,
             tries: 0,
+            room_by: None,
             supplier: given.way.supplier,
             persist: Some(persist),
         }
@@ -191,6 +201,13 @@ impl Open {
 
     /// The time [`Open::deadline`] named has come.
     pub(crate) fn on_timer(&mut self, cx: &Context<'_>) -> Step {
+        if matches!(self.stage, Stage::AskingLater(at) if at <= cx.now) {
+            self.stage = Stage::Asking;
+            return Step {
+                then: Then::Ask,
+                ..Step::default()
+            };
+        }
         let output = self.responder.on_timer(cx.now);
         self.run(cx, output, None)
     }
@@ -213,7 +230,10 @@ impl Open {
 
     /// When to call [`Open::on_timer`].
     pub(crate) fn deadline(&self) -> Instant {
-        self.responder.deadline()
+        match self.stage {
+            Stage::AskingLater(at) => at.min(self.responder.deadline()),
+            _ => self.responder.deadline(),
+        }
     }
 
     /// What to ask the dispatcher: what is wanted, and who must not be chosen.
@@ -268,6 +288,18 @@ impl Open {
         self.tries < TRIES
     }
 
+    /// There is no room now in what is sent to the back-end, which is none of its faults: until
+    /// `deadline` it may be chosen again, a moment later. Returns whether that is to come.
+    pub(crate) fn wait_for_room(&mut self, now: Instant, deadline: Instant) -> bool {
+        if now >= *self.room_by.get_or_insert(deadline) {
+            return false;
+        }
+        self.responder.refused();
+        self.supplier = None;
+        self.stage = Stage::AskingLater(now.saturating_add(ROOM_PAUSE));
+        true
+    }
+
     /// The packets that waited for the back-end, oldest first.
     pub(crate) fn take_parked(&mut self) -> KVec<Skb> {
         self.parked.take()
@@ -278,7 +310,7 @@ impl Open {
         match &self.stage {
             Stage::Reading if self.responder.is_half_open() => ConnState::HalfOpen,
             Stage::Reading => ConnState::Head,
-            Stage::Asking => ConnState::Asking,
+            Stage::Asking | Stage::AskingLater(_) => ConnState::Asking,
             Stage::HandingOff(_) => ConnState::HandingOff,
             Stage::Replying => ConnState::Replying,
         }
@@ -288,7 +320,7 @@ impl Open {
     pub(crate) fn back_end(&self) -> NodeId {
         match &self.stage {
             Stage::HandingOff(handing_off) => handing_off.to.node(),
-            Stage::Reading | Stage::Asking | Stage::Replying => NodeId::NONE,
+            _ => NodeId::NONE,
         }
     }
 

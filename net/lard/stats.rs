@@ -97,6 +97,8 @@ counters! {
     HandoffSent = "fe_handoff_sent",
     /// Connections taken by the back-end on the same node.
     HandoffLocal = "fe_handoff_local",
+    /// Hand-offs put off for a moment: too much waits already to be sent to the back-end.
+    HandoffLater = "fe_handoff_later",
     /// Connections whose HANDOFF did not leave the node; another back-end is tried.
     HandoffNotSent = "fe_handoff_not_sent",
     /// Connections offered to another back-end after the first could not take them.

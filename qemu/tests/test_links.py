@@ -2,7 +2,7 @@
 """Bad networks: loss, reordering, duplication and delay on each link, contents compared."""
 
 import pytest
-from support import run
+from support import counted, run, set_everywhere
 
 FAULTS = {
     "loss-2": "loss 2%",
@@ -55,6 +55,34 @@ def test_contents_survive_a_bad_link(cluster, link, fault):
     for machine in group:
         machine.netem(interface, FAULTS[fault])
     assert run(cluster.client, transfer, cluster.fes[0].ext, 6, 100, timeout=150) == []
+
+
+def ask_at_length(host, threads, length):
+    """Requests with heads of that length, all at once; returns what was not answered well."""
+    wrong = []
+
+    def work(number):
+        try:
+            with client.Connection(host, timeout=60) as connection:
+                connection.send(client.head(f"/who?{number}", length=length, close=True))
+                answer = connection.answer()
+                assert answer.status == 200, answer.status
+        except Exception as error:
+            wrong.append(f"{number}: {type(error).__name__} {error}")
+
+    client.side_by_side(work, threads)
+    return wrong
+
+
+@pytest.mark.layout(nodes=2, d=1, fe=(1,), be=(2,))
+def test_hand_offs_wait_for_room_on_a_narrow_link_to_the_only_back_end(cluster):
+    front_end = cluster.fes[0]
+    set_everywhere(cluster, handoff_timeout_ms=60_000)
+    # A megabyte in eight seconds, of which a quarter may wait to be sent, and little in the socket.
+    front_end.sh("sysctl -qw net.ipv4.tcp_wmem='4096 16384 32768'")
+    front_end.netem("int0", "rate 1mbit limit 10000")
+    with counted(cluster, fe_handoff_later=1, exact_fe_503=0, exact_be_adopted=120):
+        assert run(cluster.client, ask_at_length, front_end.ext, 120, 8000, timeout=100) == []
 
 
 @pytest.mark.vms

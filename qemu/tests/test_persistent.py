@@ -473,17 +473,3 @@ def test_a_node_that_falls_silent_in_a_move_costs_its_connection(cluster, who):
     # The others go on.
     rest = [target for target in targets if expected[target] not in (here, there)]
     run(cluster.client, follow, host, rest, expected)
-
-
-@pytest.mark.layout(**FOUR)
-def test_common_clients(moving):
-    host = moving.fes[0].ext
-    urls = " ".join(f"http://{host}:8080/size/1460?curl-{n}" for n in range(30))
-    fetched = moving.client.sh(f"curl -sS {urls} | wc -c").stdout
-    assert int(fetched) == 30 * 1460
-    with counted(moving, fe_next=1500, exact_fe_move_failed=0):
-        done = moving.client.sh(
-            f"ab -q -k -n 2000 -c 16 http://{host}:8080/size/1460 2>&1", timeout=170
-        ).stdout
-    assert "Complete requests:      2000" in done, done
-    assert "Failed requests:        0" in done and "Non-2xx" not in done, done

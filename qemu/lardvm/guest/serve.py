@@ -41,7 +41,7 @@ error_log {state}/error.log warn;
 events {{ worker_connections 16000; }}
 http {{
     map $uri $supplier {{
-        ~^/(?<node>10\.20\.0\.[1-9])/ $node;
+        ~^/(?<node>10[.]20[.]0[.][1-9])/ $node;
     }}
     access_log off;
     sendfile on;
@@ -95,7 +95,7 @@ MaxKeepAliveRequests 0
 DocumentRoot {content}
 Alias /who {state}/who
 Header always set X-Node {name}
-SetEnvIf Request_URI "^/(10\.20\.0\.[1-9])/" SUPPLIER=$1
+SetEnvIf Request_URI "^/(10[.]20[.]0[.][1-9])/" SUPPLIER=$1
 Header always set X-Supplier %{{SUPPLIER}}e env=SUPPLIER
 <Directory />
     Require all granted
@@ -172,7 +172,7 @@ class Handler:
         body = self.body(fields, target)
         keep = fields.get("connection", "").lower()
         keep = keep == "keep-alive" if version == "HTTP/1.0" else keep != "close"
-        named = re.match(r"/(10\.20\.0\.[1-9])(/.*)", target)
+        named = re.match(r"/(10[.]20[.]0[.][1-9])(/.*)", target)
         self.supplier = f"X-Supplier: {named[1]}\r\n" if named else ""
         target = named[2] if named else target
         special = self.special(target.partition("?")[0])
@@ -349,6 +349,8 @@ def command(options):
     if not options.root:
         content.prepare()
     run = [] if options.plain else ["lard_run"]
+    if options.uncached:
+        run += ["--uncached", options.root]
     if options.kind == "nginx":
         # One that was killed leaves it, and then the next cannot listen there.
         pathlib.Path(state, "taken").unlink(missing_ok=True)
@@ -377,6 +379,9 @@ def main():
     parser.add_argument("--root", help="nginx and Apache serve these documents, not content.py's")
     parser.add_argument(
         "--threads", action="store_true", help="nginx goes on while files are read from disk"
+    )
+    parser.add_argument(
+        "--uncached", action="store_true", help="what other nodes have in --root is read past the cache"
     )
     parser.add_argument("--plain", action="store_true", help="on the regular stack")
     parser.add_argument(

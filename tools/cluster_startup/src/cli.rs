@@ -80,6 +80,7 @@ pub struct NodeOptions {
     pub any_listener: bool,
     pub bind_addr: Option<Ipv4Addr>,
     pub disk: Option<PathBuf>,
+    pub nfs: Option<PathBuf>,
     pub cluster_id: Option<u64>,
     pub state_dir: PathBuf,
 }
@@ -241,6 +242,7 @@ fn command() -> Command {
         .arg(flag("any-listener"))
         .arg(text("bind-addr", "ADDR").value_parser(value_parser!(Ipv4Addr)))
         .arg(text("disk", "PATH").value_parser(value_parser!(PathBuf)))
+        .arg(text("nfs", "DOCROOT").value_parser(value_parser!(PathBuf)))
         .arg(text("cluster-id", "ID"))
         .arg(text("state-dir", "DIR").value_parser(value_parser!(PathBuf)))
         .subcommands(commands())
@@ -405,6 +407,7 @@ fn node_options(matches: &ArgMatches) -> Result<NodeOptions> {
         (roles.back_end, "-BE", "bp"),
         (roles.back_end, "-BE", "bind-addr"),
         (roles.back_end, "-BE", "disk"),
+        (roles.back_end, "-BE", "nfs"),
         (roles.dispatcher, "-D", "policy"),
         (roles.dispatcher, "-D", "cluster-id"),
         (roles.dispatcher, "-D", "state-dir"),
@@ -491,6 +494,7 @@ fn node_options(matches: &ArgMatches) -> Result<NodeOptions> {
         any_listener: matches.get_flag("any-listener"),
         bind_addr: matches.get_one::<Ipv4Addr>("bind-addr").copied(),
         disk: matches.get_one::<PathBuf>("disk").cloned(),
+        nfs: matches.get_one::<PathBuf>("nfs").cloned(),
         cluster_id: string("cluster-id")
             .as_deref()
             .map(cluster_id)

@@ -5,7 +5,8 @@
 //!
 //! `cli` reads the command line; `resident` is the process that stays, around `membership`, which
 //! knows the module only as the trait in `kernel`; `service` reads what the front-ends have in common;
-//! `genl` is the module; `disk` is what it is told of the web server's disk; `command` does the rest.
+//! `genl` is the module; `disk` is what it is told of the web server's disk; `nfs` has the
+//! other back-ends' documents beside the own ones; `command` does the rest.
 
 mod cli;
 mod command;
@@ -16,6 +17,7 @@ mod interface;
 mod kernel;
 mod local;
 mod membership;
+mod nfs;
 mod resident;
 mod service;
 

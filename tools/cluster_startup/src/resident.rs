@@ -13,8 +13,10 @@ use crate::membership::auth::Secret;
 use crate::membership::dial;
 use crate::membership::listen;
 use crate::membership::message::is_name;
-use crate::membership::node::{Config, Input, Log, Node, Progress};
+use crate::membership::node::{Config, Input, Log, Node, Progress, Sharing};
 use crate::membership::store::Store;
+use crate::nfs::system::Linux;
+use crate::nfs::{Ending, Others, Shares};
 use lard_core::policy::PolicyKind;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -61,6 +63,14 @@ pub fn run(options: &NodeOptions) -> Result<()> {
             options.control_port
         ));
     }
+    let shares = match options.nfs.as_deref() {
+        Some(docroot) => Some(Arc::new(Shares::new(
+            docroot,
+            Linux::new()?,
+            Arc::clone(&log),
+        )?)),
+        None => None,
+    };
     let config = Config {
         settings: settings(options, &internal)?,
         name,
@@ -74,6 +84,7 @@ pub fn run(options: &NodeOptions) -> Result<()> {
             &options.state_dir,
             SocketAddrV4::new(internal.addr, options.control_port),
         ),
+        docroot: shares.as_ref().map(|shares| shares.docroot()),
     };
     let stop = Arc::new(AtomicBool::new(false));
     let events = (Arc::clone(&lard), sender.clone(), Arc::clone(&stop));
@@ -93,8 +104,22 @@ pub fn run(options: &NodeOptions) -> Result<()> {
         let (sender, log, stop) = calls;
         listen::run(&listener, secret, sender, log, &stop);
     })?;
-    let node = Node::new(config, lard, (sender, inputs), log, Arc::new(tell_systemd));
-    let result = node.run();
+    let told = shares.clone();
+    let sharing: Sharing = Arc::new(move |others: &Others| {
+        if let Some(shares) = &told {
+            shares.set(others);
+        }
+    });
+    let progress = Arc::new(tell_systemd);
+    let node = Node::new(config, lard, (sender, inputs), log, progress, sharing);
+    let result = match shares {
+        Some(shares) => thread::scope(|scope| {
+            scope.spawn(|| shares.run());
+            let _ending = Ending(shares.as_ref());
+            node.run()
+        }),
+        None => node.run(),
+    };
     stop.store(true, Ordering::Relaxed);
     result
 }

@@ -22,6 +22,8 @@ use std::process::{self, ExitCode};
 
 /// The library.
 const LIBRARY: &str = "liblard_preload.so";
+/// Octets in the name of a document root.
+const MAX_DOCROOT: usize = 200;
 /// A script may be read by a script.
 const MAX_SCRIPTS: usize = 4;
 /// Bits in a file's mode.
@@ -57,6 +59,16 @@ fn command() -> Command {
                 .value_delimiter(',')
                 .value_parser(value_parser!(u16).range(1..))
                 .help("Only listeners on this port; repeat for more [default: all ports]"),
+        )
+        .arg(
+            Arg::new("uncached")
+                .long("uncached")
+                .value_name("DOCROOT")
+                .value_parser(value_parser!(PathBuf))
+                .help(
+                    "Read what is in DOCROOT/ADDRESS, where cluster_startup --nfs mounts other nodes' \
+                     documents, past the page cache",
+                ),
         )
         .arg(
             Arg::new("debug")
@@ -127,6 +139,10 @@ fn run(matches: &ArgMatches) -> Result<std::convert::Infallible> {
     } else {
         server.env("LARD_PORTS", ports.join(","));
     }
+    match matches.get_one::<PathBuf>("uncached") {
+        Some(docroot) => server.env("LARD_UNCACHED", document_root(docroot)?),
+        None => server.env_remove("LARD_UNCACHED"),
+    };
     if matches.get_flag("debug") {
         server.env("LARD_DEBUG", "1");
     }
@@ -143,6 +159,21 @@ fn reason(error: &std::io::Error) -> String {
         }
         None => error.to_string(),
     }
+}
+
+/// The document root as the server names it: without a / at its end.
+fn document_root(path: &Path) -> Result<&Path> {
+    let is_root = path.is_absolute() && path.is_dir() && path.parent().is_some();
+    // Components leave out what does not count.
+    let plain = path.components().as_path();
+    if is_root && plain.as_os_str().len() <= MAX_DOCROOT {
+        return Ok(plain);
+    }
+    failure(format!(
+        "{} cannot be a document root\n  --uncached takes a directory other than /, with its whole \
+         path of up to {MAX_DOCROOT} octets, as the server's configuration names it",
+        path.display()
+    ))
 }
 
 /// As execvp(3) finds it.
@@ -391,6 +422,15 @@ mod tests {
             assert!(error.use_stderr());
         }
         command().debug_assert();
+    }
+
+    #[test]
+    fn a_document_root_is_a_directory_with_its_whole_path() {
+        let root = |path: &'static str| document_root(Path::new(path)).ok();
+        assert_eq!(root("/usr/bin/"), Some(Path::new("/usr/bin")));
+        for bad in ["/", "usr", "/no/such/place", "/bin/sh"] {
+            assert_eq!(root(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! The server is this test program started again by `lard_run`, with [`server`] as its only test.
 
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -148,6 +149,26 @@ fn server() {
             assert_eq!(client.peer_addr().unwrap(), to);
             std::net::UdpSocket::bind(("127.0.0.1", port)).unwrap();
         }
+        "files" => {
+            let docroot = std::env::var("LARD_UNCACHED").unwrap();
+            let direct = |path: &str, options: &OpenOptions| {
+                let file = options.open(format!("{docroot}/{path}")).unwrap();
+                // SAFETY: fcntl with this command touches no memory.
+                unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) & libc::O_DIRECT != 0 }
+            };
+            let (mut read, mut write) = (OpenOptions::new(), OpenOptions::new());
+            let (read, write) = (read.read(true), write.write(true).create(true));
+            assert!(direct("10.1.0.3/page", read));
+            for (path, options) in [
+                ("page", &*read),
+                ("10.1.0.3", read),
+                ("10.1.0.3/new", write),
+            ] {
+                assert!(!direct(path, options), "{path}");
+            }
+            let error = read.open(format!("{docroot}/10.1.0.3/none")).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        }
         other => panic!("{other}"),
     }
     println!("served well");
@@ -216,6 +237,17 @@ fn clients_and_datagrams_are_left_alone() {
 fn only_the_named_ports_are_converted() {
     let options = [&AS_IPV4[..], &["--port", "1"]].concat();
     assert_eq!(converted("v4", &options), 0);
+}
+
+#[test]
+fn files_of_other_nodes_are_opened_for_direct_reading() {
+    let docroot = Path::new(env!("CARGO_TARGET_TMPDIR")).join("documents");
+    std::fs::create_dir_all(docroot.join("10.1.0.3")).unwrap();
+    for page in ["page", "10.1.0.3/page"] {
+        std::fs::write(docroot.join(page), "page").unwrap();
+    }
+    let options = [&AS_IPV4[..], &["--uncached", docroot.to_str().unwrap()]].concat();
+    assert_eq!(converted("files", &options), 0);
 }
 
 #[test]

@@ -505,6 +505,48 @@ fn tags_narrow_the_choice_for_every_policy() {
 }
 
 #[test]
+fn a_further_request_stays_only_where_its_tags_are() {
+    for kind in PolicyKind::ALL {
+        let mut s = scheduler(kind, &[1; 3]);
+        s.set_tags(NodeId(1), Tags(0b01)).unwrap();
+        s.set_tags(NodeId(2), Tags(0b10)).unwrap();
+        let mut ask = |home, tags| {
+            let request = Request {
+                tags: Tags(tags),
+                ..request(7)
+            };
+            s.schedule_next(&request, NodeId(home)).map(|n| n.0)
+        };
+        assert_eq!(ask(1, 0b01), Some(1), "{kind}");
+        assert_eq!(ask(1, 0b10), Some(2), "{kind}");
+        assert_eq!(ask(3, 0b01), Some(1), "{kind}");
+        assert_eq!(ask(1, 0b100), None, "{kind}");
+    }
+}
+
+#[test]
+fn further_requests_can_be_decided_by_another_policy() {
+    let mut s = scheduler(PolicyKind::Lard, &[1; 2]);
+    assert_eq!([choose(&mut s, 1), choose(&mut s, 2)], [Some(1), Some(2)]);
+    let next = |s: &mut Sched| {
+        let node = s.schedule_next(&request(2), NodeId(1)).unwrap();
+        if node != NodeId(1) {
+            assert!(s.finished(node));
+        }
+        node.0
+    };
+    assert_eq!(next(&mut s), 2, "as a first one");
+    s.set_further_policy(Some(PolicyKind::Extlard));
+    s.set_disk_queue(NodeId(1), 5).unwrap();
+    assert_eq!((next(&mut s), mapped(&s, 2)), (2, vec![2]), "a busy disk");
+    s.set_disk_queue(NodeId(1), 4).unwrap();
+    assert_eq!((next(&mut s), mapped(&s, 2)), (1, vec![1, 2]));
+    assert_eq!(choose(&mut s, 3), Some(1), "first ones as before");
+    s.set_further_policy(None);
+    assert_eq!(s.policy(), PolicyKind::Lard);
+}
+
+#[test]
 fn the_admission_limit_is_the_papers() {
     let mut s = scheduler(PolicyKind::Lard, &[1, 1, 1, 1]);
     s.set_params([("max-connections", Params::AUTO)]).unwrap();

@@ -82,6 +82,7 @@ fn what_makes_no_sense_is_refused_with_the_remedy() {
     assert!(refused("-D -bp 80").contains("only with -BE"));
     assert!(refused("-BE -da n --policy wrr").contains("only with -D"));
     assert!(refused("-D --any-listener").contains("only with -BE"));
+    assert!(refused("-D --nfs /srv").contains("--nfs means something only with -BE"));
     assert!(refused("-D --policy best").contains("wrr"));
     assert!(refused("-D --cluster-id 0").contains("cannot be"));
     assert!(refused("-FE -da n:x").contains("not a port"));

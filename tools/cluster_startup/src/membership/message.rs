@@ -11,6 +11,9 @@ use lard_core::wire::Name;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+/// Octets in the name of a document root.
+pub const MAX_DOCROOT: usize = 200;
+
 /// A node, as the others need to know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
@@ -27,6 +30,9 @@ pub struct Member {
     /// Its share under weighted policies.
     #[serde(default = "usual_weight")]
     pub weight: u32,
+    /// Its document root, if it shares its documents over NFS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docroot: Option<String>,
 }
 
 impl Member {
@@ -58,6 +64,9 @@ pub struct Join {
     /// Its share under weighted policies.
     #[serde(default = "usual_weight")]
     pub weight: u32,
+    /// Its document root, if it shares its documents over NFS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docroot: Option<String>,
     /// The cluster it was a member of, and its number there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<Was>,
@@ -88,6 +97,9 @@ pub struct Link {
     /// Its share under weighted policies.
     #[serde(default = "usual_weight")]
     pub weight: u32,
+    /// Its document root, if it shares its documents over NFS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docroot: Option<String>,
     /// The number of the node it means to reach.
     pub to: u16,
 }
@@ -158,6 +170,17 @@ pub fn is_weight(weight: u32) -> bool {
     (1..=MAX_WEIGHT).contains(&weight)
 }
 
+/// A document root that can be exported and mounted: a path without anything that a table of mounts or
+/// exports would have to escape.
+pub fn is_docroot(path: &str) -> bool {
+    path.len() > 1
+        && path.len() <= MAX_DOCROOT
+        && path.starts_with('/')
+        && path
+            .bytes()
+            .all(|octet| octet.is_ascii_alphanumeric() || b"/-_.+@".contains(&octet))
+}
+
 /// A name as messages between nodes, and the module, take it.
 pub fn is_name(name: &str) -> bool {
     Name::new(name.as_bytes()).is_some()
@@ -178,6 +201,7 @@ mod tests {
             addr: Ipv4Addr::BROADCAST,
             port: u16::MAX,
             weight: u32::MAX,
+            docroot: Some("/".repeat(MAX_DOCROOT)),
         };
         let reply = Reply::Welcome(Welcome {
             cluster_id: u64::MAX,
@@ -200,6 +224,7 @@ mod tests {
                 roles: Roles::from_bits(6),
                 port: 7021,
                 weight: 3,
+                docroot: Some("/var/www".into()),
                 was: Some(Was {
                     cluster_id: u64::MAX,
                     id: 4,
@@ -212,12 +237,24 @@ mod tests {
                 roles: Roles::from_bits(2),
                 port: 1,
                 weight: 1,
+                docroot: None,
                 to: 3,
             }),
         ] {
             let line = serde_json::to_string(&request).unwrap();
             assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
         }
+    }
+
+    #[test]
+    fn document_roots_are_plain_paths() {
+        assert!(is_docroot("/var/www/html") && is_docroot("/srv/a-b_c.d+e@f"));
+        for bad in [
+            "", "/", "www", "/a b", "/a:b", "/a,b", "/a\n", "/a\"", "/\u{e4}",
+        ] {
+            assert!(!is_docroot(bad), "{bad:?}");
+        }
+        assert!(!is_docroot(&"/a".repeat(101)));
     }
 
     #[test]

@@ -23,11 +23,12 @@ mod link;
 use super::auth::Secret;
 use super::dial::{Answered, DialError};
 use super::listen::Call;
-use super::message::{Member, Was};
+use super::message::{is_docroot, Member, Was};
 use super::roster::Roster;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::kernel::{Attach, Event, Kernel, Settings};
+use crate::nfs::Others;
 use lard_core::addr::NodeId;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
@@ -80,6 +81,8 @@ pub struct Config {
     pub cluster_id: Option<u64>,
     /// Where the dispatcher keeps what should last.
     pub store: Store,
+    /// The document root that others may mount.
+    pub docroot: Option<String>,
 }
 
 /// What the threads report.
@@ -104,6 +107,9 @@ pub enum Input {
     /// Leave the cluster; why.
     Stop(String),
 }
+
+/// Who shares documents with this node, told whenever it changes.
+pub type Sharing = Arc<dyn Fn(&Others) + Send + Sync>;
 
 /// What the outside may want to know about the node's progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +169,9 @@ pub struct Node {
     sender: SyncSender<Input>,
     log: Log,
     progress: Arc<dyn Fn(Progress) + Send + Sync>,
+    sharing: Sharing,
+    /// What was told last.
+    shared: Others,
     identity: Option<Identity>,
     /// The name the dispatcher gave.
     name: String,
@@ -196,6 +205,7 @@ impl Node {
         (sender, inputs): (SyncSender<Input>, Receiver<Input>),
         log: Log,
         progress: Arc<dyn Fn(Progress) + Send + Sync>,
+        sharing: Sharing,
     ) -> Self {
         Node {
             name: config.name.clone(),
@@ -205,6 +215,8 @@ impl Node {
             sender,
             log,
             progress,
+            sharing,
+            shared: Others::new(),
             identity: None,
             was: None,
             roster: None,
@@ -236,6 +248,7 @@ impl Node {
         let mut check = Instant::now() + CHECK_INTERVAL;
         loop {
             self.start_calls();
+            self.tell_who_shares();
             let now = Instant::now();
             if now >= check {
                 self.check()?;
@@ -363,6 +376,24 @@ impl Node {
                 Ok(())
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Back-ends to which a link is up and that say where their documents are.
+    fn tell_who_shares(&mut self) {
+        let sharing = self.known.values().filter_map(|known| {
+            let is_up = matches!(known.link, LinkState::Up(_)) && known.member.roles.back_end;
+            let docroot = known
+                .member
+                .docroot
+                .as_ref()
+                .filter(|path| is_docroot(path));
+            Some((known.member.addr, docroot.filter(|_| is_up)?.clone()))
+        });
+        let sharing: Others = sharing.collect();
+        if sharing != self.shared {
+            (self.sharing)(&sharing);
+            self.shared = sharing;
         }
     }
 

@@ -3,7 +3,7 @@
 //! The dispatcher's list of members: who is in, under which number, and which numbers are remembered
 //! for nodes that come back. No I/O; [`Saved`] is what outlives the process.
 
-use super::message::{is_name, is_weight, Join, Member, Refused};
+use super::message::{is_docroot, is_name, is_weight, Join, Member, Refused};
 use crate::kernel::{MAX_ID, MAX_NAME, MAX_NODES};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -90,6 +90,13 @@ impl Roster {
         if !is_weight(join.weight) {
             return Err(Refused::never("the node's weight cannot be"));
         }
+        if join
+            .docroot
+            .as_deref()
+            .is_some_and(|path| !is_docroot(path))
+        {
+            return Err(Refused::never("the node's document root cannot be"));
+        }
         let place = SocketAddrV4::new(addr, join.port);
         let id = self.number(place, join)?;
         let member = Member {
@@ -99,6 +106,7 @@ impl Roster {
             addr,
             port: join.port,
             weight: join.weight,
+            docroot: join.docroot.clone(),
         };
         self.remember(place, id);
         let others = self
@@ -190,6 +198,7 @@ mod tests {
             addr: Ipv4Addr::new(10, 0, 0, 1),
             port: 7021,
             weight: 1,
+            docroot: None,
         };
         Roster::new(saved, own)
     }
@@ -200,6 +209,7 @@ mod tests {
             roles: Roles::from_bits(6),
             port: 7021,
             weight: 1,
+            docroot: None,
             was: None,
         }
     }
@@ -297,6 +307,9 @@ mod tests {
             assert!(!roster.admit(addr(2), &bad).unwrap_err().again);
         }
         assert!(roster.admit(addr(2), &join("\n")).is_err());
+        let mut bad = join("node");
+        bad.docroot = Some("/a -o exec".into());
+        assert!(!roster.admit(addr(2), &bad).unwrap_err().again);
         assert_eq!(roster.members().count(), 0);
     }
 

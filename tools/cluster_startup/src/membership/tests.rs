@@ -15,6 +15,7 @@ use super::node::{Config, Input, Log, Node, Progress};
 use super::store::Store;
 use crate::error::Result;
 use crate::kernel::{Attach, Attached, Event, Kernel, LostReason, Peer, Roles, Settings};
+use crate::nfs::Others;
 use crate::resident::listen_to_kernel;
 use lard_core::addr::NodeId;
 use std::collections::HashMap;
@@ -196,6 +197,7 @@ fn child() {
         secret: secret.clone(),
         cluster_id: None,
         store: Store::new(&PathBuf::from(directory), place),
+        docroot: Some(format!("/srv/{last}")),
     };
     let told = sender.clone();
     thread::spawn(move || {
@@ -209,7 +211,8 @@ fn child() {
     let (calls, called) = (sender.clone(), Arc::clone(&log));
     thread::spawn(move || listen::run(&listener, secret, calls, called, &two));
     let progress = Arc::new(|progress: Progress| println!("progress {progress:?}"));
-    let result = Node::new(config, kernel, (sender, inputs), log, progress).run();
+    let sharing = Arc::new(|others: &Others| println!("sharing {others:?}"));
+    let result = Node::new(config, kernel, (sender, inputs), log, progress, sharing).run();
     stop.store(true, Ordering::Relaxed);
     match result {
         Ok(()) => println!("ended well"),
@@ -443,6 +446,25 @@ fn a_dispatcher_that_guesses_is_where_the_first_member_calls_it() {
 }
 
 #[test]
+fn who_shares_documents_is_told_as_links_come_and_go() {
+    let cluster = Cluster::new(70);
+    let _dispatcher = cluster.start(0);
+    let mut one = cluster.start(1);
+    let mut two = cluster.start(2);
+    // The dispatcher's node is no back-end.
+    one.expect("sharing {127.0.0.72: \"/srv/72\"}");
+    two.expect("sharing {127.0.0.71: \"/srv/71\"}");
+    two.stop();
+    one.expect("sharing {}");
+    drop(two);
+    let mut two = cluster.start(2);
+    two.expect("sharing {127.0.0.71: \"/srv/71\"}");
+    one.expect("sharing {127.0.0.72: \"/srv/72\"}");
+    drop(two);
+    one.expect("sharing {}");
+}
+
+#[test]
 fn another_secret_is_not_let_in() {
     let cluster = Cluster::new(40);
     let mut dispatcher = cluster.start(0);
@@ -500,6 +522,7 @@ fn the_control_port_survives_hostile_bytes() {
         roles: Roles::from_bits(6),
         port: 1,
         weight: 1,
+        docroot: None,
         was: None,
     });
     let secret = Secret::new(b"secret".to_vec());

@@ -12,11 +12,13 @@
 //! address) are converted into IPv4 ones; `accept()`, `getsockname()` and `getpeername()` show the
 //! server mapped addresses, as it expects of such a socket. Other IPv6 sockets are left alone.
 //!
+//! Apart from that, files of other nodes can be read past the page cache: see `uncached`.
+//!
 //! # Environment
 //!
-//! `LARD_FAMILY` number of the family; `LARD_PORTS` ports to convert, all when absent; `LARD_DEBUG`
-//! say on standard error what is done. Read once, when the library is loaded: servers clear their
-//! environment.
+//! `LARD_FAMILY` number of the family; `LARD_PORTS` ports to convert, all when absent; `LARD_UNCACHED`
+//! the document root below which other nodes' files are read directly; `LARD_DEBUG` say on standard
+//! error what is done. Read once, when the library is loaded: servers clear their environment.
 //!
 //! # Context
 //!
@@ -28,6 +30,7 @@ mod facade;
 mod options;
 mod real;
 mod say;
+mod uncached;
 
 use libc::{c_int, sockaddr, socklen_t};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
@@ -51,6 +54,9 @@ extern "C" fn initialise() {
                 word.fetch_or(1 << (port % 64), Ordering::Relaxed);
             }
         }
+    }
+    if let Some(docroot) = variable(c"LARD_UNCACHED") {
+        uncached::enable(docroot);
     }
     if variable(c"LARD_DEBUG").is_some() {
         say::enable();

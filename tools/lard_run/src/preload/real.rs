@@ -3,7 +3,7 @@
 //! The functions this library stands in front of: those of the next library that has them, usually
 //! the C library. They are looked up when first used.
 
-use libc::{c_int, c_void, sockaddr, socklen_t};
+use libc::{c_char, c_int, c_void, mode_t, sockaddr, socklen_t};
 use std::ffi::CStr;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -89,6 +89,22 @@ next! {
 next! {
     /// getpeername(2).
     getpeername(fd: c_int, address: *mut sockaddr, length: *mut socklen_t)
+}
+next! {
+    /// open(2).
+    open(path: *const c_char, flags: c_int, mode: mode_t)
+}
+next! {
+    /// open(2) with sizes of 64 bits.
+    open64(path: *const c_char, flags: c_int, mode: mode_t)
+}
+next! {
+    /// openat(2).
+    openat(fd: c_int, path: *const c_char, flags: c_int, mode: mode_t)
+}
+next! {
+    /// openat(2) with sizes of 64 bits.
+    openat64(fd: c_int, path: *const c_char, flags: c_int, mode: mode_t)
 }
 
 /// The error number of this thread.

@@ -4,7 +4,7 @@
 
 use super::super::listen::{Call, Decision};
 use super::super::message::{
-    is_name, is_weight, Join, Link, Member, Refused, Reply, Request, Welcome,
+    is_docroot, is_name, is_weight, Join, Link, Member, Refused, Reply, Request, Welcome,
 };
 use super::{LinkState, Node};
 use crate::error::Result;
@@ -109,6 +109,13 @@ impl Node {
         if link.id == identity.dispatcher || link.roles.dispatcher || link.roles.is_empty() {
             return Err(Refused::never("the caller's components cannot be"));
         }
+        if link
+            .docroot
+            .as_deref()
+            .is_some_and(|path| !is_docroot(path))
+        {
+            return Err(Refused::never("the caller's document root cannot be"));
+        }
         if !is_name(&link.name) || !is_weight(link.weight) || link.port == 0 {
             return Err(Refused::never(
                 "the caller's name, weight or port cannot be",
@@ -136,6 +143,7 @@ impl Node {
             addr,
             port: link.port,
             weight: link.weight,
+            docroot: link.docroot.clone(),
         };
         self.remember(member.clone(), LinkState::Accepted(Instant::now()));
         Ok((Reply::Linked, member))

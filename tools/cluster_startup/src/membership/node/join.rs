@@ -43,6 +43,7 @@ impl Node {
             addr: self.config.internal,
             port: self.config.port,
             weight: self.config.settings.weight,
+            docroot: self.config.docroot.clone(),
         };
         let identity = Identity {
             cluster_id: saved.cluster_id,
@@ -85,6 +86,7 @@ impl Node {
             roles: self.config.settings.roles,
             port: self.config.port,
             weight: self.config.settings.weight,
+            docroot: self.config.docroot.clone(),
             was: self.was,
         });
         let (from, secret) = (self.config.internal, self.config.secret.clone());

@@ -23,6 +23,7 @@ impl Node {
             roles: self.config.settings.roles,
             port: self.config.port,
             weight: self.config.settings.weight,
+            docroot: self.config.docroot.clone(),
             to: member.id,
         });
         let (from, secret) = (self.config.internal, self.config.secret.clone());

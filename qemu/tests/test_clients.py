@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Clients that people use, on persistent connections, in each mode: none sees a failure, each byte that
+can be checked is right, and nothing is left of them."""
+
+import re
+
+import pytest
+from support import counted, run
+from test_persistent import FOUR, set_moving
+
+MODES = ["pin", "move"]
+SERVERS = {1: "nginx", 2: "python", 3: "apache", 4: "nginx"}
+SIZES = (0, 100, 1460, 10_000, 100_000)
+# What wrk does: it asks for the targets in turn, and checks status and length of the answers.
+WRK = """\
+local targets = {{{targets}}}
+local asked, answered, wrong = 0, 0, 0
+request = function()
+    asked = asked + 1
+    return wrk.format("GET", targets[asked % #targets + 1])
+end
+response = function(status, headers, body)
+    answered = answered + 1
+    if status ~= 200 or #body ~= {size} then wrong = wrong + 1 end
+    if answered == {count} then
+        io.write("answered " .. answered .. " wrong " .. wrong .. "\n")
+        io.flush()
+    end
+end
+"""
+
+pytestmark = pytest.mark.layout(**FOUR, servers=SERVERS)
+
+
+@pytest.fixture(params=MODES)
+def mode(request, cluster):
+    """A cluster in this mode, of which nothing is left behind the test."""
+    if request.param != "pin":
+        set_moving(cluster)
+    with counted(cluster, exact_fe_move_failed=0, exact_fe_503=0):
+        yield request.param
+        cluster.wait_empty()
+
+
+def targets_of(name, count):
+    return [f"/size/{SIZES[n % len(SIZES)]}?{name}-{n}" for n in range(count)]
+
+
+def owners(host, targets):
+    """Which node serves each target, asked on a connection of its own. Clients name the port in the Host
+    field, which is a part of the target."""
+    nodes = {}
+    for target in targets:
+        with client.Connection(host) as connection:
+            answer = connection.request(target, host=f"{host}:{client.PORT}", close=True)
+            nodes[target] = answer.node
+    return nodes
+
+
+def expected_nodes(cluster, mode, targets):
+    """Who serves each target when all are asked for on one connection."""
+    nodes = run(cluster.client, owners, cluster.fes[0].ext, targets)
+    assert len(set(nodes.values())) > 1, nodes
+    return [nodes[target if mode == "move" else targets[0]] for target in targets]
+
+
+def moves(mode, nodes):
+    return {"fe_move_begun": sum(a != b for a, b in zip(nodes, nodes[1:]))} if mode == "move" else {}
+
+
+def test_curl_with_many_urls(cluster, mode):
+    targets = targets_of("curl", 24) * 2
+    nodes = expected_nodes(cluster, mode, targets)
+
+    def fetch(host, targets, nodes):
+        words = ["curl", "-sS", "--fail", "-w", "%{num_connects} %{response_code} %header{x-node}\\n"]
+        for number, target in enumerate(targets):
+            words += ["-o", f"/tmp/curl-{number}", f"http://{host}:8080{target}"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0 and not done.stderr, done
+        lines = [line.split() for line in done.stdout.splitlines()]
+        # One connection, each answer from its node.
+        assert [line[0] for line in lines] == ["1"] + ["0"] * (len(targets) - 1), lines
+        assert [line[1:] for line in lines] == [["200", node] for node in nodes], lines
+        for number, target in enumerate(targets):
+            size = int(target.partition("?")[0].rpartition("/")[2])
+            with open(f"/tmp/curl-{number}", "rb") as file:
+                assert hashlib.sha256(file.read()).hexdigest() == content.sha256(size), target
+
+    with counted(cluster, **moves(mode, nodes)):
+        run(cluster.client, fetch, cluster.fes[0].ext, targets, nodes)
+
+
+def test_pythons_http_client(cluster, mode):
+    targets = targets_of("python", 20) * 3
+    nodes = expected_nodes(cluster, mode, targets)
+
+    def fetch(host, targets, nodes):
+        import http.client
+
+        connection = http.client.HTTPConnection(host, 8080, timeout=60)
+        connection.connect()
+        ours = connection.sock.getsockname()
+        for target, node in zip(targets, nodes):
+            connection.request("GET", target, headers={"Accept": "*/*"})
+            answer = connection.getresponse()
+            body = answer.read()
+            size = int(target.partition("?")[0].rpartition("/")[2])
+            assert (answer.status, answer.getheader("X-Node")) == (200, node), target
+            assert hashlib.sha256(body).hexdigest() == content.sha256(size), target
+        # It connects again by itself when a server closes.
+        assert connection.sock.getsockname() == ours
+        connection.close()
+
+    with counted(cluster, **moves(mode, nodes)):
+        run(cluster.client, fetch, cluster.fes[0].ext, targets, nodes)
+
+
+def test_ab(cluster, mode):
+    host = cluster.fes[0].ext
+    done = cluster.client.sh(
+        f"ab -q -k -n 2000 -c 16 'http://{host}:8080/size/1460?ab' 2>&1", timeout=170
+    ).stdout
+    assert re.search(r"Complete requests: +2000\n", done), done
+    assert re.search(r"Keep-Alive requests: +2000\n", done), done
+    assert re.search(r"Failed requests: +0\n", done) and "Non-2xx" not in done, done
+    assert re.search(rf"HTML transferred: +{2000 * 1460} bytes", done), done
+
+
+def test_wrk(cluster, mode):
+    targets = [f"/size/1460?wrk-{n}" for n in range(24)]
+    script = WRK.format(targets=", ".join(f'"{t}"' for t in targets), size=1460, count=2000)
+    cluster.client.write("/tmp/wrk.lua", script)
+    running = cluster.client.spawn(
+        "exec wrk -t 1 -c 16 -d 170s --timeout 60s -s /tmp/wrk.lua"
+        f" http://{cluster.fes[0].ext}:8080"
+    )
+    # It knows only times.
+    cluster.wait(lambda: "answered" in running.stdout(), timeout=50, what="2000 answers")
+    running.kill(2)
+    done = running.wait(60).stdout
+    assert "answered 2000 wrong 0" in done, done
+    assert "Socket errors" not in done and "Non-2xx" not in done, done
+
+
+@pytest.mark.parametrize("pipelined", [1, 4])
+def test_h2load_without_h2(cluster, mode, pipelined):
+    urls = " ".join(f"'http://{cluster.fes[0].ext}:8080/size/1460?h2load-{n}'" for n in range(24))
+    done = cluster.client.sh(
+        f"h2load --h1 -t 1 -n 2000 -c 16 -m {pipelined} {urls}", timeout=170
+    ).stdout
+    whole = "2000 total, 2000 started, 2000 done, 2000 succeeded, 0 failed, 0 errored, 0 timeout"
+    assert whole in done and "2000 2xx, 0 3xx, 0 4xx, 0 5xx" in done, done
+    assert re.search(rf"\({2000 * 1460}\) data", done), done
+
+
+def test_gos_client_whose_node_is_drained(cluster, mode):
+    """One target, as hey has it; its node is drained in the middle, so that all its connections move
+    in a mode in which they can."""
+    host = cluster.fes[0].ext
+    owner = run(cluster.client, owners, host, ["/size/1460?hey"])["/size/1460?hey"]
+    running = cluster.client.spawn(
+        f"hey -n 1600 -c 8 -q 50 -t 60 'http://{host}:8080/size/1460?hey'"
+    )
+
+    def under_way():
+        rows = cluster.connections(cluster.layout.fe[0])
+        return sum(row["state"] == "forwarding" for row in rows) >= 8
+
+    cluster.wait(under_way, what="eight connections")
+    dispatcher = cluster.node(cluster.layout.d)
+    try:
+        with counted(cluster, **({"fe_move_begun": 8} if mode == "move" else {})):
+            dispatcher.sh(f"cluster_startup drain {owner}")
+            done = running.wait(170)
+    finally:
+        dispatcher.sh(f"cluster_startup drain {owner} --undo")
+    assert re.search(r"\[200\]\t1600 responses", done.stdout), done
+    assert "Error distribution" not in done.stdout, done

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Documents of back-ends shared over NFS (`cluster_startup -BE --nfs`), with the system's own NFS, and
+the samples of servers for them."""
+
+import os
+import time
+
+import pytest
+from lardvm import build, nfs
+from support import run
+
+DOCROOT = "/srv/www"
+BACK_ENDS = (2, 3, 4)
+SHARED = {
+    "nodes": 4,
+    "d": 1,
+    "fe": (1,),
+    "be": BACK_ENDS,
+    "servers": None,
+    "options": {number: f"--nfs {DOCROOT}" for number in BACK_ENDS},
+}
+# What Debian's own configuration has around that of a site.
+APACHE = """\
+ServerRoot {state}
+PidFile {state}/pid
+ErrorLog {state}/error.log
+DefaultRuntimeDir {state}
+LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+LoadModule dir_module /usr/lib/apache2/modules/mod_dir.so
+LoadModule rewrite_module /usr/lib/apache2/modules/mod_rewrite.so
+Include {state}/site.conf
+"""
+
+
+def start_sample(cluster, number, kind, handed_over, options=""):
+    """A server with a configuration of the samples; with `handed_over`, it takes connections to its own
+    port for such."""
+    machine = cluster.node(number)
+    state = f"/tmp/{machine.name}-{kind}"
+    with open(os.path.join(build.TOP, "samples", "forward", f"{kind}.conf")) as file:
+        text = file.read().replace("/var/www/html", DOCROOT)
+    if handed_over:
+        text = text.replace("203.0.113.10:8080", f"{machine.ext}:7080").replace("8080", "7080")
+    machine.write(f"{state}/site.conf", text)
+    if kind == "nginx":
+        server = f"nginx -c {state}/site.conf -g 'daemon off; pid {state}/pid; error_log {state}/log;'"
+    else:
+        machine.write(f"{state}/main.conf", APACHE.format(state=state))
+        server = f"apache2 -DFOREGROUND -f {state}/main.conf"
+    running = machine.spawn(f"exec lard_run {options} {server}")
+
+    def serves():
+        assert running.poll() is None, running.wait()
+        return machine.sh(f"curl -sf http://{machine.ext}:7080/who", check=False).code == 0
+
+    cluster.wait(serves, what=f"{kind} serves")
+    return running
+
+
+def stop_sample(running):
+    running.kill(15)
+    running.wait(30)
+
+
+def fetch(cluster, number, target):
+    """Status, where a redirection leads, and checksum of the body, asked of the server's own port."""
+    words = "curl -s --path-as-is -o /tmp/fetched -w '%{http_code} %{redirect_url}'"
+    url = f"http://{cluster.node(number).ext}:7080{target}"
+    status, _, redirected = cluster.client.sh(f"{words} '{url}'").stdout.partition(" ")
+    checksum = cluster.client.sh("sha256sum </tmp/fetched").stdout.split()[0]
+    return status, redirected.partition(":7080")[2] or redirected, checksum
+
+
+def complete(cluster, numbers=BACK_ENDS):
+    return nfs.complete([cluster.node(number) for number in numbers], DOCROOT)
+
+
+@pytest.fixture
+def sharing(lab):
+    """A cluster of which each back-end has an NFS server; nothing of the cluster is started."""
+    if not nfs.possible(lab):
+        pytest.skip("this kernel has no NFS")
+    machines = [lab.node(number) for number in BACK_ENDS]
+    servers = [(machine, nfs.start(machine, DOCROOT)) for machine in machines]
+    for machine in machines:
+        machine.sh(f"echo {machine.name} >{DOCROOT}/who; head -c 100000 /dev/urandom >{DOCROOT}/big")
+    for machine in machines:
+        lab.wait(lambda: nfs.ready(machine), timeout=40, what=f"NFS of {machine.name}")
+    yield lab
+    lab.stop_nodes()
+    for machine, server in servers:
+        nfs.stop(machine, DOCROOT, server)
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**SHARED)
+def test_back_ends_share_their_documents_and_nothing_else(sharing):
+    sharing.start()
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted")
+    two, three = sharing.node(2), sharing.node(3)
+    place = f"{DOCROOT}/{three.int}"
+    assert two.sh(f"cat {place}/who").stdout == "node3\n"
+    theirs = three.sh(f"sha256sum <{DOCROOT}/big").stdout
+    assert two.sh(f"sha256sum <{place}/big").stdout == theirs
+    # Nobody writes, and mounts of the other are not seen.
+    assert "Read-only file system" in two.sh(f"touch {place}/new", check=False).stderr
+    assert two.sh(f"ls {place}/{two.int}").stdout == ""
+    options = two.sh(f"grep ' {place} ' /proc/mounts").stdout.split()[3].split(",")
+    for option in ("ro", "vers=3", "soft", "noac", "lookupcache=none", "nosuid", "nodev"):
+        assert option in options, options
+    for how in nfs.exports(two).values():
+        assert {"ro", "hide", "root_squash"} <= how, how
+    # The dispatcher's node is a member, but no back-end.
+    refused = sharing.node(1).sh(
+        f"mkdir -p /tmp/mnt; mount.nfs {two.int}:{DOCROOT} /tmp/mnt -o vers=3,nolock,retry=0",
+        check=False,
+    )
+    assert refused.code and "access denied" in refused.stderr, refused
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**SHARED)
+def test_what_is_shared_follows_the_members(sharing):
+    sharing.start()
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted")
+    four = sharing.node(4)
+    # Killed, it is missed by the others, and its own mounts stay.
+    sharing.kill_node(4)
+    sharing.wait(lambda: complete(sharing, (2, 3)), what="the others have taken its documents away")
+    assert len(nfs.mounts(four)) == 2 and len(nfs.exports(four)) == 2
+    assert sharing.node(2).sh(f"ls {DOCROOT}").stdout.split() == [sharing.node(3).int, "big", "who"]
+    # Started again it finds what it has left.
+    sharing.start([4])
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted again")
+    # What somebody has taken away comes back.
+    four.sh(f"umount -l {DOCROOT}/{sharing.node(2).int}")
+    sharing.wait(lambda: complete(sharing), what="what was unmounted by hand is mounted again")
+    # One that leaves leaves nothing, also with a file in use.
+    reader = four.spawn(f"exec sleep 1000 <{DOCROOT}/{sharing.node(2).int}/big")
+    sharing.kill_node(4, 15)
+    assert nfs.mounts(four) == {} and nfs.exports(four) == {}
+    assert four.sh(f"ls {DOCROOT}").stdout.split() == ["big", "who"]
+    sharing.wait(lambda: complete(sharing, (2, 3)), what="it is gone everywhere")
+    reader.kill()
+
+
+@pytest.mark.layout(**SHARED)
+def test_a_machine_that_is_gone_holds_nobody_up(sharing):
+    sharing.start()
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted")
+    four = sharing.node(4)
+    place = f"{DOCROOT}/{four.int}"
+    # Node 3 cannot be told any more, so that its mount stays.
+    sharing.kill_node(3)
+    four.sh("ip link set int0 down")
+    begun = time.monotonic()
+    failed = sharing.node(3).sh(f"cat {place}/who", check=False, timeout=60)
+    took = time.monotonic() - begun
+    assert failed.code and "error" in failed.stderr.lower(), failed
+    assert took < 5 * sharing.slow, took
+    sharing.wait(lambda: place not in nfs.mounts(sharing.node(2)), what="node 2 has unmounted it")
+
+
+@pytest.mark.layout(**SHARED)
+def test_what_cannot_be_shared_is_refused_with_the_remedy(sharing):
+    two = sharing.node(2)
+
+    def refused(docroot, machine=two):
+        words = f"cluster_startup -BE -da node1 --internal {machine.int} --nfs {docroot}"
+        done = machine.sh(words, check=False)
+        assert done.code == 1, done
+        return done.stderr
+
+    assert "No such file" in refused("/srv/no-such-place")
+    assert "Not a directory" in refused(f"{DOCROOT}/who")
+    assert "--nfs takes a directory" in refused("/")
+    # The root of a guest is an overlay.
+    two.sh("mkdir -p /srv/overlay")
+    said = refused("/srv/overlay")
+    assert "support NFS export" in said and "file system that NFS can export" in said, said
+    assert "systemctl start nfs-server" in refused("/srv/overlay", sharing.node(1))
+    # Nothing is left of the attempts.
+    assert nfs.exports(two) == {}
+    # A place that is taken does not keep the node from its work.
+    taken = f"{DOCROOT}/{sharing.node(3).int}"
+    two.sh(f"mkdir {taken}; touch {taken}/mine")
+    sharing.start()
+
+    def said_so():
+        return "no empty directory" in sharing.startup[2].stderr()
+
+    sharing.wait(said_so, what="the place is named")
+    sharing.wait(lambda: len(nfs.mounts(two)) == 1, what="the other one is mounted")
+    two.sh(f"rm {taken}/mine")
+    sharing.wait(lambda: complete(sharing), what="it is mounted once there is room")
+
+
+def requests(place):
+    """What was asked of the server of a mount so far: {kind of request: how often}."""
+    counts, here = {}, False
+    for line in open("/proc/self/mountstats"):
+        if line.startswith("device "):
+            here = f" mounted on {place} " in line
+        elif here and line.strip().startswith(("READ:", "GETATTR:", "LOOKUP:")):
+            name, _, numbers = line.strip().partition(":")
+            counts[name] = int(numbers.split()[0])
+    return counts
+
+
+def read_twice(place, direct):
+    for _ in range(2):
+        file = os.open(f"{place}/big", os.O_RDONLY | (os.O_DIRECT if direct else 0))
+        data = b""
+        while piece := os.read(file, 65536):
+            data += piece
+        os.close(file)
+        assert len(data) == 100_000
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**SHARED)
+def test_names_and_attributes_are_not_cached_and_data_is_unless_read_directly(sharing):
+    """What the documentation says of caches; no option of a mount switches that of data off."""
+    sharing.start()
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted")
+    two, three = sharing.node(2), sharing.node(3)
+    place = f"{DOCROOT}/{three.int}"
+    run(two, read_twice, place, False)
+    asked = []
+    for direct in (False, True):
+        before = run(two, requests, place)
+        run(two, read_twice, place, direct)
+        after = run(two, requests, place)
+        asked.append({kind: after[kind] - before[kind] for kind in after})
+    cached, direct = asked
+    assert cached["READ"] == 0 and cached["LOOKUP"] >= 2 and cached["GETATTR"] >= 2, cached
+    assert direct["READ"] >= 2, direct
+    # A new file is seen at once, and so is the end of one.
+    for text in ("one", "two"):
+        assert two.sh(f"cat {place}/new", check=False).code != 0
+        three.sh(f"echo {text} >{DOCROOT}/new")
+        assert two.sh(f"cat {place}/new").stdout == f"{text}\n"
+        three.sh(f"rm {DOCROOT}/new")
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**SHARED)
+@pytest.mark.parametrize("kind", ["nginx", "apache"])
+def test_servers_keep_nothing_of_others_when_told_so(sharing, kind):
+    sharing.start()
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted")
+    two, three = sharing.node(2), sharing.node(3)
+    place = f"{DOCROOT}/{three.int}"
+    want = three.sh(f"sha256sum <{DOCROOT}/big").stdout.split()[0]
+    reads = {}
+    for options in ("", f"--uncached {DOCROOT}"):
+        server = start_sample(sharing, 2, kind, True, options)
+        assert fetch(sharing, 2, f"/{three.int}/big") == ("200", "", want)
+        before = run(two, requests, place)["READ"]
+        for _ in range(3):
+            assert fetch(sharing, 2, f"/{three.int}/big") == ("200", "", want)
+        reads[options] = run(two, requests, place)["READ"] - before
+        stop_sample(server)
+    kept, not_kept = reads.values()
+    assert kept == 0 and not_kept >= 3, reads
+
+
+@pytest.mark.layout(nodes=2, d=1, fe=(1,), be=(2,), servers=None)
+@pytest.mark.parametrize("kind", ["nginx", "apache"])
+def test_samples_answer_for_mounts_only_what_was_handed_over(cluster, kind):
+    machine = cluster.node(2)
+    machine.sh(
+        f"rm -rf {DOCROOT}; mkdir -p {DOCROOT}/10.20.0.9/dir; cd {DOCROOT}; echo page | tee who"
+        " 10.20.0.9/page >10.20.0.9/dir/page"
+    )
+    page = machine.sh("echo page | sha256sum").stdout.split()[0]
+    reserved = ["/10.20.0.9/page", "/10.20.0.9", "/10.20.0.9/", "/10.20.0%2e9/page", "//10.20.0.9/page",
+                "/./10.20.0.9/page", "/x/../10.20.0.9/page", "/%31%30.20.0.9/dir/page"]
+    server = start_sample(cluster, 2, kind, False)
+    assert fetch(cluster, 2, "/who") == ("200", "", page)
+    for target in reserved:
+        status, _, checksum = fetch(cluster, 2, target)
+        assert status in ("403", "404") and checksum != page, (target, status)
+    # No list either.
+    assert fetch(cluster, 2, "/")[0] in ("403", "404")
+    stop_sample(server)
+    server = start_sample(cluster, 2, kind, True)
+    assert fetch(cluster, 2, "/10.20.0.9/page") == ("200", "", page)
+    assert fetch(cluster, 2, "/10.20.0.9/dir")[:2] == ("301", "/dir/")
+    assert fetch(cluster, 2, "/10.20.0.9/")[0] in ("403", "404")
+    stop_sample(server)
+    machine.sh(f"rm -rf {DOCROOT}")
