@@ -6,9 +6,10 @@ import re
 
 import pytest
 from support import counted, run
+from test_forward import set_forwarding
 from test_persistent import FOUR, set_moving
 
-MODES = ["pin", "move"]
+MODES = {"pin": None, "move": set_moving, "forward": set_forwarding}
 SERVERS = {1: "nginx", 2: "python", 3: "apache", 4: "nginx"}
 SIZES = (0, 100, 1460, 10_000, 100_000)
 # What wrk does: it asks for the targets in turn, and checks status and length of the answers.
@@ -23,7 +24,7 @@ response = function(status, headers, body)
     answered = answered + 1
     if status ~= 200 or #body ~= {size} then wrong = wrong + 1 end
     if answered == {count} then
-        io.write("answered " .. answered .. " wrong " .. wrong .. "\n")
+        io.write("answered " .. answered .. " wrong " .. wrong .. "\\n")
         io.flush()
     end
 end
@@ -35,8 +36,8 @@ pytestmark = pytest.mark.layout(**FOUR, servers=SERVERS)
 @pytest.fixture(params=MODES)
 def mode(request, cluster):
     """A cluster in this mode, of which nothing is left behind the test."""
-    if request.param != "pin":
-        set_moving(cluster)
+    if MODES[request.param]:
+        MODES[request.param](cluster)
     with counted(cluster, exact_fe_move_failed=0, exact_fe_503=0):
         yield request.param
         cluster.wait_empty()
@@ -57,20 +58,23 @@ def owners(host, targets):
     return nodes
 
 
-def expected_nodes(cluster, mode, targets):
-    """Who serves each target when all are asked for on one connection."""
+def expected(cluster, mode, targets):
+    """Who answers for each target when all are asked for on one connection, and what is counted."""
     nodes = run(cluster.client, owners, cluster.fes[0].ext, targets)
     assert len(set(nodes.values())) > 1, nodes
-    return [nodes[target if mode == "move" else targets[0]] for target in targets]
-
-
-def moves(mode, nodes):
-    return {"fe_move_begun": sum(a != b for a, b in zip(nodes, nodes[1:]))} if mode == "move" else {}
+    belongs = [nodes[target] for target in targets]
+    elsewhere = sum(node != belongs[0] for node in belongs)
+    moves = sum(a != b for a, b in zip(belongs, belongs[1:]))
+    return {
+        "pin": (belongs[:1] * len(targets), {"exact_fe_next": 0}),
+        "move": (belongs, {"fe_move_begun": moves}),
+        "forward": (belongs[:1] * len(targets), {"fe_supplied": elsewhere}),
+    }[mode]
 
 
 def test_curl_with_many_urls(cluster, mode):
     targets = targets_of("curl", 24) * 2
-    nodes = expected_nodes(cluster, mode, targets)
+    nodes, counters = expected(cluster, mode, targets)
 
     def fetch(host, targets, nodes):
         words = ["curl", "-sS", "--fail", "-w", "%{num_connects} %{response_code} %header{x-node}\\n"]
@@ -87,13 +91,13 @@ def test_curl_with_many_urls(cluster, mode):
             with open(f"/tmp/curl-{number}", "rb") as file:
                 assert hashlib.sha256(file.read()).hexdigest() == content.sha256(size), target
 
-    with counted(cluster, **moves(mode, nodes)):
+    with counted(cluster, **counters):
         run(cluster.client, fetch, cluster.fes[0].ext, targets, nodes)
 
 
 def test_pythons_http_client(cluster, mode):
     targets = targets_of("python", 20) * 3
-    nodes = expected_nodes(cluster, mode, targets)
+    nodes, counters = expected(cluster, mode, targets)
 
     def fetch(host, targets, nodes):
         import http.client
@@ -112,7 +116,7 @@ def test_pythons_http_client(cluster, mode):
         assert connection.sock.getsockname() == ours
         connection.close()
 
-    with counted(cluster, **moves(mode, nodes)):
+    with counted(cluster, **counters):
         run(cluster.client, fetch, cluster.fes[0].ext, targets, nodes)
 
 
