@@ -8,9 +8,10 @@
 #   make check           host tests      make fmt, clippy    format, lints (CLIPPY=1: kernel side too)
 #   make figures         simulations (figures/)   make bench-policy   what decisions cost
 #   make demo            a cluster in virtual machines, one table
-#   make test            host tests, tests across machines, tests in namespaces; with AGAIN=1 those
-#                        that failed once more, for a host that misses an emulated guest's limits
-#   make test-debug      the namespace tests on a debug kernel; make test-vms: all across machines
+#   make test            host tests, tests across machines, tests in namespaces that are not long; with
+#                        AGAIN=1 those that failed once more, for a host that misses a guest's limits
+#   make test-ns         all tests in namespaces; make test-debug: on a debug kernel
+#   make test-vms        all tests across machines
 #   make bench           what a request costs the front-end: LARD, IPVS, nginx, HAProxy;
 #                        make bench-quick: 6 KB and 1 MB
 #   make bench-locality  what LARD is worth where the disk is slow: WRR, LARD and others
@@ -114,7 +115,7 @@ test:
 		scripts/setup --tests; setup=$$?; wait $$host; status=$$?; \
 		echo "== host tests"; cat $(BUILD)/host-tests.log; exit $$((setup | status))
 	$(call pytest,--vms $(ACROSS))
-	$(call pytest,-n 2)
+	$(call pytest,-n 2 -m "not long")
 
 test-ns: setup
 	$(call pytest,-n 2)

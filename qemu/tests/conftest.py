@@ -39,6 +39,8 @@ def pytest_configure(config):
     for line in (
         "layout(**fields): the cluster this test wants, see lardvm.cluster.Layout",
         "vms: also run with a guest a node",
+        "long: takes minutes under emulation; not in `make test` but in `make test-ns`, and in"
+        " `make test-debug`, where nothing is emulated",
         "limit(seconds): longest time of the test",
         "log_allows(regex): kernel messages that are expected",
     ):

@@ -259,6 +259,7 @@ def by_load(cluster):
     return sorted(counts(cluster).values())
 
 
+@pytest.mark.long
 @pytest.mark.layout(**FOREIGN)
 @pytest.mark.limit(300)
 def test_without_room_connections_count_as_one_and_nothing_is_left(watched):

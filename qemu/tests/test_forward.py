@@ -523,6 +523,7 @@ def test_the_client_closes_at_each_point(forwarding):
     run(forwarding.client, leave, forwarding.fes[0].ext, targets, timeout=170)
 
 
+@pytest.mark.long
 @pytest.mark.layout(**FOUR, servers={1: "nginx", 2: "nginx", 3: "apache", 4: "nginx"})
 @pytest.mark.limit(400)
 def test_two_thousand_forwarded_requests_and_nothing_is_left(forwarding):
@@ -558,6 +559,7 @@ def test_two_thousand_forwarded_requests_and_nothing_is_left(forwarding):
     forwarding.wait_empty()
 
 
+@pytest.mark.long
 @pytest.mark.layout(**FOUR)
 @pytest.mark.parametrize("fault", ["loss 3%", "delay 10ms 4ms reorder 30% 50% duplicate 10%"])
 @pytest.mark.parametrize("link", ["client", "front-end", "back-end"])
@@ -705,6 +707,7 @@ def test_a_node_that_falls_silent_costs_its_connections(cluster):
     assert cluster.stats(1)["fe_move_failed"] >= 1
 
 
+@pytest.mark.long
 @pytest.mark.layout(**FOUR)
 def test_common_clients(forwarding):
     host = forwarding.fes[0].ext

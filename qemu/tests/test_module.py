@@ -9,6 +9,7 @@ def loaded(lab):
     return "lard " in lab.guests[0].sh("cat /proc/modules").stdout
 
 
+@pytest.mark.long
 @pytest.mark.vms
 @pytest.mark.limit(300)
 def test_it_loads_and_unloads_fifty_times(lab):

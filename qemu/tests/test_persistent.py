@@ -311,6 +311,7 @@ def test_the_client_closes_at_each_point(moving):
     run(moving.client, leave, host, targets, timeout=170)
 
 
+@pytest.mark.long
 @pytest.mark.layout(**FOUR, servers={1: "nginx", 2: "nginx", 3: "apache", 4: "nginx"})
 @pytest.mark.limit(400)
 def test_two_thousand_moves_and_nothing_is_left(moving):
@@ -342,6 +343,7 @@ def test_two_thousand_moves_and_nothing_is_left(moving):
     moving.wait_empty()
 
 
+@pytest.mark.long
 @pytest.mark.layout(**FOUR)
 @pytest.mark.parametrize("fault", ["loss 3%", "delay 10ms 4ms reorder 30% 50% duplicate 10%"])
 @pytest.mark.parametrize("link", ["client", "front-end", "back-end"])
