@@ -26,7 +26,7 @@ PREFIX ?= /usr
 CARGO := scripts/cargo
 PYTEST := /usr/bin/python3 -m pytest -o cache_dir=$(BUILD)/pytest
 # What is run across machines each time; `make test-vms` runs all that is marked for it.
-ACROSS := -k "direct_return or requests or servers"
+ACROSS := -k "(direct_return or requests or servers) and not nfs"
 # $(call pytest,ARGUMENTS)
 pytest = $(PYTEST) qemu/tests $(1) $(TESTS) $(if $(AGAIN),|| { echo "== what failed is run once more"; \
 	$(PYTEST) qemu/tests $(1) --last-failed; })

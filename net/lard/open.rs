@@ -208,7 +208,7 @@ impl Open {
                 ..Step::default()
             };
         }
-        let output = self.responder.on_timer(cx.now);
+        let output = self.responder.on_timer(cx.config, cx.now);
         self.run(cx, output, None)
     }
 

@@ -61,7 +61,8 @@ params! {
     /// Milliseconds of silence behind an answer after which a handed-over connection counts as idle.
     ConnIdle = "conn-idle-ms", 1_000, 100..=3_600_000;
     /// Milliseconds for which the front-end remembers a connection whose server closed first, or whose
-    /// client has closed while its back-end has no control connection to report the end on.
+    /// client has closed while its back-end has no control connection to report the end on; and one
+    /// that it has answered itself, 60,000 at most.
     TimeWait = "time-wait-ms", 70_000, 1_000..=600_000;
     /// 1: the client of a back-end that has fallen silent is reset when it sends the next packet, as
     /// expire_nodest_conn of IPVS does. 0: its packets are passed on, in case the back-end comes back.
@@ -149,7 +150,7 @@ impl Params {
         config.half_open_timeout = ms(Param::HalfOpenTimeout);
         config.handoff_timeout = ms(Param::HandoffTimeout);
         config.conn_idle = ms(Param::ConnIdle);
-        config.forward_time_wait = ms(Param::TimeWait);
+        config.time_wait = ms(Param::TimeWait);
         config.forward_idle = Duration::from_secs(self.get(Param::ForwardIdle));
     }
 }

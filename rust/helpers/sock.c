@@ -18,6 +18,11 @@
 #include <net/sock.h>
 #include <net/tcp.h>
 
+bool lard_sock_is_tcp(const struct sock *sk)
+{
+	return sk_is_tcp(sk);
+}
+
 u8 lard_sock_state(const struct sock *sk)
 {
 	return READ_ONCE(sk->sk_state);

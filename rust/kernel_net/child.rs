@@ -17,7 +17,8 @@
 //! reference to the module behind when it leaves the table, and the module then stays until the
 //! machine restarts.
 //!
-//! `watch` shows what a child sends, and takes its connection from its server.
+//! `watch` shows what a child sends, and takes its connection from its server; `announced` has the
+//! children that are about to be made.
 //!
 //! A socket can be freed under whatever lock of the network stack, a device's transmit lock for one,
 //! which a front-end takes when it sends. So the end is only noted there, and told to the owner by a
@@ -41,8 +42,10 @@ use kernel::prelude::*;
 use kernel::sync::{rcu, Arc};
 use watch::Watched;
 
+mod announced;
 mod watch;
 
+pub(crate) use announced::{meet, Announced};
 pub(crate) use watch::sent;
 pub use watch::{give_up, GiveUp, GivenUp, Kept, Payload, Watch};
 
@@ -156,41 +159,40 @@ impl Pending {
         };
         KBox::new(child, GFP_ATOMIC).ok().map(Self)
     }
+}
 
-    /// Registers the child.
-    ///
-    /// # Safety
-    ///
-    /// The caller holds a reference to `sk`, a full socket that is not registered.
-    pub(crate) unsafe fn adopt(self, sk: *mut bindings::sock) {
-        let Some(bucket) = bucket_of(sk) else {
-            return;
+/// Puts a child into the table.
+///
+/// # Safety
+///
+/// The caller holds a reference to `sk`, a full socket that is not registered.
+unsafe fn register(mut child: KBox<Child>, sk: *mut bindings::sock) {
+    let Some(bucket) = bucket_of(sk) else {
+        return;
+    };
+    child.sk = sk;
+    let mut chain = bucket.lock();
+    loop {
+        // SAFETY: The caller holds the socket. The function pointers have the type of the
+        // field; the exchange happens only if nobody changed it in between.
+        let swapped = unsafe {
+            let old = bindings::lard_sock_destruct(sk);
+            let before = core::mem::transmute::<*mut core::ffi::c_void, Destruct>(old);
+            // A clone of a child carries our function already.
+            child.destruct = if is_child(sk) { usual(sk) } else { before };
+            bindings::lard_sock_swap_destruct(sk, before, Some(on_destruct)) == old
         };
-        let mut child = self.0;
-        child.sk = sk;
-        let mut chain = bucket.lock();
-        loop {
-            // SAFETY: The caller holds the socket. The function pointers have the type of the
-            // field; the exchange happens only if nobody changed it in between.
-            let swapped = unsafe {
-                let old = bindings::lard_sock_destruct(sk);
-                let before = core::mem::transmute::<*mut core::ffi::c_void, Destruct>(old);
-                // A clone of a child carries our function already.
-                child.destruct = if is_child(sk) { usual(sk) } else { before };
-                bindings::lard_sock_swap_destruct(sk, before, Some(on_destruct)) == old
-            };
-            if swapped {
-                break;
-            }
+        if swapped {
+            break;
         }
-        if let Some(destruct) = child.destruct {
-            // SAFETY: The caller holds the socket.
-            let usual = unsafe { usual_of(sk) };
-            usual.store(destruct as *mut (), Ordering::Relaxed);
-        }
-        child.next = chain.take();
-        *chain = Some(child);
     }
+    if let Some(destruct) = child.destruct {
+        // SAFETY: The caller holds the socket.
+        let usual = unsafe { usual_of(sk) };
+        usual.store(destruct as *mut (), Ordering::Relaxed);
+    }
+    child.next = chain.take();
+    *chain = Some(child);
 }
 
 type Bucket = BhLock<Option<KBox<Child>>>;
@@ -198,6 +200,8 @@ type Bucket = BhLock<Option<KBox<Child>>>;
 /// All children.
 struct Table {
     buckets: KVVec<Bucket>,
+    /// Those that TCP has made no socket of yet.
+    announced: KVVec<Bucket>,
     /// Children that have ended, until `work` has told their owners.
     ended: Bucket,
     work: UnsafeCell<bindings::work_struct>,
@@ -581,14 +585,18 @@ impl Registration {
     pub fn new() -> Result<Self> {
         let mut buckets = KVVec::with_capacity(BUCKETS, GFP_KERNEL)?;
         for _ in 0..BUCKETS {
-            buckets.push(
-                crate::new_bh_lock!(None::<KBox<Child>>, c"lard:children"),
-                GFP_KERNEL,
-            )?;
+            let bucket = crate::new_bh_lock!(None::<KBox<Child>>, c"lard:children");
+            buckets.push(bucket, GFP_KERNEL)?;
+        }
+        let mut announced = KVVec::with_capacity(announced::BUCKETS, GFP_KERNEL)?;
+        for _ in 0..announced::BUCKETS {
+            let bucket = crate::new_bh_lock!(None::<KBox<Child>>, c"lard:announced");
+            announced.push(bucket, GFP_KERNEL)?;
         }
         let mut table = KBox::new(
             Table {
                 buckets,
+                announced,
                 ended: crate::new_bh_lock!(None, c"lard:ended"),
                 work: UnsafeCell::new(bindings::work_struct::default()),
             },

@@ -27,7 +27,7 @@ pub(crate) use packet::{device, RST};
 pub(crate) use quiet::answers_injection;
 
 use crate::bindings;
-use crate::child::Pending;
+use crate::child::{Announced, Pending};
 use crate::net::Net;
 use crate::skb::{Flow, IP_LEN};
 use crate::sync::BhDisabled;
@@ -133,8 +133,9 @@ pub fn inject(
     let sk = find_listener(net, &packet, handoff, listener)?;
     let req = Request::new(handoff, sk)?;
     let replaced_time_wait = clear_tuple(net, dev, handoff)?;
+    let announced = child.announce().ok_or(Refusal::Failed)?;
     deliver(&handoff.flow, packet, req);
-    take_child(net, dev, handoff, len, child)?;
+    take_child(net, dev, handoff, len, announced)?;
     Ok(Adopted { replaced_time_wait })
 }
 
@@ -265,23 +266,28 @@ fn deliver(flow: &Flow, packet: Packet, req: Request) {
     }
 }
 
-/// Looks for the socket that TCP has made.
+/// Looks for the socket that TCP has made. The server may have answered by now, and even be done: then
+/// the child is registered, and its end is told.
 fn take_child(
     net: &Net,
     ifindex: i32,
     handoff: &Handoff,
     len: usize,
-    child: Pending,
+    announced: Announced,
 ) -> Result<(), Refusal> {
+    let failed = |announced: Announced| match announced.withdraw() {
+        true => Err(Refusal::Failed),
+        false => Ok(()),
+    };
     let sk = lookup(net, ifindex, &handoff.flow);
     if sk.is_null() {
-        return Err(Refusal::Failed);
+        return failed(announced);
     }
     // SAFETY: The lookup gave a reference, which is given back at the end.
     unsafe {
         if !bindings::lard_sock_is_full(sk) {
             bindings::sock_gen_put(sk);
-            return Err(Refusal::Failed);
+            return failed(announced);
         }
         bindings::lard_sock_lock_bh(sk);
         // The owner may have it already; then the segment may be waiting for him.
@@ -295,9 +301,9 @@ fn take_child(
             .wrapping_add(u32::from(handoff.fin));
         if !owned && after(want, rcv_nxt) {
             reset(net, handoff, sk, rcv_nxt);
-            return Err(Refusal::Failed);
+            return failed(announced);
         }
-        child.adopt(sk);
+        announced.register(sk);
         bindings::sock_gen_put(sk);
     }
     Ok(())

@@ -395,12 +395,14 @@ unsafe fn quiet(entry: *mut Entry) -> bool {
 unsafe extern "C" fn on_local_out(
     _this: *mut c_void,
     skb: *mut bindings::sk_buff,
-    _state: *const bindings::nf_hook_state,
+    state: *const bindings::nf_hook_state,
 ) -> core::ffi::c_uint {
-    // SAFETY: The packet is the hook's to look at and to mark; it holds its socket.
+    // SAFETY: The packet is the hook's to look at and to mark; it holds its socket. The namespace is
+    // alive during the call.
     unsafe {
         let sk = bindings::lard_skb_full_sk(skb);
-        let child = (!sk.is_null() && child::is_child(sk)).then_some(sk);
+        let net = Net::from_raw((*state).net);
+        let child = (!sk.is_null() && child::meet(net, sk, skb)).then_some(sk);
         let is_childs = match inject::answers_injection(skb) {
             // The front-end still has the connection.
             Some(flags) if flags & inject::RST != 0 => return NF_DROP,

@@ -166,7 +166,7 @@ fn entries_outlive_what_the_back_end_remembers() {
 #[test]
 fn a_mute_back_end_is_waited_for_as_long_as_it_may_remember() {
     let cfg = Config::default();
-    let wait = cfg.forward_time_wait.as_secs();
+    let wait = cfg.time_wait.as_secs();
     let lost = after(start(), 100_000);
     let secs = |f: &Forwarding, mute| f.expires(&cfg, mute).saturating_since(start()).as_secs();
 

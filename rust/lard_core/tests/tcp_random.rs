@@ -202,7 +202,7 @@ proptest! {
                 }
                 Op::Timer => {
                     now = now.max(r.deadline());
-                    (r.on_timer(now), 0)
+                    (r.on_timer(&cfg, now), 0)
                 }
                 Op::Wait(ms) => {
                     now = after(now, ms);
@@ -231,7 +231,7 @@ proptest! {
         for _ in 0..12 {
             now = now.max(r.deadline());
             let waiting = r.is_waiting();
-            let out = r.on_timer(now);
+            let out = r.on_timer(&cfg, now);
             watch.obey(&mut r, out, 0, waiting, now);
             if watch.deleted {
                 return Ok(());

@@ -209,7 +209,7 @@ impl World {
             Entry::Free => {}
             Entry::Responding(r) => {
                 if now >= r.deadline() {
-                    let out = r.on_timer(now);
+                    let out = r.on_timer(&self.cfg, now);
                     self.obey(out, None);
                 }
             }

@@ -13,7 +13,7 @@
 //! stores the head contiguously and gets offsets into it. Once it is done, or has refused, further
 //! bytes change nothing.
 
-use super::chars::{self, TARGET, TOKEN, VALUE};
+use super::chars::{self, TARGET, TOKEN};
 use super::field::{Element, Field, List, Name, Number, Word};
 use super::{BadHead, Body, Form, Method, Span, Status, Version};
 
@@ -297,7 +297,7 @@ impl HeadParser {
                 return Ok(0);
             }
             State::Value => {
-                let n = chars::run(left, VALUE);
+                let n = chars::value_run(left);
                 if n > 0 {
                     self.value_bytes(left.get(..n).unwrap_or_default())?;
                     return Ok(n);

@@ -7,6 +7,7 @@
 
 use super::super::time::Instant;
 use super::action::{Action, Output};
+use super::config::Config;
 use super::forwarding::ISS_GAP;
 use super::reason::Reason;
 use super::reply::{Sender, Status, Tick, LINGER, TIME_WAIT};
@@ -25,7 +26,13 @@ impl Responder {
         self.transmit(&sender, now)
     }
 
-    pub(super) fn close(&mut self, mut sender: Sender, seg: &Segment, now: Instant) -> Output {
+    pub(super) fn close(
+        &mut self,
+        cfg: &Config,
+        mut sender: Sender,
+        seg: &Segment,
+        now: Instant,
+    ) -> Output {
         if let Err(output) = self.screen(seg, now) {
             // A repetition of the client's FIN may bring the missing acknowledgement of ours.
             if output.action != Action::Drop(Reason::Duplicate) || !self.acknowledges_all(seg) {
@@ -47,7 +54,7 @@ impl Responder {
             }
         }
         if sender.acked && self.fin {
-            self.enter_time_wait(true, now);
+            self.enter_time_wait(cfg, true, now);
         }
         Output {
             send: answer,
@@ -55,7 +62,12 @@ impl Responder {
         }
     }
 
-    pub(super) fn close_timer(&mut self, mut sender: Sender, now: Instant) -> Output {
+    pub(super) fn close_timer(
+        &mut self,
+        cfg: &Config,
+        mut sender: Sender,
+        now: Instant,
+    ) -> Output {
         match sender.tick(now) {
             Tick::Retransmit(next) => {
                 self.deadline = next;
@@ -64,13 +76,19 @@ impl Responder {
             }
             Tick::GiveUp => Output::delete(None, Reason::ReplyUnacked),
             Tick::LingerOver => {
-                self.enter_time_wait(false, now);
+                self.enter_time_wait(cfg, false, now);
                 Output::done()
             }
         }
     }
 
-    pub(super) fn time_wait(&mut self, peer_closed: bool, seg: &Segment, now: Instant) -> Output {
+    pub(super) fn time_wait(
+        &mut self,
+        cfg: &Config,
+        peer_closed: bool,
+        seg: &Segment,
+        now: Instant,
+    ) -> Output {
         if seg.is_syn() {
             return if self.is_successor(seg) {
                 Output {
@@ -99,7 +117,7 @@ impl Responder {
         }
         if seg.is_fin() {
             let answer = self.discard(seg, now);
-            self.enter_time_wait(true, now);
+            self.enter_time_wait(cfg, true, now);
             return Output {
                 send: answer,
                 action: Action::Done,
@@ -139,9 +157,9 @@ impl Responder {
         }
     }
 
-    fn enter_time_wait(&mut self, peer_closed: bool, now: Instant) {
+    fn enter_time_wait(&mut self, cfg: &Config, peer_closed: bool, now: Instant) {
         self.state = State::TimeWait { peer_closed };
-        self.deadline = now.saturating_add(TIME_WAIT);
+        self.deadline = now.saturating_add(cfg.time_wait.min(TIME_WAIT));
     }
 
     fn transmit(&mut self, sender: &Sender, now: Instant) -> Output {

@@ -55,12 +55,13 @@ pub struct Config {
     pub forward_idle: Duration,
     /// How long a client is silent behind an answer before its connection counts as idle.
     pub conn_idle: Duration,
-    /// How long it may be silent after the client's FIN: the answer to a half-closed connection may take its time. The
-    /// back-end reports the end; where it cannot, `forward_time_wait` holds.
+    /// How long it may be silent after the client's FIN: the answer to a half-closed connection may
+    /// take its time. The back-end reports the end; where it cannot, `time_wait` holds.
     pub forward_closing: Duration,
     /// The same after the client's RST or the back-end's TIME_WAIT: longer than the 60 s of
-    /// TIME_WAIT, so that late segments find the back-end for as long as it remembers.
-    pub forward_time_wait: Duration,
+    /// TIME_WAIT, so that late segments find the back-end for as long as it remembers. After an own
+    /// reply: this, and 60 s at most.
+    pub time_wait: Duration,
     /// The same after the back-end reported an end that left nothing behind: enough for segments
     /// that are still on their way.
     pub forward_gone: Duration,
@@ -84,7 +85,7 @@ impl Default for Config {
             forward_idle: Duration::from_secs(7_200 + 9 * 75 + 60),
             conn_idle: Duration::from_secs(1),
             forward_closing: Duration::from_secs(900),
-            forward_time_wait: Duration::from_secs(70),
+            time_wait: Duration::from_secs(70),
             forward_gone: Duration::from_secs(5),
         }
     }

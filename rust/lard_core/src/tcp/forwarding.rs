@@ -259,7 +259,7 @@ impl Forwarding {
         let wait = if self.has(GONE) {
             cfg.forward_gone
         } else if self.has(TIME_WAIT | RST) {
-            cfg.forward_time_wait
+            cfg.time_wait
         } else if self.has(FIN) {
             cfg.forward_closing
         } else {
@@ -269,7 +269,7 @@ impl Forwarding {
         match mute.filter(|_| self.has(FIN)) {
             Some(since) => {
                 let silent = self.last.max(since);
-                expires.min(silent.saturating_add(cfg.forward_time_wait))
+                expires.min(silent.saturating_add(cfg.time_wait))
             }
             None => expires,
         }
@@ -280,7 +280,7 @@ impl Forwarding {
     pub fn deadline(&self, cfg: &Config, mute: Option<Instant>, now: Instant) -> Instant {
         let expires = self.expires(cfg, mute);
         match self.has(FIN) {
-            true => expires.min(now.saturating_add(cfg.forward_time_wait)),
+            true => expires.min(now.saturating_add(cfg.time_wait)),
             false => expires.min(self.idle_at(cfg).unwrap_or(expires)),
         }
     }

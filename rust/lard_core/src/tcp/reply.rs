@@ -26,7 +26,8 @@ const RETRANSMIT: [Duration; 5] = [
 /// How long the client's data are discarded after it has acknowledged the reply.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
-/// How long an ended connection is remembered: twice the maximum segment lifetime, as Linux takes it.
+/// How long an ended connection is remembered at most: twice the maximum segment lifetime, as Linux
+/// takes it.
 pub(super) const TIME_WAIT: Duration = Duration::from_secs(60);
 
 macro_rules! replies {

@@ -210,8 +210,8 @@ impl Responder {
             State::Collecting => self.collect(cfg, seg, now),
             State::Waiting => self.wait(seg, false),
             State::HandedOff => self.wait(seg, true),
-            State::Closing(sender) => self.close(sender, seg, now),
-            State::TimeWait { peer_closed } => self.time_wait(peer_closed, seg, now),
+            State::Closing(sender) => self.close(cfg, sender, seg, now),
+            State::TimeWait { peer_closed } => self.time_wait(cfg, peer_closed, seg, now),
         }
     }
 
@@ -222,7 +222,7 @@ impl Responder {
     }
 
     /// Time has passed. Harmless before the deadline.
-    pub fn on_timer(&mut self, now: Instant) -> Output {
+    pub fn on_timer(&mut self, cfg: &Config, now: Instant) -> Output {
         if now < self.deadline {
             return Output::done();
         }
@@ -235,7 +235,7 @@ impl Responder {
             State::Waiting => self.begin_close(Some(Status::ServiceUnavailable), now),
             // The back-end may be answering; a second answer would mix with the first.
             State::HandedOff => Output::delete(Some(self.abort()), Reason::HandoffSilent),
-            State::Closing(sender) => self.close_timer(sender, now),
+            State::Closing(sender) => self.close_timer(cfg, sender, now),
             State::TimeWait { .. } => Output::delete(None, Reason::ReplyDelivered),
         }
     }

@@ -168,7 +168,7 @@ impl Pair {
 
     pub fn timer(&mut self) -> Output {
         self.now = self.now.max(self.r.deadline());
-        self.r.on_timer(self.now)
+        self.r.on_timer(&self.cfg, self.now)
     }
 }
 
