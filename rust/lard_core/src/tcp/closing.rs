@@ -62,12 +62,7 @@ impl Responder {
         }
     }
 
-    pub(super) fn close_timer(
-        &mut self,
-        cfg: &Config,
-        mut sender: Sender,
-        now: Instant,
-    ) -> Output {
+    pub(super) fn close_timer(&mut self, cfg: &Config, mut sender: Sender, now: Instant) -> Output {
         match sender.tick(now) {
             Tick::Retransmit(next) => {
                 self.deadline = next;
