@@ -267,6 +267,7 @@ def test_heads_in_several_segments(moving):
 
     def long(host, targets, expected):
         with client.Connection(host) as connection:
+            node, stayed = None, 0
             for number, target in enumerate(targets * 2):
                 head = client.head(target, length=1000 + 700 * (number % 12))
                 if number % 2:
@@ -277,15 +278,20 @@ def test_heads_in_several_segments(moving):
                     connection.send(head)
                 answer = connection.answer()
                 assert answer.sha256 == content.sha256(1000), target
-                assert answer.node == expected[target], (number, answer.node)
+                # On a host that is busy a head may take too long, and then its request stays.
+                assert answer.node in (expected[target], node), (number, answer.node)
+                stayed += answer.node != expected[target]
+                node = answer.node
             # One that waits for an acknowledgement before it goes on is not kept waiting for ever.
             head = client.head(targets[0])
             connection.send_acknowledged(head[:20], limit=5)
             connection.send(head[20:])
             assert connection.answer().sha256 == content.sha256(1000)
+        return stayed
 
-    with counted(moving, fe_next_expired=1):
-        run(moving.client, long, host, targets, expected)
+    before = totals(moving)["fe_next_expired"]
+    stayed = run(moving.client, long, host, targets, expected)
+    assert stayed < totals(moving)["fe_next_expired"] - before
 
 
 @pytest.mark.layout(**FOUR)
