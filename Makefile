@@ -13,8 +13,9 @@
 #   make test-ns         all tests in namespaces; make test-debug: on a debug kernel
 #   make test-vms        all tests across machines
 #   make bench           what a request costs the front-end: LARD, IPVS, nginx, HAProxy;
-#                        make bench-quick: 6 KB and 1 MB
-#   make bench-locality  what LARD is worth where the disk is slow: WRR, LARD and others
+#                        make bench-quick: 6 KB and 1 MB; make bench-modes: persistent connections
+#   make bench-locality  what LARD is worth where the disk is slow: WRR, LARD and others;
+#                        make bench-persistent: LARD with many requests on a connection
 #   make clean
 #
 #   KDIR=DIR             a kernel tree with Rust metadata; without it, that of the running kernel
@@ -33,7 +34,8 @@ KERNEL_ROOTS := rust/kernel_net/lib.rs net/lard/lard_main.rs
 
 .DEFAULT_GOAL := all
 .PHONY: all module tools load unload install check fmt fmt-check clippy figures bench-policy demo test \
-	test-host test-ns test-across test-vms test-debug bench bench-quick bench-locality setup clean
+	test-host test-ns test-across test-vms test-debug bench bench-quick bench-modes bench-locality \
+	bench-persistent setup clean
 
 all: module tools
 
@@ -137,9 +139,16 @@ bench: setup
 bench-quick: setup
 	/usr/bin/python3 qemu/bench --quick
 
+bench-modes: setup
+	/usr/bin/python3 qemu/bench --modes
+
 bench-locality: setup
 	$(CARGO) build --release --package lard_sim
 	/usr/bin/python3 qemu/bench-locality
+
+bench-persistent: setup
+	$(CARGO) build --release --package lard_sim
+	/usr/bin/python3 qemu/bench-locality --persistent
 
 clean:
 	rm -rf $(BUILD)

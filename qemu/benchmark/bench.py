@@ -16,7 +16,6 @@ from .meter import Meter
 LOAD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "load.py")
 # Seconds for the clients of one run.
 LIMIT = 300
-NODES = ("front_end", "back_end", "dispatcher")
 START = time.monotonic()
 
 
@@ -53,7 +52,8 @@ class Bench:
 
     def measure(self, front_end, kind, run):
         """One run: what it cost each machine, a request; and the places of the front-end's part."""
-        meters = self.meters if front_end.remote else self.meters[:2]
+        meters = self.meters[: len(front_end.roles)]
+        moved = front_end.moved()
         # The front-end's begins last and ends first.
         for meter in reversed(meters):
             meter.begin()
@@ -62,8 +62,10 @@ class Bench:
         time.sleep(front_end.aftermath)
         done, places = zip(*[meter.end() for meter in meters])
         row = {"work": kind.name, "front_end": front_end.name, "run": run, "requests": kind.asked}
-        for name, counts in zip(NODES, done):
-            row[f"{name}_instructions"] = round(counts["instructions"] / kind.asked)
+        for role, counts in zip(front_end.roles, done):
+            name = f"{role}_instructions"
+            row[name] = row.get(name, 0) + round(counts["instructions"] / kind.asked)
+        row["moved"] = round((front_end.moved() - moved) / kind.asked, 4)
         row["front_end_seconds"] = round(done[0]["seconds"], 2)
         for part in ("user", "softirq", "proc_stat"):
             row[f"front_end_{part}"] = round(done[0][part] / kind.asked)

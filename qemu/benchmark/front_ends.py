@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The front-ends that are compared, each set up as its manual advises for many requests.
 
-Node 1 is the front-end, node 2 the back-end, node 3 the dispatcher where that is a machine of its own.
-All have the same back-end: nginx, on the regular stack at the front-end's port, or under `lard_run` at
+Node 1 is the front-end, node 2 the back-end, node 3 the dispatcher where that is a machine of its own
+(in modes.py, another back-end). All have the same back-end: nginx, on the regular stack at the front-end's port, or under `lard_run` at
 LARD's. Each front-end listens at node 1's address in the clients' network and reaches node 2 by the
 internal one.
 
@@ -69,6 +69,7 @@ defaults
     mode http
     option splice-auto
     option http-keep-alive
+    balance {balance}
     http-reuse {reuse}
     retries 0
     timeout connect 60s
@@ -76,7 +77,7 @@ defaults
     timeout server 60s
 listen front
     bind {front_end}:{port} backlog 4096
-    server back {back_end}:{port} pool-max-conn 512
+{servers}
 """
 
 
@@ -84,28 +85,40 @@ class FrontEnd(abc.ABC):
     """Set up by `start`, taken away by `stop`; between them clients may come."""
 
     name = None
-    # Whether node 3 takes part.
-    remote = False
+    # Of the nodes that take part, in order.
+    roles = ("front_end", "back_end")
     # Seconds until connections that have ended are forgotten.
     aftermath = 2 * MEMORY + 0.5
     # What HAProxy does with its connections to the back-end.
     reuse = "always"
+    # How it chooses a back-end.
+    balance = "roundrobin"
+    # What serve.py is told of documents.
+    documents = ""
 
     def __init__(self, lab):
         self.lab = lab
         self.front, self.back = lab.nodes[:2]
+        self.backs = [node for node, role in zip(lab.nodes, self.roles) if role == "back_end"]
         self.names = {
             "front_end": self.front.ext,
             "back_end": self.back.int,
             "port": FRONT_END_PORT,
             "reuse": self.reuse,
+            "balance": self.balance,
+            "servers": self.servers(),
         }
-        self.server = None
+
+    def servers(self):
+        """Lines of HAProxy's configuration."""
+        lines = [f"    server {b.name} {b.int}:{FRONT_END_PORT} pool-max-conn 512" for b in self.backs]
+        return "\n".join(lines)
 
     def serve(self, words, port):
-        self.server = self.back.spawn(
-            f"exec python3 $G/serve.py nginx --name {self.back.name} --port {port} {words}"
-        )
+        for machine in self.backs:
+            machine.spawn(
+                f"exec python3 $G/serve.py nginx --name {machine.name} --port {port} {words} {self.documents}"
+            )
 
     @abc.abstractmethod
     def start(self):
@@ -114,6 +127,10 @@ class FrontEnd(abc.ABC):
     def state(self):
         """What a person wants to see when clients were answered wrong."""
         return ""
+
+    def moved(self):
+        """Requests so far that were handed over on a connection that had been handed over before."""
+        return 0
 
     def stop(self):
         for machine in self.lab.nodes:
@@ -178,9 +195,14 @@ class Lard(FrontEnd):
 
     name = "LARD"
     dispatcher = 1
+    # Of cluster_startup, by node.
+    options = {}
 
     def start(self):
-        layout = Layout(nodes=3, d=self.dispatcher, fe=(1,), be=(2,), servers=None)
+        be = tuple(n for n, role in enumerate(self.roles, 1) if role == "back_end")
+        layout = Layout(
+            nodes=3, d=self.dispatcher, fe=(1,), be=be, servers=None, options=self.options
+        )
         self.cluster = Cluster(self.lab, layout)
         self.cluster.load()
         self.serve("", BACK_END_PORT)
@@ -206,7 +228,7 @@ class LardRemote(Lard):
 
     name = "LARD, D apart"
     dispatcher = 3
-    remote = True
+    roles = ("front_end", "back_end", "dispatcher")
 
 
 ALL = [Ipvs, Nginx, Haproxy, Lard, LardRemote]

@@ -129,6 +129,27 @@ class Native:
         cluster.tear_down()
         self.lab.build_network()
 
+    def modes(self):
+        """What it takes to answer a further request that belongs to the other one of two back-ends."""
+        servers = {2: "nginx", 3: "nginx"}
+        layout = Layout(nodes=3, d=1, fe=(1,), be=(2, 3), servers=servers, options={1: "--policy lb"})
+        cluster = Cluster(self.lab, layout)
+        cluster.load()
+        cluster.start()
+        words = f"further --host {self.front.ext} --rounds 500"
+        for mode in ("pin", "move", "forward"):
+            cluster.set(1, "mode", mode)
+            before = cluster.stats(1)["fe_move_begun"]
+            told = self.run(self.client, words)
+            assert all(one["nodes"] == 2 for one in told), told
+            moved = cluster.stats(1)["fe_move_begun"] - before
+            assert mode == "pin" or moved >= 400 * self.runs, f"{mode}: {moved} handed over again"
+            self.add(f"further request answered, {mode}", "us", [one["median"] for one in told])
+        for machine in self.lab.machines:
+            machine.kill_procs()
+        cluster.tear_down()
+        self.lab.build_network()
+
     def client_of_back_end(self, words):
         return json.loads(
             self.other.sh(f"PYTHONPATH=$G exec python3 /tmp/native.py {words}", timeout=LIMIT).stdout
@@ -163,6 +184,7 @@ def measure(runs):
     native = Native(runs)
     try:
         native.lard()
+        native.modes()
         native.ipvs()
     finally:
         native.lab.stop()

@@ -8,6 +8,7 @@
     hand-off    connections to a back-end, so many in one write
     latency     connect, wait, send the request; the server says when it could read it
     serve       that server, under lard_run or not
+    further     requests on one connection, that belong to one node and another in turn
 """
 
 import argparse
@@ -20,6 +21,7 @@ import statistics
 import struct
 import time
 
+import client
 import member
 import rawtcp
 
@@ -162,9 +164,27 @@ def latency(options):
     told(median=round(statistics.median(times), 1), p99=round(times[len(times) * 99 // 100], 1))
 
 
+def further(options):
+    """Microseconds from a request that is not the first of its connection until it is answered."""
+    owners = {}
+    for number in range(100):
+        target = f"/size/1?{number}"
+        owners.setdefault(client.get(options.host, target).node, target)
+    targets, times = sorted(owners.values()), []
+    with client.Connection(options.host) as connection:
+        connection.request(targets[-1])
+        for number in range(options.rounds):
+            begin = time.monotonic_ns()
+            answer = connection.request(targets[number % len(targets)])
+            times.append((time.monotonic_ns() - begin) / 1000)
+            assert answer.status == 200, answer.status
+    told(median=round(statistics.median(times), 1), nodes=len(targets))
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("flood", "handshake", "dispatch", "hand-off", "latency", "serve"))
+    commands = ("flood", "handshake", "dispatch", "hand-off", "latency", "serve", "further")
+    parser.add_argument("what", choices=commands)
     parser.add_argument("--host")
     parser.add_argument("--source")
     parser.add_argument("--sport", type=int, default=20000)

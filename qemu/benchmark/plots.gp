@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The plots of a benchmark, from the tables beside bench.csv. As qemu/bench runs it:
 #
-#   gnuplot -e "dir='build/bench'" qemu/benchmark/plots.gp
+#   gnuplot -e "dir='build/bench'; floor='IPVS-DR'" qemu/benchmark/plots.gp
 
 set terminal svg size 1000,520 dynamic background "white"
 set datafile separator ","
@@ -14,7 +14,7 @@ set xtics rotate by -35 nomirror
 set logscale y
 columns = int(system(sprintf("head -1 %s/ratio.csv | tr -cd , | wc -c", dir))) + 1
 
-set ylabel "instructions a request, IPVS-DR = 1"
+set ylabel "instructions a request, ".floor." = 1"
 set output dir."/ratio.svg"
 plot for [i=2:columns] dir."/ratio.csv" using i:xtic(1) title columnheader(i)
 

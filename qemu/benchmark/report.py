@@ -7,8 +7,6 @@ import shutil
 import statistics
 import subprocess
 
-from .front_ends import FLOOR
-
 WIDTH = 26
 PLOTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "plots.gp")
 
@@ -24,7 +22,10 @@ def spread(rows, what):
 
 
 class Report:
-    def __init__(self):
+    """Rows of several runs; `floor` is the front-end that the others are ratios of."""
+
+    def __init__(self, floor):
+        self.floor = floor
         self.rows = []
 
     def add(self, **row):
@@ -39,17 +40,18 @@ class Report:
 
     def plot(self, directory):
         """Tables of medians, a line for each kind of work, and plots of them. Says what it made."""
-        floor = {work: self._runs(work, FLOOR) for work in self._names("work")}
+        floor = {work: self._runs(work, self.floor) for work in self._names("work")}
         self._pivot(directory, "instructions", lambda runs, _: median(runs, "front_end_instructions"))
         self._pivot(directory, "first", lambda runs, _: median(runs, "first_median_ms"))
         if not all(floor.values()):
-            return f"without {FLOOR} there are no ratios to plot"
+            return f"without {self.floor} there are no ratios to plot"
         self._pivot(directory, "ratio", lambda runs, work: round(
             median(runs, "front_end_instructions") / median(floor[work], "front_end_instructions"), 3
         ))
         if not shutil.which("gnuplot"):
             return "without gnuplot there are no plots"
-        subprocess.run(["gnuplot", "-e", f"dir='{directory}'", PLOTS], check=True)
+        words = f"dir='{directory}'; floor='{self.floor}'"
+        subprocess.run(["gnuplot", "-e", words, PLOTS], check=True)
         return f"plots: {directory}/*.svg"
 
     def _pivot(self, directory, name, value):
@@ -77,7 +79,7 @@ class Report:
             cells = []
             for name in columns:
                 runs = self._runs(work, name)
-                cells.append(cell(runs, self._runs(work, FLOOR)) if runs else "")
+                cells.append(cell(runs, self._runs(work, self.floor)) if runs else "")
             lines.append(f"{work:<{WIDTH}}" + "".join(f"{text:>16}" for text in cells))
         return lines
 
@@ -116,24 +118,35 @@ class Report:
         def rate(runs, _):
             return f"{1e9 / median(runs, 'front_end_instructions'):.0f}"
 
+        def elsewhere(runs, _):
+            return f"{100 * median(runs, 'moved'):.1f}"
+
+        def answered(runs, _):
+            return f"{runs[0]['requests'] / median(runs, 'seconds'):.0f}"
+
         def times(name):
             def cell(runs, _):
+                if f"{name}_median_ms" not in runs[0]:
+                    return "-"
                 ends = [median(runs, f"{name}_{part}_ms") for part in ("median", "p99")]
                 return " ".join(f"{value:.1f}" for value in ends)
 
             return cell
 
         parts = [
-            ("front-end's instructions a request, IPVS-DR = 1", ratio("front_end_instructions")),
-            ("back-end's instructions a request, IPVS-DR = 1", ratio("back_end_instructions")),
+            (f"front-end's instructions a request, {self.floor} = 1", ratio("front_end_instructions")),
+            (f"back-ends' instructions a request, {self.floor} = 1", ratio("back_end_instructions")),
             ("front-end: thousand instructions a request, median and spread", thousands),
             ("dispatcher apart: thousand instructions (of the front-end's)", apart),
             ("front-end: thousand instructions as /proc/stat has them", by_proc_stat),
             ("front-end: % of it in user space, system, softirqs", parts_of_it),
             ("front-end: packets and KB a request, in and out", through),
+            ("% of requests handed over on a connection that had been before", elsewhere),
             ("segments sent again in a run, by anybody", lambda runs, _: median(runs, "sent_again")),
             ("requests a second at 10^9 instructions a second", rate),
-            ("client: ms to the first byte, median and 99th percentile", times("first")),
+            ("requests a second answered, of all machines on this one", answered),
+            ("client: ms from connect to the first byte, median and 99th percentile", times("first")),
+            ("client: ms from a further request to its first byte, median and 99th percentile", times("next")),
             ("client: ms to the end, median and 99th percentile", times("total")),
         ]
         return "\n".join(line for title, cell in parts for line in self._table(title, cell))

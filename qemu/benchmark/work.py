@@ -17,6 +17,8 @@ class Work:
     requests: int = 0
     head: int = 0
     body: int = 0
+    # So many names of the one document, each as likely as the others; 0: only its own.
+    names: int = 0
 
     @property
     def target(self):
@@ -40,7 +42,7 @@ class Work:
     def words(self):
         """Arguments of load.py."""
         words = f"--target {self.target} --size {self.answer} --connections {self.connections}"
-        words += f" --concurrency {self.concurrency} --requests {self.requests}"
+        words += f" --concurrency {self.concurrency} --requests {self.requests} --names {self.names}"
         return f"{words} --head {self.head} --body {self.body}"
 
 
@@ -62,4 +64,19 @@ ALL = [
     Work("head of 1 KB", head=KB),
     Work("head of 8 KB", head=8 * KB),
     Work("POST of 1 MB", size=0, body=MB, connections=64, concurrency=16),
+]
+
+# Persistent connections: as many requests of each kind, and at the end of each size one client alone,
+# whose times are not those of a queue.
+MODES = [
+    Work(
+        f"{size // KB} KB, {requests} a connection" + ("" if clients > 1 else ", one client"),
+        size=size,
+        connections=asked // requests,
+        concurrency=clients,
+        requests=requests,
+        names=64,
+    )
+    for size in (KB, 6 * KB, 100 * KB)
+    for requests, asked, clients in ((1, 512, 32), (4, 512, 32), (16, 512, 32), (16, 128, 1))
 ]

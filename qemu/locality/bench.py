@@ -14,12 +14,13 @@ import sys
 import tempfile
 import time
 
-from lardvm import build, log_gate
+from lardvm import build, log_gate, nfs
 from lardvm.cluster import FRONT_END_PORT, Cluster, Layout
 from lardvm.machine import quoted
 from lardvm.vm import Disk
 
 from . import disk
+from .contestant import Contestant
 from .work import name
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -37,6 +38,8 @@ UNDER_WAY = 3 * 65 + 25 - 1
 SETTLE = 2 * UNDER_WAY
 DOCUMENTS = "/srv/documents"
 SERVER = f"nginx --root {DOCUMENTS} --threads"
+# Past the page cache goes only what is read from another node.
+SHARING = f"{SERVER} --uncached"
 # Documents and requests that tell how fast a back-end is where nothing is read from disk.
 FEW_OCTETS, FEW_REQUESTS = 8 << 20, 2000
 # Seconds for the clients of one run.
@@ -63,32 +66,50 @@ class Bench:
         self.back_ends = [lab.nodes[number - 1] for number in BACK_ENDS]
         self.servers = {}
         self.cluster = None
+        self.server = SERVER
 
-    def prepare(self):
-        """Once for all policies."""
+    def prepare(self, shares):
+        """Once for all policies. Do some share the documents over NFS?"""
         for machine in self.back_ends:
+            if shares:
+                nfs.start(machine, DOCUMENTS)
             machine.sh(f"mkdir -p {DOCUMENTS} && mount -t ext4 -o ro,noatime /dev/vdb {DOCUMENTS}")
-        Cluster(self.lab, self.layout("wrr")).load()
-        self.start("wrr")
+        if shares:
+            self.server = SHARING
+        self.start(Contestant("wrr"), load=True)
+        if shares:
+            self.cluster.wait(
+                lambda: all(nfs.ready(machine) for machine in self.back_ends), what="the NFS servers"
+            )
         for machine in self.back_ends:
             squeeze(machine)
         self.stop()
 
-    def layout(self, policy):
+    def layout(self, contestant):
+        options = f"--disk {DOCUMENTS}"
+        if contestant.forwards:
+            options += f" --nfs {DOCUMENTS}"
         return Layout(
             nodes=len(self.lab.nodes),
             fe=(1,),
             be=BACK_ENDS,
-            servers=SERVER,
-            options={1: f"--policy {policy}", **dict.fromkeys(BACK_ENDS, f"--disk {DOCUMENTS}")},
+            servers=self.server,
+            options={1: f"--policy {contestant.policy}", **dict.fromkeys(BACK_ENDS, options)},
         )
 
-    def start(self, policy):
+    def start(self, contestant, load=False):
         """A new cluster, whose dispatcher knows no target, with nothing in memory."""
-        self.cluster = Cluster(self.lab, self.layout(policy))
+        self.cluster = Cluster(self.lab, self.layout(contestant))
         # The servers stay.
         self.cluster.server = self.servers
+        if load:
+            self.cluster.load()
         self.cluster.start()
+        self.lab.nodes[0].sh(f"cluster_startup set {contestant.parameters}")
+        if contestant.forwards:
+            self.cluster.wait(
+                lambda: nfs.complete(self.back_ends, DOCUMENTS), what="the documents are shared"
+            )
         for machine in self.back_ends:
             machine.sh("echo 3 > /proc/sys/vm/drop_caches")
 
@@ -98,14 +119,14 @@ class Bench:
         if problems:
             raise AssertionError("kernel messages:\n" + "\n".join(problems[:20]))
 
-    def ask(self, targets, settle=SETTLE):
+    def ask(self, targets, settle=SETTLE, requests=1):
         """Has the clients ask for all of that; what they saw."""
         with tempfile.NamedTemporaryFile("w") as file:
             file.writelines(f"{name(t)} {self.work.sizes[t]}\n" for t in targets)
             file.flush()
             where = quoted(["--host", self.lab.nodes[0].ext, "--port", str(FRONT_END_PORT)])
-            words = f"{where} --clients {UNDER_WAY} --settle {settle} --limit {LIMIT} {file.name}"
-            answer = self.lab.client.sh(f"exec python3 {CLIENTS} {words}", timeout=LIMIT + 10)
+            words = f"{where} --clients {UNDER_WAY} --settle {settle} --limit {LIMIT} --requests {requests}"
+            answer = self.lab.client.sh(f"exec python3 {CLIENTS} {words} {file.name}", timeout=LIMIT + 10)
         seen = json.loads(answer.stdout)
         if seen["failed"]:
             say(f"{seen['failed']} requests failed: {seen['errors']}")
@@ -133,7 +154,7 @@ class Bench:
 
     def calibrate(self):
         """How much slower than the papers' machines these serve what is in memory."""
-        self.start("wrr")
+        self.start(Contestant("wrr"))
         self.throttle(None)
         targets = self.work.few(FEW_OCTETS, FEW_REQUESTS)
         seen = self.ask(targets, settle=FEW_REQUESTS // 2)
@@ -149,25 +170,33 @@ class Bench:
         for machine in self.back_ends:
             machine.vm.throttle(disk.NAME, *limits)
 
-    def measure(self, policy, scaled):
+    def elsewhere(self):
+        """Requests so far that were handed over on a connection that had been before."""
+        return self.cluster.stats(1)["fe_move_begun"]
+
+    def measure(self, contestant, scaled):
         """One policy; a row of the report."""
-        say(f"{policy}: filling the memories")
+        name, requests = contestant.name, contestant.requests
+        say(f"{name}: filling the memories")
         self.throttle(None)
-        self.start(policy)
-        self.ask(self.work.before())
+        self.start(contestant)
+        self.ask(self.work.before(), requests=requests)
         self.throttle(scaled)
-        say(f"{policy}: counting")
-        reads, octets = self.reads()
-        seen = self.ask(self.work.counted())
+        say(f"{name}: counting")
+        (reads, octets), moved = self.reads(), self.elsewhere()
+        seen = self.ask(self.work.counted(), requests=requests)
         reads, octets = (now - then for now, then in zip(self.reads(), (reads, octets)))
+        moved = self.elsewhere() - moved
         cached = self.cached()
         self.throttle(None)
         self.stop()
         asked = sum(self.work.sizes[t] for t in self.work.counted())
         served = list(seen["nodes"].values())
         row = {
-            "policy": policy,
+            "policy": name,
+            "requests": requests,
             "rate": seen["rate"],
+            "moved": round(moved / seen["asked"], 4),
             "reads": round(reads / seen["asked"], 4),
             "read_octets": round(octets / asked, 4),
             "disks_busy": round(reads / seen["all_seconds"] / len(BACK_ENDS) / scaled.reads, 3),
@@ -180,7 +209,7 @@ class Bench:
             "seconds": seen["seconds"],
             "failed": seen["failed"],
         }
-        say(f"{policy}: {row['rate']} requests/s, {row['reads']} reads a request")
+        say(f"{name}: {row['rate']} requests/s, {row['reads']} reads a request")
         return row
 
 
@@ -207,18 +236,18 @@ def together(cached):
     return most
 
 
-def simulated(work, policies, cache):
-    """What lard_sim says of the same requests: its rows, by policy."""
+def simulated(work, contestant, cache):
+    """What lard_sim says of the same requests: its row."""
     before, counted = work.before(), work.counted()
     part = (len(before) + SETTLE) / (len(before) + len(counted))
     with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
-        log.writelines(work.log(before + counted))
+        log.writelines(work.log(before + counted, contestant.requests))
         log.flush()
         words = [build.tool_path("lard_sim"), "run", "--log", log.name, "--lru"]
-        words += ["--nodes", str(len(BACK_ENDS)), "--policy", ",".join(policies)]
+        words += ["--nodes", str(len(BACK_ENDS)), *contestant.simulated()]
         words += ["--cache", str(cache), "--warm-up", str(part)]
         result = subprocess.run(words, capture_output=True, text=True)
     if result.returncode:
         raise build.SetupFailed(f"lard_sim failed: {result.stderr}")
-    names, *rows = (line.split(",") for line in result.stdout.splitlines())
-    return {row[0]: dict(zip(names, row)) for row in rows}
+    names, row = (line.split(",") for line in result.stdout.splitlines())
+    return dict(zip(names, row))

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Clients that work through a list of requests, each by one connection of HTTP/1.0.
+"""Clients that work through a list of requests, so many on a connection: one of HTTP/1.0, or more of
+HTTP/1.1, each of which is sent when the one before is answered.
 
     clients.py --host 10.10.0.1 --port 8080 --clients 219 --settle 400 requests.txt
 
 A line of the list is a name and the octets of what it names. So many requests are under way at any
-time; the next one begins as soon as one ends. Status, length and the first octets of each answer are
+time; the next connection begins as soon as one ends. Status, length and the first octets of each answer are
 checked. What is told, as one line of JSON, is of the time from the `--settle`th answer to the last
 request's begin: the tail, where fewer and fewer are under way, is no part of it.
 """
@@ -32,28 +33,42 @@ class Wrong(Exception):
     """An answer is not what was asked for."""
 
 
-class Exchange:
-    """One request and its answer."""
+class Connection:
+    """One connection, and the request on it that is not answered yet."""
 
-    def __init__(self, address, target, size):
-        self.target = target
-        self.size = size
-        self.begun = time.monotonic()
-        self.got = 0
-        self.begin = b""
+    def __init__(self, address, requests):
+        self.rest = iter(requests)
+        self.version = "1.1" if len(requests) > 1 else "1.0"
+        self.next()
         self.socket = socket.socket()
         self.socket.setblocking(False)
         self.socket.connect_ex(address)
 
-    def ask(self):
+    def next(self):
+        """To the next request; False if there is none."""
+        self.target, self.size = next(self.rest, (None, 0))
+        self.begun = time.monotonic()
+        self.got = 0
+        self.begin = b""
+        return self.target is not None
+
+    def connected(self):
         error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise OSError(error, os.strerror(error))
-        self.socket.sendall(f"GET /{self.target} HTTP/1.0\r\nHost: documents\r\n\r\n".encode())
+
+    def ask(self):
+        head = f"GET /{self.target} HTTP/{self.version}\r\nHost: documents\r\n\r\n"
+        self.socket.sendall(head.encode())
+
+    def complete(self):
+        head, end, _ = self.begin.partition(b"\r\n\r\n")
+        # Without persistence the end of the connection is that of the answer.
+        return self.version == "1.1" and end and self.got >= len(head) + len(end) + self.size
 
     def read(self):
         """True once all of the answer has come."""
-        while True:
+        while not self.complete():
             try:
                 more = self.socket.recv_into(BUFFER)
             except BlockingIOError:
@@ -63,6 +78,7 @@ class Exchange:
             if len(self.begin) < BEGIN:
                 self.begin += BUFFER[: min(more, BEGIN)]
             self.got += more
+        return True
 
     def node(self):
         """Who has answered; raises when it is not the answer."""
@@ -83,7 +99,8 @@ class Clients:
     def __init__(self, options, requests):
         self.address = (options.host, options.port)
         self.settle = options.settle
-        self.rest = iter(requests)
+        each = options.requests
+        self.rest = iter([requests[at : at + each] for at in range(0, len(requests), each)])
         self.under_way = {}
         self.poll = select.epoll()
         self.nodes = collections.Counter()
@@ -94,40 +111,46 @@ class Clients:
         self.times = []
 
     def begin(self):
-        """Begins the next request, if there is one."""
-        request = next(self.rest, None)
-        if request is None:
+        """Begins the next connection, if there is one."""
+        requests = next(self.rest, None)
+        if requests is None:
             self.ended = self.ended or time.monotonic()
             return
-        exchange = Exchange(self.address, *request)
-        self.under_way[exchange.socket.fileno()] = exchange
-        self.poll.register(exchange.socket, select.EPOLLOUT)
+        connection = Connection(self.address, requests)
+        self.under_way[connection.socket.fileno()] = connection
+        self.poll.register(connection.socket, select.EPOLLOUT)
 
     def step(self, fd, events):
-        exchange = self.under_way[fd]
+        connection = self.under_way[fd]
         try:
             if events & select.EPOLLOUT:
-                exchange.ask()
+                connection.connected()
+                connection.ask()
                 self.poll.modify(fd, select.EPOLLIN)
                 return
-            if not exchange.read():
+            if not connection.read():
                 return
-            self.count(exchange, exchange.node())
+            self.count(connection, connection.node())
+            if connection.next():
+                connection.ask()
+                return
         except (OSError, Wrong) as error:
-            self.errors.append(f"{exchange.target}: {error}")
+            self.errors.append(f"{connection.target}: {error}")
+            # What it had still to ask for.
+            self.errors.extend(f"{target}: not asked for" for target, _ in connection.rest)
         del self.under_way[fd]
-        exchange.socket.close()
+        connection.socket.close()
         self.begin()
 
-    def count(self, exchange, node):
+    def count(self, connection, node):
         now = time.monotonic()
         self.answered += 1
         if self.answered == self.settle:
             self.started = now
         elif self.started and not self.ended:
             self.nodes[node] += 1
-            self.octets += exchange.size
-            self.times.append(1000 * (now - exchange.begun))
+            self.octets += connection.size
+            self.times.append(1000 * (now - connection.begun))
 
     def run(self, number):
         for _ in range(number):
@@ -146,12 +169,13 @@ def main():
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--clients", type=int, required=True)
+    parser.add_argument("--requests", type=int, default=1, help="on a connection")
     parser.add_argument("--settle", type=int, required=True, help="answers that are not counted")
     parser.add_argument("--limit", type=int, default=300, help="seconds for all of it")
-    parser.add_argument("requests", help="file of lines NAME OCTETS")
+    parser.add_argument("list", help="file of lines NAME OCTETS")
     options = parser.parse_args()
     signal.alarm(options.limit)
-    with open(options.requests) as file:
+    with open(options.list) as file:
         requests = [(name, int(size)) for name, size in (line.split() for line in file)]
     clients = Clients(options, requests)
     begun = time.monotonic()

@@ -46,16 +46,16 @@ class Scaled:
         return 1 / (LATENCY * self.reads)
 
 
-def image(work, path):
-    """Makes the image with the documents, unless it is there."""
+def image(work, path, mounts):
+    """Makes the image with the documents and directories for mounts, unless it is there."""
     record = f"{path}.json"
-    wanted = {**dataclasses.asdict(work), "requests": None, "warm_up": None}
+    wanted = {**dataclasses.asdict(work), "requests": None, "warm_up": None, "mounts": mounts}
     if os.path.exists(record) and json.loads(build.read(record)) == wanted:
         return path
     os.makedirs(os.path.dirname(path), exist_ok=True)
     blocks = sum(-(-size // 4096) for size in work.sizes) + OVERHEAD // 4096
     with tempfile.TemporaryDirectory(prefix="lard-documents-") as directory:
-        work.write(directory)
+        work.write(directory, mounts)
         words = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-O", "^has_journal"]
         words += ["-N", str(work.targets + 64), "-d", directory, path, str(blocks)]
         result = subprocess.run(words, capture_output=True, text=True)

@@ -6,25 +6,21 @@ from html import escape
 
 # Okabe and Ito's, as in the figures of lard_sim.
 MEASURED, SIMULATED = "#0072b2", "#e69f00"
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 420, 70, 64, 48
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 420, 70, 64, 48
 
 
 class Report:
-    """Rows of `Bench.measure`, with those of lard_sim at the speed of the emulated machines."""
+    """Rows of `Bench.measure`, with those of lard_sim at the speed of the emulated machines; ratios are
+    to the first."""
 
     def __init__(self, rows, simulated, scaled):
         self.rows = []
-        floor = next((row for row in rows if row["policy"] == "wrr"), None)
-        model = {
-            policy: float(row["requests/s"]) / scaled.machine for policy, row in simulated.items()
-        }
-        for row in rows:
-            policy = row["policy"]
-            more = {"simulated_rate": round(model[policy], 2)}
-            more["simulated_reads"] = float(simulated[policy]["disk reads"])
-            if floor:
-                more["ratio"] = round(row["rate"] / floor["rate"], 2)
-                more["simulated_ratio"] = round(model[policy] / model["wrr"], 2)
+        model = [float(row["requests/s"]) / scaled.machine for row in simulated]
+        for row, modelled, rate in zip(rows, simulated, model):
+            more = {"simulated_rate": round(rate, 2)}
+            more["simulated_reads"] = float(modelled["disk reads"])
+            more["ratio"] = round(row["rate"] / rows[0]["rate"], 2)
+            more["simulated_ratio"] = round(rate / model[0], 2)
             self.rows.append(row | more)
 
     def save(self, path):
@@ -34,14 +30,17 @@ class Report:
             writer.writerows(self.rows)
 
     def text(self):
-        head = ["policy", "requests/s", "ratio", "reads/request", "octets read", "disks busy"]
+        head = ["policy", "a connection", "requests/s", "ratio", "handed over again", "reads/request"]
+        head += ["octets read", "disks busy"]
         head += ["in memory, MB", "of these once", "busiest", "ms median", "p99", "sim. requests/s", "ratio"]
         head += ["reads/request"]
         lines = [head] + [
             [
                 row["policy"],
+                f"{row['requests']}",
                 f"{row['rate']:.1f}",
-                f"{row.get('ratio', '-')}",
+                f"{row['ratio']}",
+                f"{100 * row['moved']:.0f}%",
                 f"{row['reads']:.3f}",
                 f"{100 * row['read_octets']:.1f}%",
                 f"{100 * row['disks_busy']:.0f}%",
@@ -51,7 +50,7 @@ class Report:
                 f"{row['median_ms']:.0f}",
                 f"{row['p99_ms']:.0f}",
                 f"{row['simulated_rate']:.1f}",
-                f"{row.get('simulated_ratio', '-')}",
+                f"{row['simulated_ratio']}",
                 f"{row['simulated_reads']:.3f}",
             ]
             for row in self.rows
@@ -62,7 +61,7 @@ class Report:
         )
 
     def draw(self, path, title):
-        """Bars of requests a second, with what they are of WRR's."""
+        """Bars of requests a second, with what they are of the first one's."""
         highest = max(max(row["rate"], row["simulated_rate"]) for row in self.rows)
         room = HEIGHT - TOP - BOTTOM
         each = (WIDTH - LEFT - 20) / len(self.rows)
@@ -89,7 +88,8 @@ class Report:
             parts.append(text(LEFT - 6, y + 4, f"{number * step:g}", anchor="end"))
         for number, row in enumerate(self.rows):
             middle = LEFT + each * (number + 0.5)
-            parts.append(text(middle, HEIGHT - BOTTOM + 20, row["policy"]))
+            for line, words in enumerate(row["policy"].split(", "), 1):
+                parts.append(text(middle, HEIGHT - BOTTOM + 18 * line, words))
             bars = [("", MEASURED, middle - bar), ("simulated_", SIMULATED, middle)]
             for kind, colour, x in bars:
                 tall = room * row[f"{kind}rate"] / highest
@@ -98,8 +98,7 @@ class Report:
                     f'<rect x="{x:.1f}" y="{y:.1f}" width="{bar:.1f}" height="{tall:.1f}"'
                     f' fill="{colour}"/>'
                 )
-                if f"{kind}ratio" in row:
-                    parts.append(text(x + bar / 2, y - 4, f"{row[f'{kind}ratio']:.1f}×", 12))
+                parts.append(text(x + bar / 2, y - 4, f"{row[f'{kind}ratio']:.1f}×", 12))
         for number, (words, colour) in enumerate((("measured", MEASURED), ("simulated", SIMULATED))):
             x = LEFT + 12 + 110 * number
             parts.append(f'<rect x="{x}" y="36" width="12" height="12" fill="{colour}"/>')

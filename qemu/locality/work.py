@@ -8,11 +8,14 @@ with the other.
 
 import dataclasses
 import functools
+import ipaddress
 import itertools
 import os
 import random
 
 KB = 1 << 10
+# Of an access log: the first one's address.
+CLIENTS = 0x0A400000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,18 +69,21 @@ class Work:
         sums = itertools.accumulate(self.sizes)
         return self._zipf("few", count, sum(1 for size in sums if size <= octets))
 
-    def write(self, directory):
-        """The documents as files. Each begins with its name."""
+    def write(self, directory, mounts=()):
+        """The documents as files. Each begins with its name. Empty directories are for mounts."""
+        for mount in mounts:
+            os.mkdir(os.path.join(directory, mount))
         filler = self._random("content").randbytes(self.largest)
         for target, size in enumerate(self.sizes):
             with open(os.path.join(directory, name(target)), "wb") as file:
                 file.write((begin(target) + filler)[:size])
 
-    def log(self, targets):
-        """The requests as lines of an access log."""
-        for target in targets:
+    def log(self, targets, requests=1):
+        """The requests as lines of an access log, so many by each client."""
+        for number, target in enumerate(targets):
+            client = ipaddress.IPv4Address(CLIENTS + number // requests)
             yield (
-                '10.10.0.100 - - [01/Jan/2000:00:00:00 +0000] "GET'
+                f'{client} - - [01/Jan/2000:00:00:00 +0000] "GET'
                 f' /{name(target)} HTTP/1.0" 200 {self.sizes[target]}\n'
             )
 

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is compared: a policy, and how its requests come to the nodes."""
+
+import dataclasses
+
+# What a connection carries in the comparison of persistent ones.
+REQUESTS = 8
+# lard_sim's names of the modes.
+MECHANISMS = {"pin": "single", "move": "multiple", "forward": "forwarding"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    policy: str
+    # Of each connection; 1 is HTTP/1.0.
+    requests: int = 1
+    mode: str = "pin"
+    # Of the mode auto.
+    mechanism: str = "move"
+
+    @property
+    def name(self):
+        if self.requests == 1:
+            return self.policy
+        mode = f"auto ({self.mechanism})" if self.mode == "auto" else self.mode
+        return f"{self.policy}, {mode}"
+
+    @property
+    def forwards(self):
+        return "forward" in (self.mode, self.mode == "auto" and self.mechanism)
+
+    @property
+    def parameters(self):
+        """For `cluster_startup set`."""
+        return f"mode={self.mode} mechanism={self.mechanism}"
+
+    def simulated(self):
+        """Arguments of lard_sim."""
+        mechanism = MECHANISMS[self.mechanism if self.mode == "auto" else self.mode]
+        persistent = ["--persistent"] if self.requests > 1 else []
+        return ["--policy", self.policy, "--mechanism", mechanism, *persistent]
+
+
+# The first one is what the others are ratios of.
+PERSISTENT = [
+    Contestant("lard"),
+    Contestant("lard", REQUESTS),
+    Contestant("lard", REQUESTS, "move"),
+    Contestant("lard", REQUESTS, "forward"),
+    Contestant("extlard", REQUESTS, "auto", "move"),
+    Contestant("extlard", REQUESTS, "auto", "forward"),
+]
