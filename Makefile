@@ -7,7 +7,7 @@
 #   make install         module, tools, man pages and unit on this machine
 #   make check           host tests      make fmt, clippy    format, lints (CLIPPY=1: kernel side too)
 #   make figures         simulations (figures/)   make bench-policy   what decisions cost
-#   make demo            a cluster in virtual machines, one table
+#   make demo            a cluster in virtual machines, tables of who served what
 #   make test            host tests, tests across machines, tests in namespaces that are not long; with
 #                        AGAIN=1 those that failed once more, for a host that misses a guest's limits
 #   make test-ns         all tests in namespaces; make test-debug: on a debug kernel

@@ -38,6 +38,9 @@ def _main(function, arguments):
 
 """
 
+# The first paper's layout, with four nodes that serve; the front-end's own is one of them.
+FOUR = {"nodes": 4, "d": 1, "fe": (1,), "be": (1, 2, 3, 4)}
+
 
 def source(function):
     """The function's text without decorators, at the left margin."""
@@ -104,6 +107,28 @@ def set_everywhere(cluster, **params):
         for param in before:
             if param["name"] in words:
                 cluster.changed.append((machine, param["name"], param["value"]))
+
+
+def two_requests(host):
+    with client.Connection(host) as connection:
+        connection.request("/who?first")
+        connection.request("/who?second")
+
+
+def follows(cluster, front_end):
+    """Does this front-end look at further requests?"""
+    before = totals(cluster)["fe_next"]
+    run(cluster.client, two_requests, front_end.ext)
+    return totals(cluster)["fe_next"] > before
+
+
+def set_mode(cluster, **params):
+    """Parameters of the dispatcher, in this order, with which further requests are looked at, until the
+    end of the test; returns once they are."""
+    for name, value in params.items():
+        cluster.set(cluster.layout.d, name.replace("_", "-"), value)
+    for machine in cluster.fes:
+        cluster.wait(lambda: follows(cluster, machine), what=f"{machine.name} follows connections")
 
 
 def unloaded(lab):

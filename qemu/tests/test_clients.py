@@ -5,11 +5,9 @@ can be checked is right, and nothing is left of them."""
 import re
 
 import pytest
-from support import counted, run
-from test_forward import set_forwarding
-from test_persistent import FOUR, set_moving
+from support import FOUR, counted, run, set_mode, wait_idle
 
-MODES = {"pin": None, "move": set_moving, "forward": set_forwarding}
+MODES = ("pin", "move", "forward")
 SERVERS = {1: "nginx", 2: "python", 3: "apache", 4: "nginx"}
 SIZES = (0, 100, 1460, 10_000, 100_000)
 # What wrk does: it asks for the targets in turn, and checks status and length of the answers.
@@ -39,8 +37,9 @@ pytestmark = pytest.mark.layout(**FOUR, servers=SERVERS)
 @pytest.fixture(params=MODES)
 def mode(request, cluster):
     """A cluster in this mode, of which nothing is left behind the test."""
-    if MODES[request.param]:
-        MODES[request.param](cluster)
+    if request.param != "pin":
+        set_mode(cluster, mode=request.param)
+    wait_idle(cluster)
     with counted(cluster, exact_fe_move_failed=0, exact_fe_503=0):
         yield request.param
         cluster.wait_empty()

@@ -3,7 +3,7 @@
 which prefers the node that has a connection unless its disk is busy."""
 
 import pytest
-from support import begin, counted, queues, read_hard, run, set_everywhere, wait_idle
+from support import FOUR, begin, counted, queues, read_hard, run, set_everywhere, set_mode, wait_idle
 
 IDLE_MS = 300
 UNIT = 1 << 16
@@ -296,7 +296,7 @@ def owners(host, targets):
 
 
 def visit(host, steps, name):
-    """Targets on one connection, each when it is told; which node answered each."""
+    """Targets on one connection, each when it is told; which node answered each, and who supplied."""
     nodes = []
     with client.Connection(host) as connection:
         for step, target in enumerate(steps):
@@ -304,7 +304,7 @@ def visit(host, steps, name):
                 time.sleep(0.02)
             answer = connection.request(target)
             assert answer.sha256 == content.sha256(2000), target
-            nodes.append(answer.node)
+            nodes.append([answer.node, answer.supplier])
             open(f"/run/lard-test/ext-{name}-did-{step}", "w").close()
         while not os.path.exists(f"/run/lard-test/ext-{name}-leave"):
             time.sleep(0.02)
@@ -320,7 +320,10 @@ def did(cluster, name, step):
 
 
 @pytest.mark.layout(**TWO)
-@pytest.mark.parametrize("words", ["policy=lard mode=auto", "policy=extlard mode=move"])
+@pytest.mark.parametrize(
+    "words",
+    ["policy=lard mode=auto", "policy=lard mode=auto mechanism=forward", "policy=extlard mode=move"],
+)
 def test_a_request_leaves_its_node_when_the_disk_there_is_busy(cluster, slow_disk, words):
     everywhere(cluster, "mkdir -p /run/lard-test; rm -f /run/lard-test/ext-*")
     cluster.spoil()
@@ -346,7 +349,7 @@ def test_a_request_leaves_its_node_when_the_disk_there_is_busy(cluster, slow_dis
         there[0],  # The disk is idle: read here, and known to be here.
         "/size/2000?nobody-has",
         there[1],  # Busy.
-        here[1],  # The node it is on now has no disk that is busy.
+        here[1],  # Moved, it is where no disk is busy; otherwise it is where this one is.
     ]
     running = begin(cluster.client, visit, host, steps, "busy")
     for step in range(3):
@@ -360,17 +363,91 @@ def test_a_request_leaves_its_node_when_the_disk_there_is_busy(cluster, slow_dis
     )
     for step in range(3):
         did(cluster, "stays", step)
-    with counted(cluster, exact_fe_move_begun=1, be_released=1, exact_fe_move_failed=0):
+    forwards = "forward" in words
+    with counted(
+        cluster,
+        be_released=1,
+        exact_fe_move_begun=1,
+        exact_fe_move_failed=0,
+        exact_fe_supplied=int(forwards),
+    ):
         did(cluster, "busy", 3)
+        if forwards:
+            become(cluster, {"node2": (2, 0, 0), "node3": (0, 0, UNIT)}, counts)
         did(cluster, "busy", 4)
-    become(cluster, {"node2": (1, 0, 0), "node3": (1, 0, 0)}, counts)
+    if forwards:
+        left, last = {"node2": (2, 0, 0), "node3": (0, 0, 0)}, ["node2", None]
+        leaving = ["node2", cluster.node(3).int]
+    else:
+        left, last = {"node2": (1, 0, 0), "node3": (1, 0, 0)}, ["node3", None]
+        leaving = ["node3", None]
+    become(cluster, left, counts)
     touch(cluster, "ext-read")
     touch(cluster, "ext-busy-leave")
     touch(cluster, "ext-stays-leave")
-    assert running.result() == ["node2", "node2", "node2", "node3", "node3"]
-    assert other.result() == ["node2"] * 3
+    home = ["node2", None]
+    assert running.result() == [home] * 3 + [leaving, last]
+    assert other.result() == [home] * 3
     reading.result()
     become(cluster, (0, 0))
+
+
+def follow(host, targets):
+    """All on one connection, every byte right; who served, and who supplied."""
+    with client.Connection(host) as connection:
+        nodes = []
+        for target in targets:
+            answer = connection.request(target)
+            size = int(target.partition("?")[0].rpartition("/")[2])
+            assert answer.sha256 == content.sha256(size), f"{target}: {answer.length} octets"
+            nodes.append([answer.node, answer.supplier])
+    return nodes
+
+
+@pytest.mark.layout(**FOUR)
+@pytest.mark.parametrize("mechanism", ["move", "forward"])
+def test_a_hundred_requests_on_one_connection(cluster, mechanism):
+    """All disks count as busy, and then as idle."""
+    set_mode(cluster, disk_queue=0, mechanism=mechanism, mode="auto")
+    wait_idle(cluster)
+    host = cluster.fes[0].ext
+    sizes = [0, 1, 100, 1460, 10_000, 100_000]
+    targets = [f"/size/{sizes[n % 6]}?{mechanism}-{n}" for n in range(24)]
+    owned = run(cluster.client, owners, host, targets)
+    assert len(set(owned.values())) == 4
+    names = [targets[n % 24] for n in range(100)]
+    addresses = {machine.name: machine.int for machine in cluster.bes}
+    home = owned[names[0]]
+    if mechanism == "move":
+        wanted = [[owned[name], None] for name in names]
+        leave = sum(owned[a] != owned[b] for a, b in zip(names, names[1:]))
+    else:
+        wanted = [[home, addresses[owned[name]] if owned[name] != home else None] for name in names]
+        leave = sum(owned[name] != home for name in names)
+    wait_idle(cluster)
+    with counted(cluster, exact_fe_move_begun=leave, exact_fe_move_failed=0):
+        assert run(cluster.client, follow, host, names) == wanted
+    cluster.set(1, "disk-queue", 1)
+    with counted(cluster, fe_next_stays=99, exact_fe_move_begun=0):
+        assert run(cluster.client, follow, host, names) == [[home, None]] * 100
+    cluster.wait_empty()
+
+
+@pytest.mark.layout(**FOUR)
+def test_with_forwarding_as_its_mechanism_connections_are_checked(cluster):
+    set_mode(cluster, mechanism="forward", mode="auto")
+
+    def reserved(host):
+        assert client.get(host, "/10.20.0.2/size/100").status == 403
+        with client.Connection(host) as connection:
+            assert connection.request("/who").status == 200
+            try:
+                return connection.request("/10.20.0.2/size/100").status
+            except ConnectionResetError:
+                return "reset"
+
+    with counted(cluster, exact_http_reserved=1, exact_fe_checked_reserved=1):
+        assert run(cluster.client, reserved, cluster.fes[0].ext) == "reset"
 
 
 @pytest.mark.layout(**TWO)
@@ -384,6 +461,8 @@ def test_the_mode_and_its_mechanism_are_set_and_shown(cluster):
 
     assert shown() == {"mode": "pin", "mechanism": "move"}
     cluster.set(1, "mode", "auto")
+    cluster.set(1, "mechanism", "forward")
+    assert shown() == {"mode": "auto", "mechanism": "forward"}
     machine.sh("cluster_startup set mechanism=move")
     assert shown() == {"mode": "auto", "mechanism": "move"}
     for words in ("mode=sometimes", "mechanism=teleport"):

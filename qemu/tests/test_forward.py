@@ -7,35 +7,13 @@ which one it is from.
 """
 
 import pytest
-from support import begin, counted, run, totals, wait_idle
-
-# The first paper's layout, with four nodes that serve; the front-end's own is one of them.
-FOUR = {"nodes": 4, "d": 1, "fe": (1,), "be": (1, 2, 3, 4)}
-
-
-def two(host):
-    with client.Connection(host) as connection:
-        connection.request("/who?first")
-        connection.request("/who?second")
-
-
-def set_forwarding(cluster):
-    """The mode is forward from now on, until the end of the test."""
-    cluster.set(cluster.layout.d, "mode", "forward")
-    for front_end in cluster.fes:
-
-        def forwards():
-            before = totals(cluster)["fe_next"]
-            run(cluster.client, two, front_end.ext)
-            return totals(cluster)["fe_next"] > before
-
-        cluster.wait(forwards, what="the front-end follows connections")
+from support import FOUR, begin, counted, follows, run, set_mode, totals, wait_idle
 
 
 @pytest.fixture
 def forwarding(cluster):
     """A cluster in the mode forward, and nothing is left of its connections behind the test."""
-    set_forwarding(cluster)
+    set_mode(cluster, mode="forward")
     wait_idle(cluster)
     with counted(cluster, exact_fe_move_failed=0):
         yield cluster
@@ -486,7 +464,7 @@ def test_connections_of_another_mode_end_with_the_next_bytes(cluster):
     go()
     assert running.result() == "10.20.0.1"
     running, go = begun(2)
-    set_forwarding(cluster)
+    set_mode(cluster, mode="forward")
     with counted(cluster, fe_checked_before=1):
         go()
         assert running.result() == "reset"
@@ -494,12 +472,9 @@ def test_connections_of_another_mode_end_with_the_next_bytes(cluster):
     running, go = begun(3)
     cluster.node(cluster.layout.d).sh("cluster_startup set mode=pin")
 
-    def pinned():
-        before = totals(cluster)["fe_next"]
-        run(cluster.client, two, host)
-        return totals(cluster)["fe_next"] == before
-
-    cluster.wait(pinned, what="the front-end does not follow connections")
+    cluster.wait(
+        lambda: not follows(cluster, cluster.fes[0]), what="the front-end does not follow connections"
+    )
     with counted(cluster, fe_checked_reserved=1):
         go()
         assert running.result() == "reset"
@@ -649,7 +624,7 @@ def test_a_server_that_is_gone_is_replaced_and_serves_by_itself(forwarding):
 
 
 def test_without_a_dispatcher_connections_are_checked(cluster):
-    set_forwarding(cluster)
+    set_mode(cluster, mode="forward")
     cluster.kill_node(1)
     cluster.spoil()
 
@@ -680,7 +655,7 @@ def test_without_a_dispatcher_connections_are_checked(cluster):
 
 @pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
 def test_a_node_that_falls_silent_costs_its_connections(cluster):
-    set_forwarding(cluster)
+    set_mode(cluster, mode="forward")
     targets = [f"/size/100?silent-{n}" for n in range(12)]
     addresses, expected = placed(cluster, targets)
     home = next(name for name, address in addresses.items() if address == expected[targets[0]])

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from lardvm import build, nfs
-from support import run
+from support import counted, run, set_mode
 
 DOCROOT = "/srv/www"
 BACK_ENDS = (2, 3, 4)
@@ -19,7 +19,7 @@ SHARED = {
     "servers": None,
     "options": {number: f"--nfs {DOCROOT}" for number in BACK_ENDS},
 }
-# What Debian's own configuration has around that of a site.
+# What Debian's own configuration has around that of a site; and answers name their node.
 APACHE = """\
 ServerRoot {state}
 PidFile {state}/pid
@@ -29,24 +29,28 @@ LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
 LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
 LoadModule dir_module /usr/lib/apache2/modules/mod_dir.so
 LoadModule rewrite_module /usr/lib/apache2/modules/mod_rewrite.so
+LoadModule headers_module /usr/lib/apache2/modules/mod_headers.so
+Header always set X-Node {name}
 Include {state}/site.conf
 """
 
 
-def start_sample(cluster, number, kind, handed_over, options=""):
-    """A server with a configuration of the samples; with `handed_over`, it takes connections to its own
-    port for such."""
+def start_sample(cluster, number, kind, handed_over=None, options=""):
+    """A server with a configuration of the samples; `handed_over` is the address and port that clients
+    of connections that were handed over have connected to."""
     machine = cluster.node(number)
     state = f"/tmp/{machine.name}-{kind}"
     with open(os.path.join(build.TOP, "samples", "forward", f"{kind}.conf")) as file:
         text = file.read().replace("/var/www/html", DOCROOT)
     if handed_over:
-        text = text.replace("203.0.113.10:8080", f"{machine.ext}:7080").replace("8080", "7080")
+        text = text.replace("203.0.113.10:8080", handed_over)
+        text = text.replace("8080", handed_over.rpartition(":")[2])
+    text = text.replace("http {\n", f"http {{\n    add_header X-Node {machine.name} always;\n")
     machine.write(f"{state}/site.conf", text)
     if kind == "nginx":
         server = f"nginx -c {state}/site.conf -g 'daemon off; pid {state}/pid; error_log {state}/log;'"
     else:
-        machine.write(f"{state}/main.conf", APACHE.format(state=state))
+        machine.write(f"{state}/main.conf", APACHE.format(state=state, name=machine.name))
         server = f"apache2 -DFOREGROUND -f {state}/main.conf"
     running = machine.spawn(f"exec lard_run {options} {server}")
 
@@ -56,6 +60,11 @@ def start_sample(cluster, number, kind, handed_over, options=""):
 
     cluster.wait(serves, what=f"{kind} serves")
     return running
+
+
+def start_as_handed_over(cluster, number, kind, options=""):
+    """One that takes connections to its own port for such that were handed over."""
+    return start_sample(cluster, number, kind, f"{cluster.node(number).ext}:7080", options)
 
 
 def stop_sample(running):
@@ -255,7 +264,7 @@ def test_servers_keep_nothing_of_others_when_told_so(sharing, kind):
     want = three.sh(f"sha256sum <{DOCROOT}/big").stdout.split()[0]
     reads = {}
     for options in ("", f"--uncached {DOCROOT}"):
-        server = start_sample(sharing, 2, kind, True, options)
+        server = start_as_handed_over(sharing, 2, kind, options)
         assert fetch(sharing, 2, f"/{three.int}/big") == ("200", "", want)
         before = run(two, requests, place)["READ"]
         for _ in range(3):
@@ -264,6 +273,69 @@ def test_servers_keep_nothing_of_others_when_told_so(sharing, kind):
         stop_sample(server)
     kept, not_kept = reads.values()
     assert kept == 0 and not_kept >= 3, reads
+
+
+def make_documents(root, node, documents):
+    """Files of these lengths, with other octets on each node: their checksums."""
+    sums = {}
+    for name, size in documents.items():
+        data = hashlib.shake_128(f"{node}{name}".encode()).digest(size)
+        with open(root + name, "wb") as file:
+            file.write(data)
+        sums[name] = hashlib.sha256(data).hexdigest()
+    return sums
+
+
+def each_alone(host, names):
+    """On connections of their own: the answering node, and the checksum."""
+    answers = {name: client.get(host, name) for name in names}
+    return {name: [answer.node, answer.sha256] for name, answer in answers.items()}
+
+
+def all_on_one(host, names):
+    with client.Connection(host) as connection:
+        answers = [connection.request(name) for name in names]
+        return [[answer.status, answer.node, answer.sha256] for answer in answers]
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**SHARED)
+def test_each_request_of_a_connection_gets_the_document_of_the_node_it_belongs_to(sharing):
+    servers = {2: "nginx", 3: "apache", 4: "nginx"}
+    sizes = (20, 1460, 10_000, 100_000)
+    documents = {f"/document-{n}": sizes[n % len(sizes)] for n in range(24)}
+    sums = {}
+    front_end = sharing.fes[0]
+    for number, kind in servers.items():
+        machine = sharing.node(number)
+        sums[machine.name] = run(machine, make_documents, DOCROOT, machine.name, documents)
+        start_sample(sharing, number, kind, f"{front_end.ext}:8080", f"--uncached {DOCROOT}")
+    sharing.start()
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted")
+    sharing.set(1, "policy", "lb")
+    set_mode(sharing, mode="forward")
+
+    answers = run(sharing.client, each_alone, front_end.ext, list(documents))
+    owners = {name: node for name, (node, _) in answers.items()}
+    assert all(answers[name][1] == sums[node][name] for name, node in owners.items()), answers
+    assert set(owners.values()) == set(sums)
+    # Who served one just now has it still, and nobody else.
+    for machine in sharing.bes:
+        others = [DOCROOT + name for name, node in owners.items() if node != machine.name]
+        machine.sh("rm " + " ".join(others))
+    for home in sums:
+        # Each node is that of the first request once.
+        names = [name for name in documents if owners[name] == home]
+        names = [names[0], *documents]
+        wanted = [[200, home, sums[owners[name]][name]] for name in names]
+        supplied = sum(owners[name] != home for name in names)
+        with counted(sharing, exact_fe_supplied=supplied, exact_fe_move_failed=0):
+            assert run(sharing.client, all_on_one, front_end.ext, names) == wanted
+    # Nobody gets there past the front-end.
+    for number in servers:
+        other = next(machine for machine in sharing.bes if machine is not sharing.node(number))
+        name = next(name for name in documents if owners[name] == other.name)
+        assert fetch(sharing, number, f"/{other.int}{name}")[0] in ("403", "404")
 
 
 @pytest.mark.layout(nodes=2, d=1, fe=(1,), be=(2,), servers=None)
@@ -277,7 +349,7 @@ def test_samples_answer_for_mounts_only_what_was_handed_over(cluster, kind):
     page = machine.sh("echo page | sha256sum").stdout.split()[0]
     reserved = ["/10.20.0.9/page", "/10.20.0.9", "/10.20.0.9/", "/10.20.0%2e9/page", "//10.20.0.9/page",
                 "/./10.20.0.9/page", "/x/../10.20.0.9/page", "/%31%30.20.0.9/dir/page"]
-    server = start_sample(cluster, 2, kind, False)
+    server = start_sample(cluster, 2, kind)
     assert fetch(cluster, 2, "/who") == ("200", "", page)
     for target in reserved:
         status, _, checksum = fetch(cluster, 2, target)
@@ -285,7 +357,7 @@ def test_samples_answer_for_mounts_only_what_was_handed_over(cluster, kind):
     # No list either.
     assert fetch(cluster, 2, "/")[0] in ("403", "404")
     stop_sample(server)
-    server = start_sample(cluster, 2, kind, True)
+    server = start_as_handed_over(cluster, 2, kind)
     assert fetch(cluster, 2, "/10.20.0.9/page") == ("200", "", page)
     assert fetch(cluster, 2, "/10.20.0.9/dir")[:2] == ("301", "/dir/")
     assert fetch(cluster, 2, "/10.20.0.9/")[0] in ("403", "404")

@@ -3,10 +3,7 @@
 client notices nothing."""
 
 import pytest
-from support import begin, counted, run, totals, wait_idle
-
-# The first paper's layout, with four nodes that serve; the front-end's own is one of them.
-FOUR = {"nodes": 4, "d": 1, "fe": (1,), "be": (1, 2, 3, 4)}
+from support import FOUR, begin, counted, follows, run, set_mode, wait_idle
 
 
 def owners(host, targets):
@@ -14,29 +11,11 @@ def owners(host, targets):
     return {target: client.get(host, target).node for target in targets}
 
 
-def two(host):
-    with client.Connection(host) as connection:
-        connection.request("/who?first")
-        connection.request("/who?second")
-
-
-def set_moving(cluster):
-    """Connections move from now on, until the end of the test."""
-    cluster.set(cluster.layout.d, "mode", "move")
-
-    def moves():
-        before = totals(cluster)["fe_next"]
-        run(cluster.client, two, cluster.fes[0].ext)
-        return totals(cluster)["fe_next"] > before
-
-    cluster.wait(moves, what="the front-end follows connections")
-    wait_idle(cluster)
-
-
 @pytest.fixture
 def moving(cluster):
     """A cluster in which connections move, and nothing is left of them behind the test."""
-    set_moving(cluster)
+    set_mode(cluster, mode="move")
+    wait_idle(cluster)
     with counted(cluster, exact_fe_move_failed=0):
         yield cluster
         cluster.wait_empty()
@@ -105,12 +84,9 @@ def test_turned_off_again_connections_stay(moving):
     )
     moving.node(moving.layout.d).sh("cluster_startup set mode=pin")
 
-    def pinned():
-        before = totals(moving)["fe_next"]
-        run(moving.client, two, moving.fes[0].ext)
-        return totals(moving)["fe_next"] == before
-
-    moving.wait(pinned, what="the front-end does not follow connections")
+    moving.wait(
+        lambda: not follows(moving, moving.fes[0]), what="the front-end does not follow connections"
+    )
     moving.client.sh("touch /run/lard-test/off-go")
     assert len(set(running.result())) == 1
     assert len(set(expected.values())) > 1
@@ -421,7 +397,8 @@ def test_a_server_that_is_gone_is_replaced_in_the_middle_of_a_connection(moving)
 
 
 def test_without_a_dispatcher_connections_stay(cluster):
-    set_moving(cluster)
+    set_mode(cluster, mode="move")
+    wait_idle(cluster)
     cluster.kill_node(1)
     cluster.spoil()
 
@@ -447,7 +424,8 @@ def test_without_a_dispatcher_connections_stay(cluster):
 @pytest.mark.parametrize("who", ["old", "new"])
 def test_a_node_that_falls_silent_in_a_move_costs_its_connection(cluster, who):
     """Nobody can say who has the connection: the client is told at once, and never served twice."""
-    set_moving(cluster)
+    set_mode(cluster, mode="move")
+    wait_idle(cluster)
     host = cluster.fes[0].ext
     targets = [f"/size/100?silent-{n}" for n in range(12)]
     expected = run(cluster.client, owners, host, targets)

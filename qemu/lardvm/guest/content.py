@@ -25,16 +25,21 @@ def _write(path, data):
     os.rename(temporary, path)
 
 
+def write(root, sizes):
+    """Makes one file a size; returns the largest one's octets."""
+    directory = os.path.join(root, "size")
+    os.makedirs(directory, exist_ok=True)
+    data = hashlib.shake_128(b"content").digest(max(sizes))
+    for size in sizes:
+        _write(os.path.join(directory, str(size)), data[:size])
+    return data
+
+
 def prepare(root=ROOT):
-    """Makes the stream and one file a size; does nothing when they are there."""
+    """Makes the stream, one file a size, and the nodes' directories; does nothing when they are there."""
     stream = os.path.join(root, "stream")
-    sizes = os.path.join(root, "size")
     if not os.path.exists(stream) or os.path.getsize(stream) != LARGEST:
-        os.makedirs(sizes, exist_ok=True)
-        data = hashlib.shake_128(b"content").digest(LARGEST)
-        for size in SIZES:
-            _write(os.path.join(sizes, str(size)), data[:size])
-        _write(stream, data)
+        _write(stream, write(root, SIZES))
     for number in NODES:
         with contextlib.suppress(FileExistsError):
             os.symlink(".", os.path.join(root, f"10.20.0.{number}"))

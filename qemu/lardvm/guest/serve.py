@@ -4,7 +4,7 @@
 
     serve.py nginx|apache|python --name node2 [--port 7080] [--workers N] [--reuseport]
              [--bind ADDR] [--rcvbuf N] [--backlog N] [--plain] [--no-accept]
-             [--root DIR] [--threads]
+             [--root DIR [--uncached]] [--threads]
 
 nginx and Apache are the distribution's, unmodified, started through `lard_run` (`--plain`: on the
 regular stack). The python server answers requests that show what really arrived; see `Handler`.
@@ -93,6 +93,7 @@ MaxRequestWorkers 150
 KeepAliveTimeout 15
 MaxKeepAliveRequests 0
 DocumentRoot {content}
+EnableMMAP {maps}
 Alias /who {state}/who
 Header always set X-Node {name}
 SetEnvIf Request_URI "^/(10[.]20[.]0[.][1-9])/" SUPPLIER=$1
@@ -343,6 +344,8 @@ def command(options):
         "backlog": options.backlog,
         "reuseport": " reuseport" if options.reuseport else "",
         "rcvbuf": f" rcvbuf={options.rcvbuf}" if options.rcvbuf else "",
+        # What is mapped goes through the cache.
+        "maps": "Off" if options.uncached else "On",
         # A read may wait long for a slow disk that many use.
         "threads": "aio threads;\n    send_timeout 600s;\n    " if options.threads else "",
     }
