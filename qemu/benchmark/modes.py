@@ -14,8 +14,6 @@ from . import front_ends
 
 ROLES = ("front_end", "back_end", "back_end")
 DOCROOT = "/srv/www"
-# Past the page cache goes only what is read from another node.
-DOCUMENTS = f"--root {DOCROOT} --uncached"
 # Seconds.
 LIMIT = 120
 
@@ -24,14 +22,15 @@ class Relay(front_ends.Haproxy):
     """Each request to the back-end it belongs to, on a connection that is there already."""
 
     roles = ROLES
-    documents = DOCUMENTS
+    documents = f"--root {DOCROOT}"
     balance = "uri whole"
 
 
 class Pin(front_ends.Lard):
     name = "pin"
     roles = ROLES
-    documents = DOCUMENTS
+    # Past the page cache goes only what is read from another node.
+    documents = f"--root {DOCROOT} --uncached"
     options = {1: "--policy lb"}
     parameters = {}
 

@@ -173,6 +173,9 @@ class NsLab(Lab):
         # takes long to start under emulation.
         names = [(i, f"node{i}") for i in range(1, count + 1)] + [(CLIENT, "client")]
         batches = {None: [f"netns add {name}" for _, name in names] + ["netns add switch"]}
+        # A link keeps the order of a connection's packets, whichever processors send them: the switch
+        # takes them on one. The debug kernel has no other.
+        batches[None].append("netns exec switch sysctl -eq net.core.rps_default_mask=3")
         switch = batches["switch"] = [
             command
             for net in ("ext", "int")
