@@ -21,15 +21,18 @@ use lard_core::follow::Forbidden;
 use lard_core::policy::Mechanism;
 use lard_core::tcp::{reset_for, Segment, SegmentOut, Seq};
 
-use crate::conn_table::Bucket;
-use crate::front_end::{send, Forward, FrontEnd, State};
+use crate::conn_table::{Bucket, Entry};
+use crate::front_end::{send, FrontEnd, State};
 use crate::netns::Node;
 use crate::stats::Counter;
 
-impl Forward {
+impl Entry {
     /// Must this segment not be passed on, whatever is in it? One that has ended passes resets only.
     pub(crate) fn is_forbidden(&self, node: &Node, segment: &Segment) -> bool {
-        let is_checked = || self.persist.as_ref().is_some_and(|p| p.is_checked());
+        let State::Forward(forward) = &self.state else {
+            return false;
+        };
+        let is_checked = || forward.persist.as_ref().is_some_and(|p| p.is_checked());
         match self.forbidden {
             true => !segment.is_rst(),
             false => {
@@ -43,7 +46,7 @@ impl Forward {
 }
 
 impl FrontEnd {
-    /// A segment that [`Forward::is_forbidden`], with a good checksum. Bottom halves off.
+    /// A segment that [`Entry::is_forbidden`], with a good checksum. Bottom halves off.
     pub(crate) fn forbid(
         &self,
         node: &Node,
@@ -56,10 +59,7 @@ impl FrontEnd {
             return;
         };
         let tuple = *entry.tuple();
-        let State::Forward(forward) = &mut entry.state else {
-            return;
-        };
-        if forward.forbidden {
+        if entry.forbidden {
             drop(bucket);
             // The client has missed the reset.
             return reset_client(node, net, &tuple, segment);
@@ -90,7 +90,7 @@ impl FrontEnd {
             return;
         };
         self.tell_busy(node, conn, forward);
-        forward.forbidden = true;
+        entry.forbidden = true;
         let persist = forward.persist.take();
         let to = forward.to.clone();
         let deadline = self.forward_deadline(forward);

@@ -27,12 +27,16 @@ use kernel::alloc::flags::{GFP_ATOMIC, GFP_KERNEL};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Full, Relaxed};
 use kernel_net::hash::HashKey;
+use kernel_net::skb::Skb;
 use kernel_net::sync::{BhGuard, BhLock, ModuleRef};
 use lard_core::addr::{ConnId, NodeId, Tuple};
 use lard_core::time::Instant;
 
 use crate::front_end::{now, State};
+use crate::line::Line;
 use crate::open::{quiet, Open};
+use crate::persist::Origin;
+use crate::stats::{Counter, Stats};
 
 /// Buckets that share one "nothing is due before" time. Few, since each is locked when it has come,
 /// and with short connections it comes for nearly every one.
@@ -55,6 +59,10 @@ pub(crate) struct Entry {
     born: Instant,
     deadline: Instant,
     pub(crate) state: State,
+    /// It has ended for what the client asked for: see [`crate::checked`].
+    pub(crate) forbidden: bool,
+    /// Packets to pass on in their order, while somebody does.
+    line: Option<KBox<Line>>,
     /// The module cannot be unloaded while somebody depends on it.
     _module: ModuleRef,
 }
@@ -80,6 +88,39 @@ impl Entry {
             State::Open(open) => Some((self.tuple, open)),
             State::Forward(_) => None,
         }
+    }
+
+    /// Packets that waited are the connection's next ones. Returns whether the caller has to see to
+    /// them, with [`FrontEnd::pass_on`](crate::front_end::FrontEnd::pass_on); else somebody does already.
+    #[must_use]
+    pub(crate) fn put_first(&mut self, stats: &Stats, packets: KVec<Skb>, from: Origin) -> bool {
+        if packets.is_empty() {
+            return false;
+        }
+        let nobody = self.line.is_none();
+        if nobody {
+            self.line = KBox::new(Line::new(), quiet()).ok();
+        }
+        match &mut self.line {
+            Some(line) => line.put_first(stats, packets, from),
+            // It is as if they had been lost.
+            None => stats.inc(Counter::NoMemory),
+        }
+        nobody && self.line.is_some()
+    }
+
+    /// The line that a packet from the network has to get in, if there is one.
+    pub(crate) fn line(&mut self) -> Option<&mut Line> {
+        self.line.as_deref_mut()
+    }
+
+    /// Takes the next packet to be passed on; with the last one the line is gone.
+    pub(crate) fn next_in_line(&mut self) -> Option<(Skb, Origin)> {
+        let next = self.line.as_mut()?.next();
+        if next.is_none() {
+            self.line = None;
+        }
+        next
     }
 
     /// When its first packet came.
@@ -304,6 +345,8 @@ impl<'a> Bucket<'a> {
             born: now(),
             deadline,
             state,
+            forbidden: false,
+            line: None,
             _module,
         };
         let mut entry = KBox::new(entry, quiet()).ok()?;

@@ -17,7 +17,8 @@
 //! # Locking
 //!
 //! Each packet takes the lock of its connection's bucket once, and works on the connection under it;
-//! sending, asking, injecting and freeing come after the unlock. The settings' lock is a leaf, and
+//! sending, asking, injecting and freeing come after the unlock. Packets that waited are passed on in
+//! their order, with the later ones behind them: [`crate::line`]. The settings' lock is a leaf, and
 //! taken for packets of open connections only.
 
 #![forbid(unsafe_code)]
@@ -36,6 +37,7 @@ use lard_core::time::Instant;
 use crate::conn_table::{Bucket, ConnTable, Entry};
 use crate::forward::BackEnd;
 use crate::gauge::Gauge;
+use crate::hand_off::look;
 use crate::netns::Node;
 use crate::open::{Context, Open, Step, Then};
 use crate::packet::Flow;
@@ -64,8 +66,6 @@ pub(crate) struct Forward {
     pub(crate) to: Arc<BackEnd>,
     /// What follows its requests, if another node may serve one.
     pub(crate) persist: Option<KBox<Persist>>,
-    /// It has ended for what the client asked for: see [`crate::checked`].
-    pub(crate) forbidden: bool,
 }
 
 impl Forward {
@@ -209,40 +209,64 @@ impl FrontEnd {
             }
         };
         let id = entry.id();
+        if let Some(line) = entry.line().filter(|_| !segment.is_syn()) {
+            return Claim::Taken(match line.put_last(&node.stats, skb) {
+                Ok(()) => Verdict::Stolen,
+                Err(skb) => Verdict::Drop(skb),
+            });
+        }
+        let packet = (flow, &segment, skb);
+        Claim::Taken(self.known(node, net, bucket, id, packet, Origin::Network))
+    }
+
+    /// A packet of a connection that is known. Bottom halves off.
+    fn known(
+        &self,
+        node: &Node,
+        net: &Net,
+        mut bucket: Bucket<'_>,
+        id: ConnId,
+        packet: (&Flow, &Segment, Skb),
+        from: Origin,
+    ) -> Verdict {
+        let (flow, segment, mut skb) = packet;
+        let Some(entry) = bucket.find_id(id) else {
+            return Verdict::Drop(skb);
+        };
+        if entry.is_forbidden(node, segment) {
+            if !flow.checksum_ok(&mut skb) {
+                node.stats.inc(Counter::Checksum);
+                return Verdict::Drop(skb);
+            }
+            self.forbid(node, net, bucket, id, segment);
+            return Verdict::Drop(skb);
+        }
         match &mut entry.state {
             State::Forward(forward) => {
-                if forward.is_forbidden(node, &segment) {
-                    if !flow.checksum_ok(&mut skb) {
-                        node.stats.inc(Counter::Checksum);
-                        return Claim::Taken(Verdict::Drop(skb));
-                    }
-                    self.forbid(node, net, bucket, id, &segment);
-                    return Claim::Taken(Verdict::Drop(skb));
-                }
                 if forward.to.is_silent()
                     && node.params.get(Param::ExpireNodest) == 1
                     && !segment.is_syn()
                 {
-                    return self.expire(node, net, skb, flow, &segment, bucket, id);
+                    return self.expire(node, net, skb, flow, segment, bucket, id);
                 }
                 let mut sooner = false;
                 if segment.is_syn() {
                     if !flow.checksum_ok(&mut skb) {
                         node.stats.inc(Counter::Checksum);
-                        return Claim::Taken(Verdict::Drop(skb));
+                        return Verdict::Drop(skb);
                     }
-                    match forward.state.on_syn(&segment) {
+                    match forward.state.on_syn(segment) {
                         OnSyn::Replace { min_iss } if !self.stopping.load(Relaxed) => {
                             node.stats.inc(Reason::Reused.into());
-                            self.replace(node, net, &flow.tuple, &segment, bucket, id, min_iss);
-                            return Claim::Taken(Verdict::Stolen);
+                            self.replace(node, net, &flow.tuple, segment, bucket, id, min_iss);
+                            return Verdict::Stolen;
                         }
                         // The back-end's TCP answers.
                         OnSyn::Replace { .. } | OnSyn::Forward => {}
                     }
                 } else {
                     let was_idle = forward.state.is_idle();
-                    sooner = forward.state.on_segment(&segment, now());
+                    sooner = forward.state.on_segment(segment, now());
                     if was_idle && !forward.state.is_idle() {
                         self.tell_idle(node, id, forward.to.node(), false);
                     }
@@ -254,30 +278,49 @@ impl FrontEnd {
                     bucket.set_deadline(id, deadline);
                 }
                 if follows {
-                    let packet = (flow, &segment, skb);
-                    match self.follow(node, net, bucket, id, packet, Origin::Network) {
+                    match self.follow(node, net, bucket, id, (flow, segment, skb), from) {
                         Some(passed) => skb = passed,
-                        None => return Claim::Taken(Verdict::Stolen),
+                        None => return Verdict::Stolen,
                     }
                 } else {
                     drop(bucket);
                 }
                 if segment.is_urgent() && !flow.strip_urgent(&mut skb) {
                     node.stats.inc(Counter::NoMemory);
-                    return Claim::Taken(Verdict::Drop(skb));
+                    return Verdict::Drop(skb);
                 }
-                Claim::Taken(to.pass(node, net, skb, &flow.tuple))
+                to.pass(node, net, skb, &flow.tuple)
             }
             State::Open(open) => {
-                if !flow.checksum_ok(&mut skb) {
+                if from == Origin::Network && !flow.checksum_ok(&mut skb) {
                     node.stats.inc(Counter::Checksum);
-                    return Claim::Taken(Verdict::Drop(skb));
+                    return Verdict::Drop(skb);
                 }
-                let step = self.with_context(node, |cx| open.on_packet(cx, flow, &segment, skb));
+                let step = self.with_context(node, |cx| open.on_packet(cx, flow, segment, skb));
                 let deadline = open.deadline();
-                self.stepped(node, net, flow, &segment, bucket, id, deadline, step);
-                Claim::Taken(Verdict::Stolen)
+                self.stepped(node, net, flow, segment, bucket, id, deadline, step);
+                Verdict::Stolen
             }
+        }
+    }
+
+    /// Passes on what is in line, in its order, until nothing is. Bottom halves off, no lock held.
+    pub(crate) fn pass_on(&self, node: &Node, net: &Net, tuple: &Tuple, id: ConnId) {
+        // By the tuple, because ids are not known any more when this node gets another number.
+        while let Some(mut bucket) = self.table.as_ref().and_then(|t| t.bucket(tuple)) {
+            let Some((mut skb, from)) = bucket.find_id(id).and_then(Entry::next_in_line) else {
+                return;
+            };
+            let verdict = match look(&mut skb) {
+                Some((flow, segment)) => {
+                    self.known(node, net, bucket, id, (&flow, &segment, skb), from)
+                }
+                None => {
+                    drop(bucket);
+                    Verdict::Drop(skb)
+                }
+            };
+            node.deliver(net, verdict);
         }
     }
 
@@ -292,10 +335,10 @@ impl FrontEnd {
         segment: &Segment,
         mut bucket: Bucket<'_>,
         id: ConnId,
-    ) -> Claim {
+    ) -> Verdict {
         if !flow.checksum_ok(&mut skb) {
             node.stats.inc(Counter::Checksum);
-            return Claim::Taken(Verdict::Drop(skb));
+            return Verdict::Drop(skb);
         }
         let gone = bucket.remove(id);
         drop(bucket);
@@ -304,7 +347,7 @@ impl FrontEnd {
         if let Some(reset) = reset_for(segment) {
             send(node, net, &flow.tuple, &reset);
         }
-        Claim::Taken(Verdict::Drop(skb))
+        Verdict::Drop(skb)
     }
 
     /// Carries out what a packet of an open connection has led to.

@@ -289,15 +289,18 @@ impl FrontEnd {
             state: forwarding,
             to: to.clone(),
             persist: persist.filter(|_| goes_on),
-            forbidden: false,
         };
         let deadline = self.forward_deadline(&forward);
         let old = core::mem::replace(&mut entry.state, State::Forward(forward));
+        let tuple = *entry.tuple();
+        let first = entry.put_first(&node.stats, parked, Origin::HandedOver);
         bucket.set_deadline(conn, deadline);
         drop(bucket);
         drop(old);
         node.stats.inc(Counter::Adopted);
-        self.pass_parked(node, net, conn, parked, Origin::HandedOver);
+        if first {
+            self.pass_on(node, net, &tuple, conn);
+        }
     }
 
     /// A back-end cannot take the connection. Bottom halves off.

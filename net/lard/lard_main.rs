@@ -38,6 +38,7 @@ mod front_end;
 mod gauge;
 mod hand_off;
 mod idle;
+mod line;
 mod moving;
 mod netlink;
 mod netns;

@@ -33,7 +33,7 @@ use lard_core::wire::{Assign, HowClosed, Release, Released, WhyBusy};
 
 use crate::conn_table::{Bucket, Entry};
 use crate::front_end::{now, send, Forward, FrontEnd, State};
-use crate::hand_off::{look, Chosen};
+use crate::hand_off::Chosen;
 use crate::netns::Node;
 use crate::open::{quiet, Open};
 use crate::packet::Flow;
@@ -53,8 +53,8 @@ impl FrontEnd {
         from: Origin,
     ) -> Option<Skb> {
         let (flow, segment, skb) = packet;
-        let Some(State::Forward(forward)) = bucket.find_id(conn).map(|entry| &mut entry.state)
-        else {
+        let entry = bucket.find_id(conn)?;
+        let State::Forward(forward) = &mut entry.state else {
             return None;
         };
         let Some(persist) = &mut forward.persist else {
@@ -64,7 +64,7 @@ impl FrontEnd {
             open: &self.open,
             bytes: &self.head_bytes,
         };
-        let onward = self.with_context(node, |cx| {
+        let mut onward = self.with_context(node, |cx| {
             persist.on_packet(cx, &gauges, flow, segment, skb, from)
         });
         let mut over = None;
@@ -73,53 +73,23 @@ impl FrontEnd {
             over = forward.persist.take();
         }
         let deadline = self.forward_deadline(forward);
+        let first = match &mut onward {
+            Onward::Again(packets) => {
+                entry.put_first(&node.stats, core::mem::take(packets), Origin::Parked)
+            }
+            _ => false,
+        };
         bucket.set_deadline(conn, deadline);
         drop(bucket);
         drop(over);
         match onward {
             Onward::Pass(skb) => return Some(skb),
-            Onward::Kept => {}
             Onward::Ask => self.ask_next(node, net, conn),
-            Onward::Again(packets) => self.pass_parked(node, net, conn, packets, Origin::Parked),
+            Onward::Again(_) if first => self.pass_on(node, net, &flow.tuple, conn),
+            Onward::Kept | Onward::Again(_) => {}
             Onward::End(from) => self.end_forbidden(node, net, conn, segment, from),
         }
         None
-    }
-
-    /// Packets that were held are the connection's next ones. Bottom halves off, no lock held.
-    pub(crate) fn pass_parked(
-        &self,
-        node: &Node,
-        net: &Net,
-        conn: ConnId,
-        packets: KVec<Skb>,
-        from: Origin,
-    ) {
-        for mut skb in packets {
-            let Some((flow, segment)) = look(&mut skb) else {
-                continue;
-            };
-            let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
-                return;
-            };
-            let Some(State::Forward(forward)) = bucket.find_id(conn).map(|e| &mut e.state) else {
-                return;
-            };
-            if forward.is_forbidden(node, &segment) {
-                self.forbid(node, net, bucket, conn, &segment);
-                continue;
-            }
-            let to = forward.to.clone();
-            forward.state.on_segment(&segment, now());
-            let packet = (&flow, &segment, skb);
-            if let Some(mut skb) = self.follow(node, net, bucket, conn, packet, from) {
-                if segment.is_urgent() && !flow.strip_urgent(&mut skb) {
-                    node.stats.inc(Counter::NoMemory);
-                    continue;
-                }
-                node.deliver(net, to.pass(node, net, skb, &flow.tuple));
-            }
-        }
     }
 
     /// Asks who serves the request that is held. Bottom halves off, no lock held.
@@ -375,9 +345,16 @@ impl FrontEnd {
     /// The connection stays where it is, and gets what was held.
     fn stay(&self, node: &Node, net: &Net, conn: ConnId, why: Counter) {
         node.stats.inc(why);
-        let packets = self.with_forward(conn, |forward| Some(forward.persist.as_mut()?.stay()));
-        if let Some(packets) = packets {
-            self.pass_parked(node, net, conn, packets, Origin::Parked);
+        let first = self.with_entry(conn, |entry| {
+            let State::Forward(forward) = &mut entry.state else {
+                return None;
+            };
+            let packets = forward.persist.as_mut()?.stay();
+            let first = entry.put_first(&node.stats, packets, Origin::Parked);
+            first.then_some(*entry.tuple())
+        });
+        if let Some(tuple) = first {
+            self.pass_on(node, net, &tuple, conn);
         }
     }
 
