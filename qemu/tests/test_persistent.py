@@ -3,7 +3,7 @@
 client notices nothing."""
 
 import pytest
-from support import FOUR, begin, counted, follows, run, set_mode, wait_idle
+from support import FOUR, begin, counted, follows, run, set_mode, totals, wait_idle
 
 
 def owners(host, targets):
