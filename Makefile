@@ -116,6 +116,7 @@ test:
 	@nice $(CARGO) test --workspace >$(BUILD)/host-tests.log 2>&1 & host=$$!; \
 		scripts/setup --tests; setup=$$?; wait $$host; status=$$?; \
 		echo "== host tests"; cat $(BUILD)/host-tests.log; exit $$((setup | status))
+	scripts/check-python
 	$(call pytest,--vms $(ACROSS))
 	$(call pytest,-n 2 -m "not long")
 

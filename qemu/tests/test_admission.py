@@ -4,7 +4,7 @@
 import contextlib
 
 import pytest
-from support import begin, counted, run, wait_idle
+from support import begin, counted, wait_idle
 
 pytestmark = pytest.mark.layout(nodes=4, fe=(2, 3), be=(3, 4))
 

@@ -2,7 +2,6 @@
 """Which back-ends may serve a request, by what it asks for; and what of a request is its target."""
 
 import json
-import random
 
 import pytest
 from support import begin, counted, run, wait_idle
@@ -221,7 +220,7 @@ def test_the_key_is_what_keeps_requests_on_a_node(cluster, key, same, other):
     def numbered(i):
         if isinstance(other, str):
             return (other % i, {})
-        return (f"/same", json.loads(json.dumps(other).replace("%d", str(i))))
+        return ("/same", json.loads(json.dumps(other).replace("%d", str(i))))
 
     others = ask(cluster, *[numbered(i) for i in range(24)])
     assert set(others) == {"node2", "node3", "node4"}, others

@@ -88,7 +88,7 @@ def test_malformed_frames_end_their_connection_and_nothing_else(cluster):
         print("seed", seed, file=sys.stderr)
         chance = random.Random(seed)
         targets = {number: address for address, number in ids.items()}
-        was, kept, done = None, [], {}
+        was, done = None, {}
 
         def bad(to):
             kind = chance.choice(member.TYPES)

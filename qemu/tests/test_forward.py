@@ -7,7 +7,7 @@ which one it is from.
 """
 
 import pytest
-from support import FOUR, begin, counted, follows, run, set_mode, totals, wait_idle
+from support import FOUR, begin, counted, follows, run, set_mode, wait_idle
 
 
 @pytest.fixture
