@@ -165,9 +165,13 @@ impl BackEnd {
         let owned = core::mem::replace(&mut *self.owned.lock(), KVec::new());
         drop(owned);
         self.ports.store(0, Relaxed);
-        let kept = self.cell.with(child::release).unwrap_or(0);
+        // Not to none: ends that are on their way are still to be told.
+        let released = self.cell.with(child::release).unwrap_or(0);
+        let released = i32::try_from(released).unwrap_or(i32::MAX);
         self.children
-            .store(i32::try_from(kept).unwrap_or(i32::MAX), Relaxed);
+            .fetch_add(released.saturating_neg(), Relaxed);
+        // A hand-off that was under way when the back-end stopped may have lent since.
+        self.lent.restore();
     }
 
     /// Children that are alive.

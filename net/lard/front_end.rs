@@ -265,6 +265,12 @@ impl FrontEnd {
                         OnSyn::Replace { .. } | OnSyn::Forward => {}
                     }
                 } else {
+                    // What may end the entry has to be the client's.
+                    let ends = segment.is_fin() || segment.is_rst();
+                    if ends && from == Origin::Network && !flow.checksum_ok(&mut skb) {
+                        node.stats.inc(Counter::Checksum);
+                        return Verdict::Drop(skb);
+                    }
                     let was_idle = forward.state.is_idle();
                     sooner = forward.state.on_segment(segment, now());
                     if was_idle && !forward.state.is_idle() {
@@ -421,7 +427,7 @@ impl FrontEnd {
     }
 
     /// Looks at the connections whose time has come. Process context, from the namespace's tick.
-    pub(crate) fn tick(&self, node: &Node, net: &Net) {
+    pub(crate) fn tick(&self, node: &Node) {
         let Some(table) = self.table.as_ref() else {
             return;
         };
@@ -432,11 +438,16 @@ impl FrontEnd {
         while more {
             more = table.due(now(), &mut ids);
             for id in ids.iter() {
-                self.on_time(node, net, table, *id);
+                // What waited may be injected or delivered here, as if it came just now.
+                let done = node.cell.with(|net| self.on_time(node, net, table, *id));
+                if done.is_none() {
+                    return;
+                }
             }
         }
     }
 
+    /// Bottom halves off.
     fn on_time(&self, node: &Node, net: &Net, table: &ConnTable, id: ConnId) {
         let Some(mut bucket) = table.bucket_of(id) else {
             return;
@@ -457,8 +468,7 @@ impl FrontEnd {
                 let waits = forward.persist.as_ref().map(|persist| persist.deadline());
                 if waits.is_some_and(|until| until <= now()) {
                     drop(bucket);
-                    // Packets that waited go on, as if they came just now.
-                    node.cell.with(|net| self.waited(node, net, id));
+                    self.waited(node, net, id);
                     return;
                 }
                 if self.falls_idle(&mut forward.state) {

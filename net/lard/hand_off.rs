@@ -349,8 +349,11 @@ impl FrontEnd {
             State::Forward(forward) if forward.to.node() == from => {
                 self.tell_busy(node, conn, forward);
                 forward.state.ended(how, now());
+                let unneeded = forward.persist.as_mut().map(|persist| persist.forget());
                 let deadline = self.forward_deadline(forward);
                 bucket.set_deadline(conn, deadline);
+                drop(bucket);
+                drop(unneeded);
             }
             State::Open(open) => {
                 if let Some(handing_off) = open.handing_off_to(from) {

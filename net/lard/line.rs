@@ -18,12 +18,18 @@ use crate::stats::{Counter, Stats};
 /// Packets from the network in a line, at most.
 const LATE: usize = 32;
 
+/// Packets from the network in the whole life of a line: whoever passes them on has softirqs off, and must
+/// come to an end while a client sends as fast as they are passed on.
+const IN_ALL: u32 = 128;
+
 /// The packets of one connection, while somebody passes them on.
 pub(crate) struct Line {
     /// The next ones, the very next last.
     first: KVec<(Skb, Origin)>,
     /// Those behind them, oldest first.
     late: KVec<(Skb, Origin)>,
+    /// How many have been put there.
+    in_all: u32,
 }
 
 impl Line {
@@ -31,6 +37,7 @@ impl Line {
         Self {
             first: KVec::new(),
             late: KVec::new(),
+            in_all: 0,
         }
     }
 
@@ -49,7 +56,7 @@ impl Line {
 
     /// Puts a packet from the network behind all others. Gives it back, and counts, if there is no room.
     pub(crate) fn put_last(&mut self, stats: &Stats, skb: Skb) -> Result<(), Skb> {
-        if self.late.len() >= LATE {
+        if self.late.len() >= LATE || self.in_all >= IN_ALL {
             stats.inc(Counter::ParkedFull);
             return Err(skb);
         }
@@ -59,6 +66,7 @@ impl Line {
         }
         // There is room.
         let _ = self.late.push((skb.park(), Origin::Network), quiet());
+        self.in_all = self.in_all.saturating_add(1);
         Ok(())
     }
 

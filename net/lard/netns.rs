@@ -151,7 +151,7 @@ impl PerNet for Node {
     }
 
     fn tick(this: ArcBorrow<'_, Self>, net: &Net) {
-        this.front_end.tick(&this, net);
+        this.front_end.tick(&this);
         this.back_end.tick(net);
         this.control.tick(&this, net);
         this.dispatcher.tick(&this);

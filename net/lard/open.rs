@@ -42,6 +42,10 @@ const TRIES: u8 = 4;
 /// Until a hand-off that found no room is tried again. Sending takes a few milliseconds when all is well.
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
+/// Bytes of a head that do not count in what the node keeps for its clients: a usual request never finds
+/// the cap reached.
+const UNCOUNTED: usize = 2_048;
+
 /// How far the connection has come.
 pub(crate) enum Stage {
     /// The request head is not complete.
@@ -72,8 +76,8 @@ pub(crate) struct Open {
     parser: HeadParser,
     /// All bytes received, in order. Empty while a hand-off on this node borrows them.
     pub(crate) head: KVec<u8>,
-    /// Counts what is kept of the client against the node's cap: the head beyond its first segment,
-    /// and packets that wait. A request of one segment never finds the cap reached.
+    /// Counts what is kept of the client against the node's cap: the head beyond [`UNCOUNTED`] bytes, and
+    /// the memory of packets that wait.
     bytes_held: Held,
     /// Counts the connection against the node's limit.
     _open_held: Held,
@@ -163,8 +167,9 @@ impl Open {
         given: Given,
         persist: KBox<Persist>,
     ) -> Self {
-        // The settings of the service may change while it waits.
-        let mut parser = HeadParser::new(cx.config.head_limit as usize);
+        // The settings of the service may change while it waits; a lower limit is not for this one.
+        let limit = given.data.len().max(cx.config.head_limit as usize);
+        let mut parser = HeadParser::new(limit);
         let _ = parser.feed(&given.data);
         Self {
             responder,
@@ -243,10 +248,12 @@ impl Open {
 
     /// Looks at the request again: the settings of the service have changed.
     pub(crate) fn want_anew(&mut self, cx: &Context<'_>) {
-        if let http::Status::Complete(len) = self.parser.status() {
-            // The head was found good before.
-            self.wanted = self.wanted(len, cx).unwrap_or(self.wanted);
-        }
+        // The head was found good before. One that is not good any more is wanted as it was.
+        let anew = match self.parser.status() {
+            http::Status::Complete(len) => self.wanted(len, cx).ok(),
+            http::Status::Partial | http::Status::Bad(_) => None,
+        };
+        self.wanted = anew.unwrap_or(cx.services.still(self.wanted));
     }
 
     /// The state to hand over; `None` before the head is complete.
@@ -389,7 +396,7 @@ impl Open {
         let start = self.head.len();
         let len = accepted.len() as usize;
         let at = payload_at.checked_add(accepted.offset() as usize)?;
-        let charged = if start == 0 { 0 } else { len };
+        let charged = start.saturating_add(len).saturating_sub(start.max(UNCOUNTED));
         let bytes_held = &mut self.bytes_held;
         if let Err(why) = pieces::append(&*skb, at, len, &mut self.head, bytes_held, charged) {
             match why {

@@ -71,8 +71,8 @@ params! {
     HalfOpenMax = "half-open-max", 4_096, 0..=1_048_576;
     /// Connections before their hand-off at once; beyond, SYNs are dropped.
     OpenMax = "open-max", 131_072, 1..=4_194_304;
-    /// Bytes of unfinished request heads, beyond the first segment of each, and of packets that wait
-    /// for a hand-off, at once.
+    /// Bytes of unfinished request heads, beyond the first 2,048 of each, and of the memory of packets that
+    /// wait for a hand-off, at once.
     HeadMemory = "head-memory", 67_108_864, 65_536..=4_294_967_295;
 }
 

@@ -16,32 +16,32 @@ use crate::stats::{Counter, Stats};
 /// Packets that wait, at most.
 const PACKETS: usize = 32;
 
-/// Bytes that wait, at most.
-const BYTES: usize = 128 * 1024;
+/// Bytes of memory that wait, at most: one merged packet of 64 KB, in the worst of buffers, and as much again.
+const MEMORY: usize = 256 * 1024;
 
 /// The packets of one connection, oldest first.
 pub(crate) struct Parked {
     packets: KVec<Skb>,
-    bytes: usize,
+    memory: usize,
 }
 
 impl Parked {
     pub(crate) const fn new() -> Self {
         Self {
             packets: KVec::new(),
-            bytes: 0,
+            memory: 0,
         }
     }
 
-    /// Keeps a packet, whose bytes count in `held`. Gives it back, and counts, if there is no room.
+    /// Keeps a packet, whose memory counts in `held`. Gives it back, and counts, if there is no room.
     pub(crate) fn keep(&mut self, stats: &Stats, held: &mut Held, skb: Skb) -> Result<(), Skb> {
-        let bytes = self.bytes.saturating_add(skb.len());
-        if self.packets.len() >= PACKETS || bytes > BYTES || !held.grow(skb.len()) {
+        let memory = self.memory.saturating_add(skb.memory());
+        if self.packets.len() >= PACKETS || memory > MEMORY || !held.grow(skb.memory()) {
             stats.inc(Counter::ParkedFull);
             return Err(skb);
         }
         match self.packets.push(skb.park(), quiet()) {
-            Ok(()) => self.bytes = bytes,
+            Ok(()) => self.memory = memory,
             // It is as if it had been lost.
             Err(_) => stats.inc(Counter::NoMemory),
         }
@@ -50,7 +50,7 @@ impl Parked {
 
     /// Takes them all.
     pub(crate) fn take(&mut self) -> KVec<Skb> {
-        self.bytes = 0;
+        self.memory = 0;
         core::mem::take(&mut self.packets)
     }
 }

@@ -260,6 +260,12 @@ impl Persist {
         !self.is_checked() || !self.ring.is_empty() || self.ring.resize(RING, 0, quiet()).is_ok()
     }
 
+    /// The server has closed: gives up what is remembered of the client, to be freed without the lock.
+    pub(crate) fn forget(&mut self) -> KVec<u8> {
+        self.follow.forget();
+        core::mem::take(&mut self.ring)
+    }
+
     /// The framer waits for a request, and nothing of one is held.
     fn unhold(&mut self) {
         if self.hold.is_none() {

@@ -360,6 +360,12 @@ impl Services {
         Ok(Wanted { key, tags, edition })
     }
 
+    /// The same, as if it had been asked for now: what cannot be told anew is outdated no longer.
+    pub(crate) fn still(&self, wanted: Wanted) -> Wanted {
+        let edition = self.edition.load(Relaxed);
+        Wanted { edition, ..wanted }
+    }
+
     /// Have the settings changed since this was asked?
     pub(crate) fn is_outdated(&self, wanted: &Wanted) -> bool {
         self.edition.load(Relaxed) != wanted.edition

@@ -263,3 +263,9 @@ def test_a_wrong_secret_keeps_a_node_out(lab):
     assert "joined" not in answer, answer
     assert run(lab.node(4), join, lab.node(1).int, "the right one") == "joined"
     still_serves(lab)
+
+
+def test_a_user_namespace_of_its_own_is_not_privileged(cluster):
+    """What a node costs the machine is not accounted to who asks, so anybody must not ask."""
+    done = cluster.node(2).sh("unshare -Urn cluster_startup set mode=move", check=False)
+    assert done.code == 1 and "needs CAP_NET_ADMIN" in done.stderr, done

@@ -65,12 +65,13 @@ pub struct Command {
 }
 
 impl Command {
-    /// A command that changes something: only for processes with CAP_NET_ADMIN in the user namespace
-    /// that owns the network namespace. `policy` is indexed by the number of the attribute.
+    /// A command that changes something: only for processes with CAP_NET_ADMIN in the initial user
+    /// namespace, because what it makes (threads, tables) is not accounted to who asks. `policy` is
+    /// indexed by the number of the attribute.
     pub const fn change(number: u8, policy: &'static [Policy]) -> Self {
         Self {
             number,
-            flags: bindings::GENL_UNS_ADMIN_PERM | bindings::GENL_CMD_CAP_DO,
+            flags: bindings::GENL_ADMIN_PERM | bindings::GENL_CMD_CAP_DO,
             policy,
         }
     }

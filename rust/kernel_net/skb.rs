@@ -116,6 +116,12 @@ impl Skb {
         unsafe { (*self.raw()).len as usize }
     }
 
+    /// Bytes of memory that it takes; many times its length for a small one.
+    pub fn memory(&self) -> usize {
+        // SAFETY: The buffer is owned.
+        unsafe { (*self.raw()).truesize as usize }
+    }
+
     /// The first `n` bytes in one piece, or `None` if the packet is shorter (or memory is).
     pub fn pull(&mut self, n: usize) -> Option<&[u8]> {
         let want = u32::try_from(n).ok()?;

@@ -334,6 +334,10 @@ fn peer_id(request: &Request<'_>) -> Result<NodeId> {
 pub(super) fn peer_add(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let mut admin = node.control.admin();
     let config = attached(node, request)?;
+    if node.control.owner().is_none() {
+        // Nobody's end would close the connection, which keeps the namespace.
+        return Err(request.fail(ENOTCONN, format_args!("the owner of the node is gone")));
+    }
     let attrs = request.attrs();
     let id = peer_id(request)?;
     if id == config.node {

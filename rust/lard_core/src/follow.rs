@@ -304,6 +304,11 @@ impl Follow {
         self.seen.agrees(ring, at, bytes)
     }
 
+    /// The server has closed: it reads nothing more, and the caller's ring is not needed.
+    pub fn forget(&mut self) {
+        self.seen.clear();
+    }
+
     /// Decides about a segment that is no SYN.
     pub fn on_segment(&mut self, seg: &Segment) -> Take {
         let has_text = seg.payload_len > 0 || seg.is_fin();

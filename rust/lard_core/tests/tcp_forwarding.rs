@@ -85,6 +85,44 @@ fn a_closed_connection_gives_way_to_what_cannot_be_confused_with_it() {
 }
 
 #[test]
+fn a_reset_counts_only_at_the_edge() {
+    for (offset, counts) in [(0, true), (1, false), (u32::MAX, false), (60_000, false)] {
+        let mut f = forwarding();
+        let changed = f.on_segment(&client(offset, 0, Flags::RST, 0), start());
+        assert_eq!((f.is_over(), changed), (counts, counts), "{offset}");
+    }
+}
+
+#[test]
+fn a_fin_counts_within_an_unscaled_window() {
+    for (offset, len, counts) in [
+        (0, 0, true),
+        (0, 300_000, true),
+        (65_535, 0, true),
+        (65_536, 0, false),
+        (8_000_000, 0, false),
+        (0u32.wrapping_sub(65_536), 0, true),
+        (0u32.wrapping_sub(65_537), 0, false),
+    ] {
+        let mut f = forwarding();
+        f.on_segment(&client(offset, 0, FIN_ACK, len), start());
+        let closed = f.on_syn(&new_syn(20_000_000, None)) != OnSyn::Forward;
+        assert_eq!(closed, counts, "{offset}");
+    }
+}
+
+#[test]
+fn only_what_can_have_been_sent_is_acknowledged() {
+    let most = 65_535 << 8;
+    let mut f = forwarding();
+    f.on_segment(&client(0, most + 1, ACK, 0), start());
+    assert_eq!(f.acked(), ISS.add(1));
+    f.on_segment(&client(0, most, ACK, 0), start());
+    f.on_segment(&client(0, 7, ACK, 0), start());
+    assert_eq!(f.acked(), ISS.add(1).add(most));
+}
+
+#[test]
 fn timestamps_count_only_where_they_were_negotiated() {
     let mut f = Forwarding::new(
         &Snapshot {

@@ -17,6 +17,13 @@
 //! TCP does; if the client has crashed and knows nothing of the old connection, that answer makes it
 //! send a RST, which passes through here.
 //!
+//! # Forged segments
+//!
+//! What lies near enough is forwarded, and the back-end's TCP judges it. But it must not be easier to
+//! make the front-end forget a connection than to end it there: a RST counts where RFC 5961 lets it,
+//! a FIN within an unscaled window of the last byte, and an acknowledgement only of what
+//! the back-end can have sent. Where the rule errs, the back-end's report comes all the same.
+//!
 //! # The end
 //!
 //! Replies do not come this way, so nothing that passes tells whether the server has closed as well:
@@ -45,6 +52,9 @@ use super::snapshot::Snapshot;
 /// How far the successor's sequence numbers start beyond what the client has acknowledged: a whole
 /// unscaled window, and what Linux adds in the same place.
 pub(super) const ISS_GAP: u32 = 65_535 + 2;
+
+/// The largest window without a scale.
+const WINDOW: u32 = 0xffff;
 
 const TS: u8 = 1 << 0;
 const FIN: u8 = 1 << 1;
@@ -93,6 +103,8 @@ pub struct Forwarding {
     /// How far the client can be ahead of what was seen: the largest window of this side.
     reach: u32,
     flags: u8,
+    /// The shift of the client's windows.
+    snd_wscale: u8,
 }
 
 impl Forwarding {
@@ -111,8 +123,9 @@ impl Forwarding {
             ack: snapshot.snd_nxt,
             tsval: snapshot.ts_recent,
             // At most 2^30.
-            reach: 0xffff << snapshot.rcv_wscale.min(super::options::MAX_WSCALE),
+            reach: WINDOW << snapshot.rcv_wscale.min(super::options::MAX_WSCALE),
             flags,
+            snd_wscale: snapshot.snd_wscale.min(super::options::MAX_WSCALE),
         }
     }
 
@@ -136,23 +149,33 @@ impl Forwarding {
             self.last = now;
         }
         let before = self.flags;
+        if seg.is_rst() && seg.seq != self.snd_max {
+            return false;
+        }
+        let far = seg.seq.after(self.snd_max.add(WINDOW))
+            || self.snd_max.sub(WINDOW).after(seg.seq_end());
+        let closes = seg.is_fin() && !far;
+        let ack = Some(seg.ack).filter(|_| seg.flags.contains(Flags::ACK));
+        // 0 where it acknowledges nothing new.
+        let ahead = ack.map_or(0, |ack| ack.max(self.ack).since(self.ack));
+        let acknowledges = ahead != 0 && ahead <= WINDOW << self.snd_wscale;
         if before & WATCHED != 0 {
-            self.watch(seg);
+            self.watch(seg, acknowledges);
         }
         if seg.is_rst() {
             self.flags |= RST;
             return self.flags != before;
         }
         self.snd_max = self.snd_max.max(seg.seq_end());
-        if seg.flags.contains(Flags::ACK) {
-            self.ack = self.ack.max(seg.ack);
+        if acknowledges {
+            self.ack = seg.ack;
         }
         if let Some(ts) = seg.options.ts {
             if ts_newer(ts.val, self.tsval) {
                 self.tsval = ts.val;
             }
         }
-        if seg.is_fin() {
+        if closes {
             self.flags |= FIN;
         }
         // Whoever goes on speaking was not reset.
@@ -160,9 +183,9 @@ impl Forwarding {
         self.flags != before
     }
 
-    /// The client sends or acknowledges something, if it is new.
-    fn watch(&mut self, seg: &Segment) {
-        if seg.is_rst() || (seg.flags.contains(Flags::ACK) && seg.ack.after(self.ack)) {
+    /// The client sends something, if it is new, or acknowledges something new.
+    fn watch(&mut self, seg: &Segment, acknowledges: bool) {
+        if seg.is_rst() || acknowledges {
             self.flags &= !(WAITS | IDLE);
         }
         if seg.seq_end().after(self.snd_max) {

@@ -189,9 +189,9 @@ fn explain(what: &str, errno: i32, text: Option<String>) -> Error {
         error = error.detail(text);
     }
     match errno {
-        libc::EPERM | libc::EACCES => {
-            error.remedy("this needs CAP_NET_ADMIN in the network namespace: run it as root")
-        }
+        libc::EPERM | libc::EACCES => error.remedy(
+            "this needs CAP_NET_ADMIN on the machine: run it as root, in no user namespace",
+        ),
         libc::ENOTCONN => error.remedy(
             "this machine (this network namespace) is not a node: start `cluster_startup` with \
              -D, -FE or -BE here first",
