@@ -4,7 +4,7 @@
 #
 #   make                 lard.ko (build/) and the tools (target/release/)
 #   make load, unload    the module on this machine
-#   make install         module, tools, man pages and unit on this machine
+#   make install         module, tools, man pages, unit and additions to units on this machine
 #   make check           host tests      make fmt, clippy    format, lints (CLIPPY=1: kernel side too)
 #   make figures         simulations (figures/)   make bench-policy   what decisions cost
 #   make demo            a cluster in virtual machines, tables of who served what
@@ -22,7 +22,7 @@
 #   KDIR=DIR             a kernel tree with Rust metadata; without it, that of the running kernel
 
 BUILD := $(CURDIR)/build
-# Where the systemd unit and lard_run look.
+# Where the systemd units and lard_run look.
 PREFIX ?= /usr
 CARGO := scripts/cargo
 PYTEST := /usr/bin/python3 -m pytest -o cache_dir=$(BUILD)/pytest
@@ -72,6 +72,8 @@ install:
 		$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$(basename $$page); done
 	install -D -m 644 tools/cluster_startup/systemd/lard.service \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/lard.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/lard/systemd \
+		tools/cluster_startup/systemd/nfs.conf tools/cluster_startup/systemd/nginx-lard.conf
 	test -e $(DESTDIR)/etc/default/lard || install -D -m 644 \
 		tools/cluster_startup/systemd/lard.default $(DESTDIR)/etc/default/lard
 
