@@ -4,12 +4,13 @@
 #
 #   make                 lard.ko (build/) and the tools (target/release/)
 #   make load, unload    the module on this machine
-#   make install         module, tools, man pages and unit on this machine
+#   make install         module, tools, man pages, unit and additions to units on this machine
 #   make check           host tests      make fmt, clippy    format, lints (CLIPPY=1: kernel side too)
 #   make figures         simulations (figures/)   make bench-policy   what decisions cost
 #   make demo            a cluster in virtual machines, tables of who served what
 #   make test            host tests, tests across machines, tests in namespaces that are not long; with
-#                        AGAIN=1 those that failed once more, for a host that misses a guest's limits
+#                        AGAIN=1 those that failed once more, for a host that misses a guest's limits,
+#                        unless a kernel has reported a fault
 #   make test-ns         all tests in namespaces; make test-debug: on a debug kernel
 #   make test-vms        all tests across machines
 #   make bench           what a request costs the front-end: LARD, IPVS, nginx, HAProxy;
@@ -21,15 +22,15 @@
 #   KDIR=DIR             a kernel tree with Rust metadata; without it, that of the running kernel
 
 BUILD := $(CURDIR)/build
-# Where the systemd unit and lard_run look.
+# Where the systemd units and lard_run look.
 PREFIX ?= /usr
 CARGO := scripts/cargo
 PYTEST := /usr/bin/python3 -m pytest -o cache_dir=$(BUILD)/pytest
 # What is run across machines each time; `make test-vms` runs all that is marked for it.
 ACROSS := -k "(direct_return or requests or servers) and not nfs"
-# $(call pytest,ARGUMENTS)
-pytest = $(PYTEST) qemu/tests $(1) $(TESTS) $(if $(AGAIN),|| { echo "== what failed is run once more"; \
-	$(PYTEST) qemu/tests $(1) --last-failed; })
+# $(call pytest,ARGUMENTS). The status is 1 when tests failed and no kernel has reported a fault.
+pytest = $(PYTEST) qemu/tests $(1) $(TESTS) $(if $(AGAIN),|| { test $$? -eq 1 && \
+	echo "== what failed is run once more" && $(PYTEST) qemu/tests $(1) --last-failed; })
 KERNEL_ROOTS := rust/kernel_net/lib.rs net/lard/lard_main.rs
 
 .DEFAULT_GOAL := all
@@ -71,6 +72,8 @@ install:
 		$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$(basename $$page); done
 	install -D -m 644 tools/cluster_startup/systemd/lard.service \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/lard.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/lard/systemd \
+		tools/cluster_startup/systemd/nfs.conf tools/cluster_startup/systemd/nginx-lard.conf
 	test -e $(DESTDIR)/etc/default/lard || install -D -m 644 \
 		tools/cluster_startup/systemd/lard.default $(DESTDIR)/etc/default/lard
 

@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 
-from . import build, vm
+from . import build, log_gate, vm
 from .machine import GuestMachine, HostMachine
 
 CLIENT = 100
@@ -93,8 +93,12 @@ class Lab:
             except (vm.GuestGone, TimeoutError, OSError) as error:
                 if guest.killed:
                     continue
+                console = guest.console()[-6000:]
+                if guest.alive() and not log_gate.findings(console):
+                    # No word of its kernel's: it may only be late.
+                    raise
                 lines += [f"{guest.spec.name}: PANIC? {error}"]
-                lines += [f"{guest.spec.name}: {line}" for line in guest.console()[-6000:].splitlines()]
+                lines += [f"{guest.spec.name}: {line}" for line in console.splitlines()]
         return "\n".join(lines)
 
     def leaks(self):

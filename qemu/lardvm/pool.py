@@ -13,6 +13,10 @@ TIME_WAIT_MS = 8000
 LEAK_AGE = 6
 
 
+class Reported(AssertionError):
+    """What a kernel has reported that no test saw: memory that leaked, or its end between two tests."""
+
+
 class Pool:
     def __init__(self, mode, count, directory, debug=False):
         self.mode = mode
@@ -68,14 +72,18 @@ class Pool:
             self.lab.start()
 
     def drop(self):
-        """Takes the current cluster off the lab; a lab that cannot be cleaned is ended. On a
-        debug kernel, raises when memory has leaked."""
+        """Takes the current cluster off the lab; a lab that cannot be cleaned is ended. Raises
+        Reported when a guest has crashed, and on a debug kernel when memory has leaked."""
         current, self.current = self.current, None
         if current is None or self.lab is None:
             return
         if not all(guest.alive() for guest in self.lab.guests):
-            # A test has killed one, and what it had begun there cannot be ended any more.
+            # What was begun there cannot be ended any more.
+            crashed = [g for g in self.lab.guests if not g.alive() and not g.killed]
+            log = self.lab.kernel_log() if crashed else ""
             self.stop()
+            if crashed:
+                raise Reported(f"a guest has ended by itself:\n{log}")
             return
         try:
             current.tear_down()
@@ -87,7 +95,7 @@ class Pool:
     def _no_leaks(self):
         leaks = self.lab.leaks()
         if leaks:
-            raise AssertionError(f"memory leaked:\n{leaks}")
+            raise Reported(f"memory leaked:\n{leaks}")
 
     def finish(self):
         """The end of a run: looks also at what was too young for kmemleak until now."""

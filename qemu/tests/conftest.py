@@ -6,7 +6,9 @@
     pytest qemu/tests --debug-kernel
 
 `cluster` is a running cluster of the layout that `@pytest.mark.layout(...)` names, `lab` the same
-machines with the module loaded and nothing started. A clean kernel log is part of every test.
+machines with the module loaded and nothing started. A clean kernel log is part of every test. A guest
+whose kernel has reported something is used no more, and the run ends with the exit status REPORTED, as
+one that no second run makes good.
 """
 
 import atexit
@@ -22,11 +24,16 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from lardvm import build, log_gate  # noqa: E402
 from lardvm.channel import GuestGone  # noqa: E402
 from lardvm.cluster import Layout  # noqa: E402
-from lardvm.pool import Pool  # noqa: E402
+from lardvm.pool import Pool, Reported  # noqa: E402
 
 LIMIT = 180  # seconds for one test
 CAPTURED = 4000  # packets kept of each test
 DISKS = "/sys/kernel/config/nullb"
+REPORTED = 9  # behind those of pytest
+
+
+class KernelReport(pytest.fail.Exception):
+    """A kernel has reported what need not happen again, and is a fault all the same."""
 
 
 def pytest_addoption(parser):
@@ -89,10 +96,35 @@ def artefacts(item):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
+    if call.excinfo and call.excinfo.errisinstance((KernelReport, Reported)):
+        # The report goes with all that is in it to the process that counts, if this is not it.
+        report.of_kernel = True
     if report.failed:
         item.failed = True
         with open(os.path.join(artefacts(item), f"{call.when}.txt"), "w") as file:
             file.write(report.longreprtext)
+
+
+def of_kernel(config):
+    """The names of the tests during which a kernel reported something."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    reports = [report for kind in ("failed", "error") for report in terminal.getreports(kind)]
+    return sorted({report.nodeid for report in reports if getattr(report, "of_kernel", False)})
+
+
+def is_worker(config):
+    return hasattr(config, "workerinput")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if exitstatus == pytest.ExitCode.TESTS_FAILED and not is_worker(session.config):
+        if of_kernel(session.config):
+            session.exitstatus = REPORTED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for name in of_kernel(config):
+        terminalreporter.line(f"KERNEL REPORT {name}: not made good by another run", red=True)
 
 
 def ended(number, _):
@@ -168,7 +200,12 @@ def around(request, pool, started):
         cluster = pool.get(layout_of(item), started)
     except BaseException:
         if pool.current:
-            save(item, pool.current, pool.current.kernel_log())
+            log = pool.current.kernel_log()
+            save(item, pool.current, log)
+            reported = log_gate.report(log)
+            if reported:
+                pool.stop()
+                raise KernelReport("\n".join(reported)) from None
         raise
     capture = start_capture(item.config, cluster)
     mark = item.get_closest_marker("limit")
@@ -177,33 +214,39 @@ def around(request, pool, started):
     signal.alarm(300)
     failed = getattr(item, "failed", False)
     problems = []
+    mark = item.get_closest_marker("log_allows")
+    allowed = mark.args[0] if mark else None
+    reported = []
     try:
         log = cluster.kernel_log()
-        allows = item.get_closest_marker("log_allows")
-        problems += log_gate.report(log, allows.args[0] if allows else None)
-        if failed or problems:
+        reported = log_gate.report(log, allowed)
+        if failed or reported:
             cluster.spoil()
             save(item, cluster, log, capture)
-        cluster.undo()
+        if not reported:
+            cluster.undo()
     except (GuestGone, TimeoutError, OSError, AssertionError) as error:
         problems.append(f"after the test: {error}")
         cluster.spoil()
-    if cluster.spoilt:
+    if cluster.spoilt and not reported:
         # Now, so that what cannot be taken away is this test's failure.
         try:
             pool.drop()
+        except Reported as error:
+            reported = str(error).splitlines()
         except Exception as error:
             problems.append(f"taking the cluster down: {error}")
-    if pool.lab and not problems:
-        allows = item.get_closest_marker("log_allows")
+    if pool.lab and not reported:
         log = pool.lab.kernel_log(forget=True)
-        problems += log_gate.report(log, allows.args[0] if allows else None)
-        if problems:
-            cluster.spoil()
+        reported = log_gate.report(log, allowed)
+        if reported:
             save(item, cluster, log)
-    elif pool.lab:
-        pool.lab.kernel_log(forget=True)
+    if reported:
+        # A checker that has reported once may have switched itself off.
+        pool.stop()
     signal.alarm(0)
+    if reported:
+        raise KernelReport("\n".join([*problems, *reported][:120]), pytrace=False)
     if problems:
         pytest.fail("\n".join(problems[:120]), pytrace=False)
 

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """The harness itself: a fault here would let the other tests pass or fail for nothing."""
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
+from conftest import REPORTED
 from lardvm import log_gate
 
 
@@ -40,6 +44,103 @@ def test_the_log_gate_catches(line):
 )
 def test_the_log_gate_lets_pass(line):
     assert log_gate.findings(line) == []
+
+
+# Tests whose machines are none: what they say in their kernels' place is what a run is to make of it.
+PRETENDED = """\
+from types import SimpleNamespace
+import pytest
+from lardvm.pool import Reported
+
+
+class Pretended:
+    log, current, booted = "", None, 0
+    mode, slow, spoilt, guests, nodes = "vms", 1, False, [], []
+    startup, server = {}, {}
+    client = SimpleNamespace(name="client", int=None, sh=lambda *_, **__: SimpleNamespace(stdout=""))
+
+    def get(self, layout, started):
+        self.booted += self.lab is None
+        self.lab = self
+        return self
+
+    def kernel_log(self, forget=False):
+        said = self.log
+        if forget:
+            self.log = ""
+        return said
+
+    def spoil(self):
+        self.spoilt = True
+
+    def undo(self):
+        pass
+
+    def drop(self):
+        self.spoilt = False
+
+    def stop(self):
+        self.lab, self.log = None, ""
+
+    lab = None
+
+
+POOL = Pretended()
+
+
+@pytest.fixture
+def pool():
+    return POOL
+
+
+def test_good(lab):
+    assert lab.booted == 1
+
+
+def test_warning(lab):
+    POOL.log = "WARNING: possible recursive locking detected"
+
+
+def test_after_it(lab):
+    assert lab.booted == 2
+
+
+def test_fails(lab):
+    assert not lab
+
+
+def test_leak(lab):
+    raise Reported("memory leaked")
+"""
+
+
+@pytest.mark.parametrize(
+    "words, status",
+    [
+        ("good", 0),
+        ("good or fails", 1),
+        ("good or warning or after_it", REPORTED),
+        ("fails or warning", REPORTED),
+        ("leak", REPORTED),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_kernel_reports_ends_its_guest_and_has_a_status_of_its_own(
+    tmp_path, words, status, workers
+):
+    (tmp_path / "test_pretended.py").write_text(PRETENDED)
+    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider"]
+    command += ["--rootdir", str(tmp_path), "-k", words, *(["-n", str(workers)] if workers else [])]
+    here = os.path.dirname(os.path.abspath(__file__))
+    environment = {**os.environ, "PYTHONPATH": here}
+    run = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == status, run.stdout + run.stderr
+    assert ("KERNEL REPORT" in run.stdout) == (status == REPORTED), run.stdout
+    # But for those that are to fail, none does: guests are new after a report, and kept otherwise.
+    wrong = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    assert all(any(word in line for word in ("fails", "warning", "leak")) for line in wrong), wrong
 
 
 @pytest.mark.vms
