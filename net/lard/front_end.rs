@@ -12,7 +12,8 @@
 //! This file decides about packets of connections that are known, and about time; [`crate::newcomer`]
 //! about those that are not. [`crate::open`] is the connection before its hand-off, [`crate::hand_off`]
 //! finds it a back-end. [`crate::persist`] follows one whose further requests may be served elsewhere, and
-//! [`crate::moving`] takes it there. [`crate::idle`] tells the dispatcher which have nothing to do.
+//! [`crate::moving`] takes it there. [`crate::idle`] tells the dispatcher which have nothing to do, and
+//! [`crate::absence`] the administrator when there is no dispatcher.
 //!
 //! # Locking
 //!
@@ -34,6 +35,7 @@ use lard_core::addr::{ConnId, NodeId, Tuple};
 use lard_core::tcp::{reset_for, Config, Forwarding, OnSyn, Reason, Secret, Segment, SegmentOut};
 use lard_core::time::Instant;
 
+use crate::absence::Absence;
 use crate::conn_table::{Bucket, ConnTable, Entry};
 use crate::forward::BackEnd;
 use crate::gauge::Gauge;
@@ -98,6 +100,7 @@ pub(crate) struct FrontEnd {
     pub(crate) stopping: Atomic<bool>,
     /// When the last cookie was sent, in µs; 0 for never.
     pub(crate) cookie_sent: Atomic<u64>,
+    absence: Absence,
 }
 
 /// What new connections are offered. Copied out for each packet of an open connection.
@@ -126,6 +129,7 @@ impl FrontEnd {
             head_bytes: Gauge::new()?,
             stopping: Atomic::new(true),
             cookie_sent: Atomic::new(0),
+            absence: Absence::new(),
         })
     }
 
@@ -422,6 +426,7 @@ impl FrontEnd {
 
     /// Looks at the connections whose time has come. Process context, from the namespace's tick.
     pub(crate) fn tick(&self, node: &Node, net: &Net) {
+        self.absence.tick(node, !self.stopping.load(Relaxed));
         let Some(table) = self.table.as_ref() else {
             return;
         };
