@@ -42,9 +42,9 @@ impl Absence {
 
     /// Looks for the dispatcher of a front-end that `takes` connections. From the namespace's tick.
     pub(crate) fn tick(&self, node: &Node, takes: bool) {
-        let config = node.config().filter(|config| {
-            takes && config.is(Roles::FRONT_END) && !config.is(Roles::DISPATCHER)
-        });
+        let config = node
+            .config()
+            .filter(|config| takes && config.is(Roles::FRONT_END) && !config.is(Roles::DISPATCHER));
         let Some(config) = config else {
             self.said.store(false, Relaxed);
             self.ticks.store(0, Relaxed);

@@ -32,7 +32,7 @@ use kernel_net::segment;
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId, Tuple};
-use lard_core::tcp::{reset_for, Config, Forwarding, OnSyn, Reason, Secret, Segment, SegmentOut};
+use lard_core::tcp::{reset_for, Config, Forwarding, OnSyn, Secret, Segment, SegmentOut};
 use lard_core::time::Instant;
 
 use crate::absence::Absence;
@@ -235,6 +235,7 @@ impl FrontEnd {
     ) -> Verdict {
         let (flow, segment, mut skb) = packet;
         let Some(entry) = bucket.find_id(id) else {
+            node.stats.inc(Counter::Overtaken);
             return Verdict::Drop(skb);
         };
         if entry.is_forbidden(node, segment) {
@@ -261,8 +262,8 @@ impl FrontEnd {
                     }
                     match forward.state.on_syn(segment) {
                         OnSyn::Replace { min_iss } if !self.stopping.load(Relaxed) => {
-                            node.stats.inc(Reason::Reused.into());
-                            self.replace(node, net, &flow.tuple, segment, bucket, id, min_iss);
+                            let follows = Some((id, min_iss));
+                            self.open(node, net, &flow.tuple, segment, bucket, follows);
                             return Verdict::Stolen;
                         }
                         // The back-end's TCP answers.
@@ -321,6 +322,7 @@ impl FrontEnd {
                 }
                 None => {
                     drop(bucket);
+                    node.stats.inc(Counter::NoMemory);
                     Verdict::Drop(skb)
                 }
             };
@@ -368,7 +370,7 @@ impl FrontEnd {
         step: Step,
     ) {
         if let Then::Restart(min_iss) = step.then {
-            self.replace(node, net, &flow.tuple, segment, bucket, id, min_iss);
+            self.open(node, net, &flow.tuple, segment, bucket, Some((id, min_iss)));
         } else {
             self.finish(node, net, bucket, id, deadline, step);
         }

@@ -38,6 +38,14 @@ pub enum Verdict {
     Stolen,
 }
 
+/// A packet that was not passed up.
+pub enum NotDelivered {
+    /// It has no socket, or none that it may be passed to.
+    NoSocket(Skb),
+    /// There is no memory for the route into this node's own stack, or its namespace is ending.
+    NoRoute(Skb),
+}
+
 /// A connection as the packets that reach a server name it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flow {
@@ -310,22 +318,22 @@ impl Skb {
         net: &Net,
         flow: &Flow,
         others: impl FnOnce() -> bool,
-    ) -> Result<Verdict, Skb> {
+    ) -> Result<Verdict, NotDelivered> {
         let sk = self.established(net, flow);
         if sk.is_null() {
-            return Err(self);
+            return Err(NotDelivered::NoSocket(self));
         }
         // SAFETY: RCU is held; the reference that the lookup returned goes to the packet, whose
         // destructor gives it back, or is given back here.
         unsafe {
             let full = bindings::lard_sock_is_full(sk);
-            let route = match (full && child::is_child(sk)) || others() {
-                true => pernet::local_route(net),
-                false => None,
-            };
-            let Some(route) = route else {
+            if !(full && child::is_child(sk)) && !others() {
                 bindings::sock_gen_put(sk);
-                return Err(self);
+                return Err(NotDelivered::NoSocket(self));
+            }
+            let Some(route) = pernet::local_route(net) else {
+                bindings::sock_gen_put(sk);
+                return Err(NotDelivered::NoRoute(self));
             };
             self.untrack();
             bindings::lard_skb_orphan(self.raw());
@@ -338,9 +346,9 @@ impl Skb {
 
     /// Passes it up as if its destination were an address of this node: an ICMP error about a
     /// connection that was handed over. Only in the hook.
-    pub fn deliver_local(mut self, net: &Net) -> Verdict {
+    pub fn deliver_local(mut self, net: &Net) -> Result<Verdict, NotDelivered> {
         let Some(route) = pernet::local_route(net) else {
-            return Verdict::Drop(self);
+            return Err(NotDelivered::NoRoute(self));
         };
         self.untrack();
         // SAFETY: The buffer is owned, and RCU is held until it was dealt with.
@@ -348,7 +356,7 @@ impl Skb {
             bindings::lard_skb_dst_drop(self.raw());
             bindings::lard_skb_dst_set_noref(self.raw(), route.as_ptr());
         }
-        Verdict::Accept(self)
+        Ok(Verdict::Accept(self))
     }
 }
 
