@@ -41,6 +41,7 @@ use crate::forward::BackEnd;
 use crate::gauge::Gauge;
 use crate::hand_off::look;
 use crate::netns::Node;
+use crate::newcomer::check_source;
 use crate::open::{Context, Open, Step, Then};
 use crate::packet::Flow;
 use crate::params::Param;
@@ -212,6 +213,13 @@ impl FrontEnd {
                 return Claim::Taken(Verdict::Drop(skb));
             }
         };
+        // It may open the tuple's next connection.
+        if segment.is_syn() {
+            if let Err(why) = check_source(net, &mut skb, &flow.tuple) {
+                node.stats.inc(why);
+                return Claim::Taken(Verdict::Drop(skb));
+            }
+        }
         let id = entry.id();
         if let Some(line) = entry.line().filter(|_| !segment.is_syn()) {
             return Claim::Taken(match line.put_last(&node.stats, skb) {

@@ -18,7 +18,7 @@
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
 use kernel_net::net::{AddrType, Net};
-use kernel_net::skb::{Skb, Verdict};
+use kernel_net::skb::{BadSource, Skb, Verdict};
 use lard_core::addr::{ConnId, Tuple};
 use lard_core::tcp::{cookie, reset_for, Config, Reason, Responder, Segment, Seq};
 use lard_core::time::Instant;
@@ -71,15 +71,6 @@ impl FrontEnd {
                 bucket
             }
         };
-        // The regular stack would make these tests after the hook.
-        let source = tuple.client.addr;
-        if !source.is_valid_source()
-            || source
-                .to_v4()
-                .is_none_or(|a| net.addr_type(a) != AddrType::Unicast)
-        {
-            return refuse(node, Counter::MartianSource, skb);
-        }
         let segment = match flow.segment(&mut skb) {
             Ok(segment) => segment,
             Err(reason) => return refuse(node, reason.into(), skb),
@@ -88,6 +79,9 @@ impl FrontEnd {
             return refuse(node, Counter::Checksum, skb);
         }
         if segment.is_syn() {
+            if let Err(why) = check_source(net, &mut skb, tuple) {
+                return refuse(node, why, skb);
+            }
             self.open(node, net, tuple, &segment, bucket, None);
             return Claim::Taken(Verdict::Stolen);
         }
@@ -97,6 +91,9 @@ impl FrontEnd {
         }
         if let Err(reason) = segment.check_flags() {
             return refuse(node, reason.into(), skb);
+        }
+        if let Err(why) = check_source(net, &mut skb, tuple) {
+            return refuse(node, why, skb);
         }
         self.returning(node, net, skb, flow, &segment)
     }
@@ -231,6 +228,22 @@ impl FrontEnd {
         let sent = self.cookie_sent.load(Relaxed);
         sent != 0 && now().saturating_since(Instant::from_micros(sent)) < cookie::MAX_AGE
     }
+}
+
+/// What the regular stack would think of the source of a packet, behind the hook. Asked about what may
+/// open a connection, and costs two or three look-ups; packets of connections do not pay for it.
+pub(crate) fn check_source(net: &Net, skb: &mut Skb, tuple: &Tuple) -> Result<(), Counter> {
+    let (Some(client), Some(vip)) = (tuple.client.addr.to_v4(), tuple.vip.addr.to_v4()) else {
+        return Err(Counter::MartianSource);
+    };
+    // Routing lets a broadcast address of a network pass unless it has to look at the reverse path.
+    if !tuple.client.addr.is_valid_source() || net.addr_type(client) != AddrType::Unicast {
+        return Err(Counter::MartianSource);
+    }
+    skb.check_source(net, vip).map_err(|why| match why {
+        BadSource::Martian => Counter::MartianSource,
+        BadSource::ReversePath => Counter::ReversePath,
+    })
 }
 
 /// Drops a packet, and counts it.

@@ -62,6 +62,9 @@ counters! {
     Checksum = "fe_checksum",
     /// Dropped: the source address cannot be a client's.
     MartianSource = "fe_martian_source",
+    /// Dropped: packets to the source address do not leave by the interface that this one came by, and
+    /// net.ipv4.conf.*.rp_filter asks for it.
+    ReversePath = "fe_rp_filter",
     /// Dropped: no memory for a connection or for what it sent.
     NoMemory = "fe_no_memory",
     /// Dropped: as many connections wait for their hand-off as may.

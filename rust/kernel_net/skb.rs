@@ -25,6 +25,8 @@ const TCP_URGENT: usize = 18;
 const TCP_FLAGS: usize = 13;
 const URG: u8 = 0x20;
 
+const LIMITED_BROADCAST: [u8; 4] = [255; 4];
+
 const NF_INET_PRE_ROUTING: u32 = 0;
 const IPPROTO_TCP: u8 = 6;
 
@@ -44,6 +46,16 @@ pub enum NotDelivered {
     NoSocket(Skb),
     /// There is no memory for the route into this node's own stack, or its namespace is ending.
     NoRoute(Skb),
+}
+
+/// Why the kernel would not take a packet in from where it says it comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BadSource {
+    /// The address is nobody's who could send by this interface: a group's, or this node's own.
+    Martian,
+    /// Packets to that address do not leave by the interface that this one came by, and `rp_filter`
+    /// asks for it.
+    ReversePath,
 }
 
 /// A connection as the packets that reach a server name it.
@@ -231,6 +243,40 @@ impl Skb {
             bindings::lard_skb_csum_replace2(self.raw(), check, urgent, 0);
         }
         true
+    }
+
+    /// Takes the verdict of the kernel's input routing on the source address, which the regular stack
+    /// would ask for behind the hook: martians, and reverse paths as `net.ipv4.conf.*.rp_filter` says.
+    ///
+    /// Routing looks at the source of packets to `to` if that is this node's own address. If it is not,
+    /// it may have no way for them and never come to the source; to a limited broadcast it always does.
+    /// What it thinks of the destination does not count, and the route is not kept.
+    ///
+    /// # Context
+    ///
+    /// In the hook.
+    pub fn check_source(&mut self, net: &Net, to: [u8; 4]) -> Result<(), BadSource> {
+        use bindings::{
+            skb_drop_reason_SKB_DROP_REASON_IP_INVALID_SOURCE as INVALID,
+            skb_drop_reason_SKB_DROP_REASON_IP_LOCAL_SOURCE as LOCAL,
+            skb_drop_reason_SKB_DROP_REASON_IP_RPFILTER as REVERSE_PATH,
+        };
+        let to = match net.addr_is_local(to) {
+            true => to,
+            false => LIMITED_BROADCAST,
+        };
+        // SAFETY: The buffer is owned, has its IP header and its device, and RCU is held until after
+        // the route was dropped.
+        let reason = unsafe {
+            let reason = bindings::lard_skb_route_input(self.raw(), u32::from_ne_bytes(to));
+            bindings::lard_skb_dst_drop(self.raw());
+            reason
+        };
+        match reason {
+            INVALID | LOCAL => Err(BadSource::Martian),
+            REVERSE_PATH => Err(BadSource::ReversePath),
+            _ => Ok(()),
+        }
     }
 
     /// Makes it fit to be kept beyond the hook: it no longer names a device or a route that it does
