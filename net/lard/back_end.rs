@@ -33,7 +33,7 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel_net::child::{self, End, GiveUp, GivenUp, How, Kept, Pending};
 use kernel_net::inject::{self, inject, Lent, Listener};
 use kernel_net::net::{Net, NetCell, IFNAMSIZ};
-use kernel_net::skb::{Flow, Skb, Verdict};
+use kernel_net::skb::{Flow, NotDelivered, Skb, Verdict};
 use kernel_net::sync::BhLock;
 
 use crate::config::Config;
@@ -282,11 +282,8 @@ impl BackEnd {
                 node.stats.inc(Counter::BePackets);
                 verdict
             }
-            Err(skb) if self.owns(net, tuple.vip) => {
-                node.stats.inc(Counter::BeUnknownTuple);
-                Verdict::Drop(skb)
-            }
-            Err(skb) => Verdict::Accept(skb),
+            Err(NotDelivered::NoSocket(skb)) if !self.owns(net, tuple.vip) => Verdict::Accept(skb),
+            Err(why) => not_delivered(node, why),
         }
     }
 
@@ -301,17 +298,15 @@ impl BackEnd {
                 node.stats.inc(Counter::BePackets);
                 verdict
             }
-            Err(skb) => {
-                node.stats.inc(Counter::BeUnknownTuple);
-                Verdict::Drop(skb)
-            }
+            Err(why) => not_delivered(node, why),
         }
     }
 
     /// Decides about an ICMP error. Softirq.
-    pub(crate) fn error(&self, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
+    pub(crate) fn error(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
         if self.owns(net, tuple.vip) && self.is_internal(&skb) {
             skb.deliver_local(net)
+                .unwrap_or_else(|why| not_delivered(node, why))
         } else {
             Verdict::Accept(skb)
         }
@@ -508,6 +503,16 @@ impl BackEnd {
         };
         Some((position, row))
     }
+}
+
+/// Drops what could not be passed up, and counts it.
+fn not_delivered(node: &Node, why: NotDelivered) -> Verdict {
+    let (counter, skb) = match why {
+        NotDelivered::NoSocket(skb) => (Counter::BeUnknownTuple, skb),
+        NotDelivered::NoRoute(skb) => (Counter::BeNoRoute, skb),
+    };
+    node.stats.inc(counter);
+    Verdict::Drop(skb)
 }
 
 /// Tells a node of the end of a child.

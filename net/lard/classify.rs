@@ -156,7 +156,7 @@ pub(crate) fn pre_routing(node: &Node, net: &Net, mut skb: Skb) -> Verdict {
                 Claim::Taken(verdict) => return verdict,
                 Claim::Foreign(skb) => skb,
             };
-            node.back_end.error(net, skb, &tuple)
+            node.back_end.error(node, net, skb, &tuple)
         }
         Packet::Other => Verdict::Accept(skb),
     }

@@ -131,7 +131,7 @@ impl Control {
     }
 
     /// The connection to a node, if messages can be sent on it.
-    fn ready(&self, node: NodeId) -> Option<Arc<Peer>> {
+    pub(crate) fn ready(&self, node: NodeId) -> Option<Arc<Peer>> {
         self.peer(node).filter(|peer| peer.is_ready())
     }
 

@@ -12,7 +12,8 @@
 //! This file decides about packets of connections that are known, and about time; [`crate::newcomer`]
 //! about those that are not. [`crate::open`] is the connection before its hand-off, [`crate::hand_off`]
 //! finds it a back-end. [`crate::persist`] follows one whose further requests may be served elsewhere, and
-//! [`crate::moving`] takes it there. [`crate::idle`] tells the dispatcher which have nothing to do.
+//! [`crate::moving`] takes it there. [`crate::idle`] tells the dispatcher which have nothing to do, and
+//! [`crate::absence`] the administrator when there is no dispatcher.
 //!
 //! # Locking
 //!
@@ -31,14 +32,16 @@ use kernel_net::segment;
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId, Tuple};
-use lard_core::tcp::{reset_for, Config, Forwarding, OnSyn, Reason, Secret, Segment, SegmentOut};
+use lard_core::tcp::{reset_for, Config, Forwarding, OnSyn, Secret, Segment, SegmentOut};
 use lard_core::time::Instant;
 
+use crate::absence::Absence;
 use crate::conn_table::{Bucket, ConnTable, Entry};
 use crate::forward::BackEnd;
 use crate::gauge::Gauge;
 use crate::hand_off::look;
 use crate::netns::Node;
+use crate::newcomer::check_source;
 use crate::open::{Context, Open, Step, Then};
 use crate::packet::Flow;
 use crate::params::Param;
@@ -98,6 +101,7 @@ pub(crate) struct FrontEnd {
     pub(crate) stopping: Atomic<bool>,
     /// When the last cookie was sent, in µs; 0 for never.
     pub(crate) cookie_sent: Atomic<u64>,
+    absence: Absence,
 }
 
 /// What new connections are offered. Copied out for each packet of an open connection.
@@ -126,6 +130,7 @@ impl FrontEnd {
             head_bytes: Gauge::new()?,
             stopping: Atomic::new(true),
             cookie_sent: Atomic::new(0),
+            absence: Absence::new(),
         })
     }
 
@@ -208,6 +213,13 @@ impl FrontEnd {
                 return Claim::Taken(Verdict::Drop(skb));
             }
         };
+        // It may open the tuple's next connection.
+        if segment.is_syn() {
+            if let Err(why) = check_source(net, &mut skb, &flow.tuple) {
+                node.stats.inc(why);
+                return Claim::Taken(Verdict::Drop(skb));
+            }
+        }
         let id = entry.id();
         if let Some(line) = entry.line().filter(|_| !segment.is_syn()) {
             return Claim::Taken(match line.put_last(&node.stats, skb) {
@@ -231,6 +243,7 @@ impl FrontEnd {
     ) -> Verdict {
         let (flow, segment, mut skb) = packet;
         let Some(entry) = bucket.find_id(id) else {
+            node.stats.inc(Counter::Overtaken);
             return Verdict::Drop(skb);
         };
         if entry.is_forbidden(node, segment) {
@@ -257,8 +270,8 @@ impl FrontEnd {
                     }
                     match forward.state.on_syn(segment) {
                         OnSyn::Replace { min_iss } if !self.stopping.load(Relaxed) => {
-                            node.stats.inc(Reason::Reused.into());
-                            self.replace(node, net, &flow.tuple, segment, bucket, id, min_iss);
+                            let follows = Some((id, min_iss));
+                            self.open(node, net, &flow.tuple, segment, bucket, follows);
                             return Verdict::Stolen;
                         }
                         // The back-end's TCP answers.
@@ -323,6 +336,7 @@ impl FrontEnd {
                 }
                 None => {
                     drop(bucket);
+                    node.stats.inc(Counter::NoMemory);
                     Verdict::Drop(skb)
                 }
             };
@@ -370,7 +384,7 @@ impl FrontEnd {
         step: Step,
     ) {
         if let Then::Restart(min_iss) = step.then {
-            self.replace(node, net, &flow.tuple, segment, bucket, id, min_iss);
+            self.open(node, net, &flow.tuple, segment, bucket, Some((id, min_iss)));
         } else {
             self.finish(node, net, bucket, id, deadline, step);
         }
@@ -428,6 +442,7 @@ impl FrontEnd {
 
     /// Looks at the connections whose time has come. Process context, from the namespace's tick.
     pub(crate) fn tick(&self, node: &Node) {
+        self.absence.tick(node, !self.stopping.load(Relaxed));
         let Some(table) = self.table.as_ref() else {
             return;
         };

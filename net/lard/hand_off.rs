@@ -252,15 +252,15 @@ impl FrontEnd {
         let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
             return;
         };
+        let stale = || node.stats.inc(Counter::StaleAnswer);
         let Some(entry) = bucket.find_id(conn) else {
-            return;
+            return stale();
         };
         let State::Open(open) = &mut entry.state else {
-            return;
+            return stale();
         };
         let Some(handing_off) = open.handing_off_to(from) else {
-            node.stats.inc(Counter::StaleAnswer);
-            return;
+            return stale();
         };
         let to = handing_off.to.clone();
         let snapshot = handing_off.snapshot;
@@ -274,6 +274,7 @@ impl FrontEnd {
         let mut parked = open.take_parked();
         parked.retain(|skb| {
             let Some((_, segment)) = look(skb) else {
+                node.stats.inc(Counter::NoMemory);
                 return false;
             };
             forwarding.on_segment(&segment, now());
@@ -558,7 +559,7 @@ fn handoff<'a>(
     }
 }
 
-/// A parked packet once more; it was looked at before it was parked.
+/// A parked packet once more; it was looked at before it was parked, so that `None` is want of memory.
 pub(crate) fn look(skb: &mut Skb) -> Option<(Flow, Segment)> {
     let Packet::Tcp(flow) = Packet::look(skb) else {
         return None;

@@ -24,6 +24,7 @@ use kernel::sync::Arc;
 use kernel_net::sync::Global;
 use kernel_net::{child, pernet};
 
+mod absence;
 mod admission;
 mod af_lard;
 mod back_end;

@@ -73,8 +73,8 @@ const ENDPOINT: &[Policy] = &[Policy::REFUSED, Policy::bytes(16), Policy::PORT];
 
 const ATTACH: &[Policy] = &{
     let mut p = [const { Policy::REFUSED }; 41];
-    p[node::ID as usize] = NODE_ID;
-    p[node::CLUSTER as usize] = Policy::UINT;
+    p[node::NODE_ID as usize] = NODE_ID;
+    p[node::CLUSTER_ID as usize] = Policy::UINT;
     p[node::NAME as usize] = Policy::string(63);
     p[node::ROLES as usize] = Policy::U32;
     p[node::FE_PORT as usize] = Policy::PORT;
@@ -104,7 +104,7 @@ const DETACH: &[Policy] = &{
 
 const PEER_ADD: &[Policy] = &{
     let mut p = [const { Policy::REFUSED }; 18];
-    p[node::ID as usize] = NODE_ID;
+    p[node::NODE_ID as usize] = NODE_ID;
     p[node::NAME as usize] = Policy::string(63);
     p[node::ROLES as usize] = Policy::U32;
     p[node::INTERNAL_ADDR as usize] = Policy::bytes(16);
@@ -117,7 +117,7 @@ const PEER_DEL: &[Policy] = &[Policy::REFUSED, NODE_ID];
 
 const NODE_SET: &[Policy] = &{
     let mut p = [const { Policy::REFUSED }; 19];
-    p[node::ID as usize] = NODE_ID;
+    p[node::NODE_ID as usize] = NODE_ID;
     p[node::WEIGHT as usize] = Policy::U32;
     p[node::STATE as usize] = Policy::U32;
     p
@@ -240,7 +240,7 @@ fn attached(node: &Node, request: &Request<'_>) -> Result<Arc<Config>> {
 /// A peer has said HELLO. Any context but hard irq, as the other events.
 pub(crate) fn peer_ready(net: &Net, id: NodeId, roles: Roles) {
     event(net, cmd::PEER_READY, |m| {
-        m.put_u16(node::ID, id.0)?;
+        m.put_u16(node::NODE_ID, id.0)?;
         m.put_u32(node::ROLES, roles.bits().into())
     });
 }
@@ -248,7 +248,7 @@ pub(crate) fn peer_ready(net: &Net, id: NodeId, roles: Roles) {
 /// A control connection has ended.
 pub(crate) fn peer_lost(net: &Net, id: NodeId, lost: Lost) {
     event(net, cmd::PEER_LOST, |m| {
-        m.put_u16(node::ID, id.0)?;
+        m.put_u16(node::NODE_ID, id.0)?;
         m.put_u32(node::REASON, lost as u32)
     });
 }
@@ -256,7 +256,7 @@ pub(crate) fn peer_lost(net: &Net, id: NodeId, lost: Lost) {
 /// The dispatcher has changed its mind about a node.
 pub(crate) fn node_changed(net: &Net, id: NodeId, state: NodeState) {
     event(net, cmd::NODE_CHANGE, |m| {
-        m.put_u16(node::ID, id.0)?;
+        m.put_u16(node::NODE_ID, id.0)?;
         m.put_u32(node::STATE, state_number(Some(state)))
     });
 }

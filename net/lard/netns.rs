@@ -38,7 +38,7 @@ use crate::forward::Forward;
 use crate::front_end::FrontEnd;
 use crate::params::Params;
 use crate::service::Services;
-use crate::stats::Stats;
+use crate::stats::{Counter, Stats};
 use crate::{proc, sysfs};
 use lard_core::addr::NodeId;
 use lard_core::policy::Tags;
@@ -148,6 +148,10 @@ impl PerNet for Node {
 
     fn pre_routing(this: ArcBorrow<'_, Self>, net: &Net, skb: Skb) -> Verdict {
         crate::classify::pre_routing(&this, net, skb)
+    }
+
+    fn reset_held(this: ArcBorrow<'_, Self>) {
+        this.stats.inc(Counter::BeResetHeld);
     }
 
     fn tick(this: ArcBorrow<'_, Self>, net: &Net) {

@@ -18,7 +18,7 @@
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
 use kernel_net::net::{AddrType, Net};
-use kernel_net::skb::{Skb, Verdict};
+use kernel_net::skb::{BadSource, Skb, Verdict};
 use lard_core::addr::{ConnId, Tuple};
 use lard_core::tcp::{cookie, reset_for, Config, Reason, Responder, Segment, Seq};
 use lard_core::time::Instant;
@@ -66,32 +66,22 @@ impl FrontEnd {
                 };
                 // Its copy was quicker, on another processor; the client sends it again.
                 if bucket.find(tuple).is_some() {
-                    return Claim::Taken(Verdict::Drop(skb));
+                    return refuse(node, Counter::Overtaken, skb);
                 }
                 bucket
             }
         };
-        let refuse = |counter: Counter, skb| {
-            node.stats.inc(counter);
-            Claim::Taken(Verdict::Drop(skb))
-        };
-        // The regular stack would make these tests after the hook.
-        let source = tuple.client.addr;
-        if !source.is_valid_source()
-            || source
-                .to_v4()
-                .is_none_or(|a| net.addr_type(a) != AddrType::Unicast)
-        {
-            return refuse(Counter::MartianSource, skb);
-        }
         let segment = match flow.segment(&mut skb) {
             Ok(segment) => segment,
-            Err(reason) => return refuse(reason.into(), skb),
+            Err(reason) => return refuse(node, reason.into(), skb),
         };
         if !flow.checksum_ok(&mut skb) {
-            return refuse(Counter::Checksum, skb);
+            return refuse(node, Counter::Checksum, skb);
         }
         if segment.is_syn() {
+            if let Err(why) = check_source(net, &mut skb, tuple) {
+                return refuse(node, why, skb);
+            }
             self.open(node, net, tuple, &segment, bucket, None);
             return Claim::Taken(Verdict::Stolen);
         }
@@ -100,7 +90,10 @@ impl FrontEnd {
             return Claim::Foreign(skb);
         }
         if let Err(reason) = segment.check_flags() {
-            return refuse(reason.into(), skb);
+            return refuse(node, reason.into(), skb);
+        }
+        if let Err(why) = check_source(net, &mut skb, tuple) {
+            return refuse(node, why, skb);
         }
         self.returning(node, net, skb, flow, &segment)
     }
@@ -131,17 +124,16 @@ impl FrontEnd {
             }
         };
         let Some(mut bucket) = self.table().and_then(|t| t.bucket(tuple)) else {
-            return Claim::Taken(Verdict::Drop(skb));
+            return Claim::Foreign(skb);
         };
         // Its copy may have been quicker, on another processor; then the client sends it again.
         if bucket.find(tuple).is_some() {
-            return Claim::Taken(Verdict::Drop(skb));
+            return refuse(node, Counter::Overtaken, skb);
         }
         let made = self.insert(node, &mut bucket, tuple, responder, &config, None);
-        let Some((id, entry)) = made.and_then(|id| Some((id, bucket.find_id(id)?))) else {
-            return Claim::Taken(Verdict::Drop(skb));
-        };
-        let Some((_, open)) = entry.open_mut() else {
+        let open = made.and_then(|id| Some((id, bucket.find_id(id)?.open_mut()?.1)));
+        let Some((id, open)) = open else {
+            // Counted where it could not be made.
             return Claim::Taken(Verdict::Drop(skb));
         };
         node.stats.inc(Counter::CookieAccepted);
@@ -153,54 +145,48 @@ impl FrontEnd {
     }
 
     /// Opens a connection: an entry and a SYN-ACK, or a cookie.
-    fn open(
+    ///
+    /// If it `follows` one of the same tuple that is over, with at least that sequence number, its entry
+    /// takes the place of that one's. This also holds while too many handshakes are unfinished, as for a
+    /// SYN that meets a TIME_WAIT in TCP: the entries do not become more, the client is evidently real,
+    /// and a cookie cannot promise to lie above the former numbers. Where no entry can be made the
+    /// former one stays, and the SYN finds it when it comes again.
+    pub(crate) fn open(
         &self,
         node: &Node,
         net: &Net,
         tuple: &Tuple,
         segment: &Segment,
         mut bucket: Bucket<'_>,
-        min_iss: Option<Seq>,
+        follows: Option<(ConnId, Seq)>,
     ) {
         let Settings { config, secret, .. } = *self.settings.lock();
-        let answer = match Held::one(&self.half_open) {
-            Some(held) => Responder::open(&config, &secret, tuple, segment, min_iss, now()).map(
+        let half_open = Held::one(&self.half_open);
+        let answer = if half_open.is_none() && follows.is_none() {
+            node.stats.inc(Counter::CookieSent);
+            self.cookie_sent.store(now().as_micros().max(1), Relaxed);
+            cookie::answer(&config, &secret, tuple, segment, now()).map(Some)
+        } else {
+            let min_iss = follows.map(|(_, min_iss)| min_iss);
+            Responder::open(&config, &secret, tuple, segment, min_iss, now()).map(
                 |(responder, syn_ack)| {
-                    self.insert(node, &mut bucket, tuple, responder, &config, Some(held))
+                    self.insert(node, &mut bucket, tuple, responder, &config, half_open)
                         .map(|_| syn_ack)
                 },
-            ),
-            // A cookie cannot promise to lie above the numbers of the connection before.
-            None if min_iss.is_some() => Ok(None),
-            None => {
-                node.stats.inc(Counter::CookieSent);
-                self.cookie_sent.store(now().as_micros().max(1), Relaxed);
-                cookie::answer(&config, &secret, tuple, segment, now()).map(Some)
-            }
+            )
         };
+        let mut old = None;
+        if let (Ok(Some(_)), Some((id, _))) = (&answer, follows) {
+            node.stats.inc(Reason::Reused.into());
+            old = bucket.remove(id);
+        }
         drop(bucket);
+        drop(old);
         match answer {
             Ok(Some(syn_ack)) => send(node, net, tuple, &syn_ack),
             Ok(None) => {}
             Err(reason) => node.stats.inc(reason.into()),
         }
-    }
-
-    /// The tuple's connection is over, and `segment` opens the next one.
-    #[expect(clippy::too_many_arguments)]
-    pub(crate) fn replace(
-        &self,
-        node: &Node,
-        net: &Net,
-        tuple: &Tuple,
-        segment: &Segment,
-        mut bucket: Bucket<'_>,
-        id: ConnId,
-        min_iss: Seq,
-    ) {
-        let old = bucket.remove(id);
-        self.open(node, net, tuple, segment, bucket, Some(min_iss));
-        drop(old);
     }
 
     /// Makes an entry; `None`, and counted, at the limit or without memory.
@@ -242,4 +228,26 @@ impl FrontEnd {
         let sent = self.cookie_sent.load(Relaxed);
         sent != 0 && now().saturating_since(Instant::from_micros(sent)) < cookie::MAX_AGE
     }
+}
+
+/// What the regular stack would think of the source of a packet, behind the hook. Asked about what may
+/// open a connection, and costs two or three look-ups; packets of connections do not pay for it.
+pub(crate) fn check_source(net: &Net, skb: &mut Skb, tuple: &Tuple) -> Result<(), Counter> {
+    let (Some(client), Some(vip)) = (tuple.client.addr.to_v4(), tuple.vip.addr.to_v4()) else {
+        return Err(Counter::MartianSource);
+    };
+    // Routing lets a broadcast address of a network pass unless it has to look at the reverse path.
+    if !tuple.client.addr.is_valid_source() || net.addr_type(client) != AddrType::Unicast {
+        return Err(Counter::MartianSource);
+    }
+    skb.check_source(net, vip).map_err(|why| match why {
+        BadSource::Martian => Counter::MartianSource,
+        BadSource::ReversePath => Counter::ReversePath,
+    })
+}
+
+/// Drops a packet, and counts it.
+fn refuse(node: &Node, why: Counter, skb: Skb) -> Claim {
+    node.stats.inc(why);
+    Claim::Taken(Verdict::Drop(skb))
 }

@@ -62,6 +62,9 @@ counters! {
     Checksum = "fe_checksum",
     /// Dropped: the source address cannot be a client's.
     MartianSource = "fe_martian_source",
+    /// Dropped: packets to the source address do not leave by the interface that this one came by, and
+    /// net.ipv4.conf.*.rp_filter asks for it.
+    ReversePath = "fe_rp_filter",
     /// Dropped: no memory for a connection or for what it sent.
     NoMemory = "fe_no_memory",
     /// Dropped: as many connections wait for their hand-off as may.
@@ -70,6 +73,9 @@ counters! {
     HeadMemory = "fe_head_memory",
     /// Dropped: too many packets wait for the end of a hand-off. The client sends them again.
     ParkedFull = "fe_parked_full",
+    /// Dropped: while it was looked at, another processor opened or ended its connection. The client
+    /// sends it again.
+    Overtaken = "fe_overtaken",
     /// ICMP errors about connections that were not handed over yet; nothing is done.
     IcmpIgnored = "fe_icmp_ignored",
     /// Segments of the front-end that could not be sent.
@@ -340,6 +346,10 @@ counters! {
     BePackets = "be_packets",
     /// Dropped: a forwarded packet that belongs to no socket.
     BeUnknownTuple = "be_unknown_tuple",
+    /// Dropped: no memory for the route into this node's own stack.
+    BeNoRoute = "be_no_route",
+    /// Resets kept back that TCP wanted to send while a hand-off failed: the front-end has the connection.
+    BeResetHeld = "be_reset_held",
     /// Handed-over connections that both sides closed.
     BeClosed = "be_closed",
     /// Handed-over connections that the server closed first.

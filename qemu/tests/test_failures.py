@@ -120,6 +120,20 @@ def test_connections_survive_the_end_of_the_front_ends_process(cluster):
 @pytest.mark.vms
 def test_front_ends_go_on_without_the_dispatcher_and_say_so(cluster):
     host = cluster.fes[0].ext
+    away = "the dispatcher, node 1, is out of reach"
+
+    def said(words):
+        """How often each front-end's kernel said so in this test."""
+        lines = cluster.kernel_log().splitlines()
+        return {m.name: sum(f"{m.name}: {words}" in line for line in lines) for m in cluster.fes}
+
+    def once(words):
+        return all(count == 1 for count in said(words).values())
+
+    def shown(machine):
+        return away in machine.sh("cluster_startup status").stdout
+
+    assert not any(said(away).values()) and not any(map(shown, cluster.fes))
     cluster.kill_node(1)
     all_served(cluster, host)
     with counted(cluster, fe_assign_fallback=20):
@@ -127,6 +141,9 @@ def test_front_ends_go_on_without_the_dispatcher_and_say_so(cluster):
         again = run(cluster.client, ask, cluster.fes[1].ext, 20, "same")
     # By hash: the same node for the same target, whichever front-end is asked.
     assert first == again and len({node for _, node in first}) > 1, (first, again)
+    # Once, however many requests were placed.
+    cluster.wait(lambda: once(away), what="each front-end says that it has no dispatcher")
+    assert all(map(shown, cluster.fes))
     cluster.start_node(1)
 
     def assigned():
@@ -138,6 +155,10 @@ def test_front_ends_go_on_without_the_dispatcher_and_say_so(cluster):
         return assigned() >= before + 5
 
     cluster.wait(asks, what="the restarted dispatcher is asked")
+    back = "the dispatcher, node 1, is asked again"
+    cluster.wait(lambda: once(back), what="each front-end says that it has a dispatcher again")
+    assert once(away), said(away)
+    cluster.wait(lambda: not any(map(shown, cluster.fes)), what="status without it")
 
 
 def test_the_dispatcher_may_start_last(cluster):

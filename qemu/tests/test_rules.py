@@ -2,7 +2,7 @@
 """Which packets belong to the second stack."""
 
 import pytest
-from support import begin, run
+from support import begin, counted, run
 
 
 def reach(host, sources, port=8080):
@@ -112,6 +112,39 @@ def test_rules_change_while_connections_live(cluster):
     nodes = running.result()
     assert len(set(nodes)) == 1, nodes
     assert run(cluster.client, reach, machine.ext, ["10.10.0.100"]) == {"10.10.0.100": "refused"}
+
+
+@pytest.fixture
+def rp_filter(cluster):
+    """Sets it on the front-end's interface to the clients."""
+    name, machine = "net.ipv4.conf.ext0.rp_filter", cluster.fes[0]
+    before = machine.sh(f"sysctl -n {name}").stdout.strip()
+    yield lambda value: machine.sh(f"sysctl -qw {name}={value}")
+    machine.sh(f"sysctl -qw {name}={before}")
+
+
+def test_sources_of_another_interface_are_dropped_where_rp_filter_asks_for_it(cluster, rp_filter):
+    def spoof(router, vips, source):
+        """A SYN and a stray ACK to each, on the clients' network and from an address of the other."""
+        link = Link(f"10.10.0.{random.randrange(200, 250)}")
+        for vip in vips:
+            peer = Peer(link, vip)
+            for flags in (SYN, ACK):
+                segment = peer.tcp(flags, seq=peer.iss, source=source, sport=peer.sport + flags)
+                link.send(vip, segment, source=source, mac=link.resolve(router))
+
+    machine = cluster.fes[0]
+    # The second address is nobody's, so that the kernel has no way for what is sent to it.
+    set_rules(cluster, machine, ["accept port 8080"])
+    spoofed = (machine.ext, [machine.ext, "198.51.100.7"], "10.20.0.77")
+    rp_filter(0)
+    with counted(cluster, exact_fe_opened=2, exact_tcp_stray=2, exact_fe_rp_filter=0):
+        run(cluster.client, spoof, *spoofed)
+    rp_filter(1)
+    with counted(cluster, exact_fe_opened=0, exact_tcp_stray=0, exact_fe_rp_filter=4):
+        run(cluster.client, spoof, *spoofed)
+    [node] = run(cluster.client, reach, machine.ext, ["10.10.0.100"]).values()
+    assert node in {m.name for m in cluster.bes}
 
 
 def test_a_bad_rule_is_refused_and_changes_nothing(cluster):

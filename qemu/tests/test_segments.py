@@ -573,26 +573,38 @@ def test_an_own_answer_is_sent_again_until_it_is_acknowledged(host):
 # Reuse of a tuple
 
 
+def reuse(host):
+    """The same port again and again, as soon as the server has closed."""
+    peer = Peer(Link(f"10.10.0.{random.randrange(200, 250)}"), host)
+    last = 0
+    for turn in range(20):
+        peer.handshake()
+        # Above everything the old connection acknowledged, else the back-end could not tell.
+        if turn:
+            assert difference(peer.ack, last) > 0, (peer.ack, last)
+        # The server closes first (HTTP/1.0) and has the TIME_WAIT.
+        assert b"\r\n\r\nnode" in peer.request(b"GET /who HTTP/1.0\r\n\r\n"), turn
+        peer.send(flags=ACK | FIN)
+        peer.expect_ack(peer.seq)
+        last = peer.ack
+        peer = Peer(peer.link, host, sport=peer.sport, iss=peer.seq + 100_000)
+    return turn
+
+
 @pytest.mark.vms
 def test_a_port_is_used_again_while_the_back_end_is_in_time_wait(cluster):
-    def reuse(host):
-        peer = Peer(Link(f"10.10.0.{random.randrange(200, 250)}"), host)
-        last = 0
-        for turn in range(20):
-            peer.handshake()
-            # Above everything the old connection acknowledged, else the back-end could not tell.
-            if turn:
-                assert difference(peer.ack, last) > 0, (peer.ack, last)
-            # The server closes first (HTTP/1.0) and has the TIME_WAIT.
-            assert b"\r\n\r\nnode" in peer.request(b"GET /who HTTP/1.0\r\n\r\n"), turn
-            peer.send(flags=ACK | FIN)
-            peer.expect_ack(peer.seq)
-            last = peer.ack
-            peer = Peer(peer.link, host, sport=peer.sport, iss=peer.seq + 100_000)
-        return turn
-
-    with counted(cluster, tcp_reused=19, exact_be_adopted=20):
+    # Other nodes than the one before, which keeps its TIME_WAIT, are chosen now and then.
+    with counted(cluster, tcp_reused=19, exact_be_adopted=20, be_time_wait_replaced=1):
         run(cluster.client, reuse, cluster.fes[0].ext)
+
+
+def test_a_port_is_used_again_while_too_many_handshakes_are_unfinished(cluster):
+    """The first connection is opened by a cookie; those after it take its entry's place."""
+    host = cluster.fes[0]
+    cluster.set(int(host.name[4:]), "half-open-max", 0)
+    counts = {"exact_fe_cookie_sent": 1, "exact_fe_cookie_accepted": 1, "exact_be_adopted": 20}
+    with counted(cluster, tcp_reused=19, **counts):
+        run(cluster.client, reuse, host.ext)
 
 
 @on_client

@@ -11,6 +11,7 @@
 #include <net/dst.h>
 #include <net/ip.h>
 #include <net/netfilter/nf_conntrack.h>
+#include <net/route.h>
 
 struct net_device *lard_skb_dev(const struct sk_buff *skb)
 {
@@ -76,6 +77,12 @@ struct sock *lard_skb_full_sk(const struct sk_buff *skb)
 void lard_skb_dst_drop(struct sk_buff *skb)
 {
 	skb_dst_drop(skb);
+}
+
+/* What ip_rcv_finish() asks, for a packet to daddr. */
+enum skb_drop_reason lard_skb_route_input(struct sk_buff *skb, __be32 daddr)
+{
+	return ip_route_input_noref(skb, daddr, ip_hdr(skb)->saddr, ip4h_dscp(ip_hdr(skb)), skb->dev);
 }
 
 void lard_skb_dst_set(struct sk_buff *skb, struct rtable *rt)

@@ -60,6 +60,13 @@ pub trait PerNet: Sized + Send + Sync + 'static {
     /// Softirq, RCU held.
     fn pre_routing(this: ArcBorrow<'_, Self>, net: &Net, skb: Skb) -> Verdict;
 
+    /// A reset that TCP wanted to send to the client of a failing injection was kept back.
+    ///
+    /// # Context
+    ///
+    /// Any but hard irq.
+    fn reset_held(this: ArcBorrow<'_, Self>);
+
     /// Does what is due; called every [`TICK_MS`] while the hooks are on.
     ///
     /// # Context
@@ -271,7 +278,8 @@ impl<T: PerNet> Slot<T> {
                     ..pin_init::zeroed()
                 },
                 bindings::nf_hook_ops {
-                    hook: Some(on_local_out),
+                    hook: Some(Self::on_local_out),
+                    priv_: entry.cast(),
                     pf: NFPROTO_IPV4,
                     hooknum: NF_INET_LOCAL_OUT,
                     priority: PRIORITY_LOCAL_OUT,
@@ -355,6 +363,42 @@ impl<T: PerNet> Slot<T> {
 
     /// # Safety
     ///
+    /// Called by netfilter with what the hook was registered with, and a packet.
+    unsafe extern "C" fn on_local_out(
+        this: *mut c_void,
+        skb: *mut bindings::sk_buff,
+        _state: *const bindings::nf_hook_state,
+    ) -> core::ffi::c_uint {
+        let entry = this.cast::<Entry>();
+        // SAFETY: The hook was registered with an entry, which stays until a grace period after the
+        // hook was removed; so does its namespace. The packet is the hook's to look at and to mark; it
+        // holds its socket.
+        unsafe {
+            let sk = bindings::lard_skb_full_sk(skb);
+            let net = Net::from_raw((*entry).net);
+            let child = (!sk.is_null() && child::meet(net, sk, skb)).then_some(sk);
+            let is_childs = match inject::answers_injection(skb) {
+                // The front-end still has the connection.
+                Some(flags) if flags & inject::RST != 0 => {
+                    T::reset_held(Self::state(entry));
+                    return NF_DROP;
+                }
+                Some(_) => true,
+                None => child.is_some(),
+            };
+            // Connection tracking has not seen the handshake, and does not see what the client sends.
+            if is_childs {
+                bindings::lard_skb_untrack(skb);
+            }
+            if let Some(sk) = child {
+                child::sent(sk, skb);
+            }
+        }
+        NF_ACCEPT
+    }
+
+    /// # Safety
+    ///
     /// Called by the core when a namespace begins to end.
     unsafe extern "C" fn on_pre_exit(net: *mut bindings::net) {
         // SAFETY: The caller is ending the namespace's entry.
@@ -387,37 +431,6 @@ unsafe fn quiet(entry: *mut Entry) -> bool {
         bindings::disable_delayed_work_sync((*entry).work.get());
     }
     true
-}
-
-/// # Safety
-///
-/// Called by netfilter with a packet.
-unsafe extern "C" fn on_local_out(
-    _this: *mut c_void,
-    skb: *mut bindings::sk_buff,
-    state: *const bindings::nf_hook_state,
-) -> core::ffi::c_uint {
-    // SAFETY: The packet is the hook's to look at and to mark; it holds its socket. The namespace is
-    // alive during the call.
-    unsafe {
-        let sk = bindings::lard_skb_full_sk(skb);
-        let net = Net::from_raw((*state).net);
-        let child = (!sk.is_null() && child::meet(net, sk, skb)).then_some(sk);
-        let is_childs = match inject::answers_injection(skb) {
-            // The front-end still has the connection.
-            Some(flags) if flags & inject::RST != 0 => return NF_DROP,
-            Some(_) => true,
-            None => child.is_some(),
-        };
-        // Connection tracking has not seen the handshake, and does not see what the client sends.
-        if is_childs {
-            bindings::lard_skb_untrack(skb);
-        }
-        if let Some(sk) = child {
-            child::sent(sk, skb);
-        }
-    }
-    NF_ACCEPT
 }
 
 /// The state exists in all namespaces while this value lives.

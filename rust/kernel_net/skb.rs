@@ -25,6 +25,8 @@ const TCP_URGENT: usize = 18;
 const TCP_FLAGS: usize = 13;
 const URG: u8 = 0x20;
 
+const LIMITED_BROADCAST: [u8; 4] = [255; 4];
+
 const NF_INET_PRE_ROUTING: u32 = 0;
 const IPPROTO_TCP: u8 = 6;
 
@@ -36,6 +38,24 @@ pub enum Verdict {
     Drop(Skb),
     /// It was sent, or is being kept.
     Stolen,
+}
+
+/// A packet that was not passed up.
+pub enum NotDelivered {
+    /// It has no socket, or none that it may be passed to.
+    NoSocket(Skb),
+    /// There is no memory for the route into this node's own stack, or its namespace is ending.
+    NoRoute(Skb),
+}
+
+/// Why the kernel would not take a packet in from where it says it comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BadSource {
+    /// The address is nobody's who could send by this interface: a group's, or this node's own.
+    Martian,
+    /// Packets to that address do not leave by the interface that this one came by, and `rp_filter`
+    /// asks for it.
+    ReversePath,
 }
 
 /// A connection as the packets that reach a server name it.
@@ -231,6 +251,40 @@ impl Skb {
         true
     }
 
+    /// Takes the verdict of the kernel's input routing on the source address, which the regular stack
+    /// would ask for behind the hook: martians, and reverse paths as `net.ipv4.conf.*.rp_filter` says.
+    ///
+    /// Routing looks at the source of packets to `to` if that is this node's own address. If it is not,
+    /// it may have no way for them and never come to the source; to a limited broadcast it always does.
+    /// What it thinks of the destination does not count, and the route is not kept.
+    ///
+    /// # Context
+    ///
+    /// In the hook.
+    pub fn check_source(&mut self, net: &Net, to: [u8; 4]) -> Result<(), BadSource> {
+        use bindings::{
+            skb_drop_reason_SKB_DROP_REASON_IP_INVALID_SOURCE as INVALID,
+            skb_drop_reason_SKB_DROP_REASON_IP_LOCAL_SOURCE as LOCAL,
+            skb_drop_reason_SKB_DROP_REASON_IP_RPFILTER as REVERSE_PATH,
+        };
+        let to = match net.addr_is_local(to) {
+            true => to,
+            false => LIMITED_BROADCAST,
+        };
+        // SAFETY: The buffer is owned, has its IP header and its device, and RCU is held until after
+        // the route was dropped.
+        let reason = unsafe {
+            let reason = bindings::lard_skb_route_input(self.raw(), u32::from_ne_bytes(to));
+            bindings::lard_skb_dst_drop(self.raw());
+            reason
+        };
+        match reason {
+            INVALID | LOCAL => Err(BadSource::Martian),
+            REVERSE_PATH => Err(BadSource::ReversePath),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes it fit to be kept beyond the hook: it no longer names a device or a route that it does
     /// not hold.
     pub fn park(self) -> Self {
@@ -316,22 +370,22 @@ impl Skb {
         net: &Net,
         flow: &Flow,
         others: impl FnOnce() -> bool,
-    ) -> Result<Verdict, Skb> {
+    ) -> Result<Verdict, NotDelivered> {
         let sk = self.established(net, flow);
         if sk.is_null() {
-            return Err(self);
+            return Err(NotDelivered::NoSocket(self));
         }
         // SAFETY: RCU is held; the reference that the lookup returned goes to the packet, whose
         // destructor gives it back, or is given back here.
         unsafe {
             let full = bindings::lard_sock_is_full(sk);
-            let route = match (full && child::is_child(sk)) || others() {
-                true => pernet::local_route(net),
-                false => None,
-            };
-            let Some(route) = route else {
+            if !(full && child::is_child(sk)) && !others() {
                 bindings::sock_gen_put(sk);
-                return Err(self);
+                return Err(NotDelivered::NoSocket(self));
+            }
+            let Some(route) = pernet::local_route(net) else {
+                bindings::sock_gen_put(sk);
+                return Err(NotDelivered::NoRoute(self));
             };
             self.untrack();
             bindings::lard_skb_orphan(self.raw());
@@ -344,9 +398,9 @@ impl Skb {
 
     /// Passes it up as if its destination were an address of this node: an ICMP error about a
     /// connection that was handed over. Only in the hook.
-    pub fn deliver_local(mut self, net: &Net) -> Verdict {
+    pub fn deliver_local(mut self, net: &Net) -> Result<Verdict, NotDelivered> {
         let Some(route) = pernet::local_route(net) else {
-            return Verdict::Drop(self);
+            return Err(NotDelivered::NoRoute(self));
         };
         self.untrack();
         // SAFETY: The buffer is owned, and RCU is held until it was dealt with.
@@ -354,7 +408,7 @@ impl Skb {
             bindings::lard_skb_dst_drop(self.raw());
             bindings::lard_skb_dst_set_noref(self.raw(), route.as_ptr());
         }
-        Verdict::Accept(self)
+        Ok(Verdict::Accept(self))
     }
 }
 

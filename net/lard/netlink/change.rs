@@ -138,8 +138,8 @@ fn read_config(request: &Request<'_>) -> Result<Config> {
     let addr = |kind| attrs.get(kind).and_then(|a| a.array()).map(Addr);
     let port = |kind| attrs.get(kind).and_then(|a| a.u16()).unwrap_or(0);
 
-    let node = id(request.require(node::ID, "node-id")?).ok_or_else(|| invalid("node-id"))?;
-    let cluster = request.require(node::CLUSTER, "cluster-id")?.uint();
+    let node = id(request.require(node::NODE_ID, "node-id")?).ok_or_else(|| invalid("node-id"))?;
+    let cluster = request.require(node::CLUSTER_ID, "cluster-id")?.uint();
     let roles = read_roles(request)?;
     if roles == Roles::NONE {
         return Err(request.fail(EINVAL, format_args!("a node needs at least one role")));
@@ -327,7 +327,7 @@ fn leave(node: &Arc<Node>, net: &Net, admin: &mut Admin) {
 }
 
 fn peer_id(request: &Request<'_>) -> Result<NodeId> {
-    let id = request.require(node::ID, "node-id")?.u16();
+    let id = request.require(node::NODE_ID, "node-id")?.u16();
     Ok(NodeId(id.ok_or(EINVAL)?))
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The numbers of `Documentation/netlink/specs/lard.yaml`: positions in its lists, from 1.
+//! The numbers of `Documentation/netlink/specs/lard.yaml`: positions in its lists, from 1. A test of
+//! `cluster_startup` compares the two.
 
 #![forbid(unsafe_code)]
 
@@ -45,8 +46,8 @@ pub(super) mod cmd {
 }
 
 pub(super) mod node {
-    pub(crate) const ID: u16 = 1;
-    pub(crate) const CLUSTER: u16 = 2;
+    pub(crate) const NODE_ID: u16 = 1;
+    pub(crate) const CLUSTER_ID: u16 = 2;
     pub(crate) const NAME: u16 = 3;
     pub(crate) const ROLES: u16 = 4;
     pub(crate) const FE_PORT: u16 = 5;

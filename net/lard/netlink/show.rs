@@ -33,8 +33,8 @@ pub(super) fn self_get(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let config = attached(node, request)?;
     let owner = node.control.owner();
     request.reply(|m| {
-        m.put_u16(node::ID, config.node.0)?;
-        m.put_uint(node::CLUSTER, config.cluster)?;
+        m.put_u16(node::NODE_ID, config.node.0)?;
+        m.put_uint(node::CLUSTER_ID, config.cluster)?;
         m.put_text(node::NAME, config.name.as_str())?;
         m.put_u32(node::ROLES, config.roles.bits().into())?;
         if config.fe_port != 0 {
@@ -93,7 +93,7 @@ pub(super) fn self_get(node: &Arc<Node>, request: &Request<'_>) -> Result {
 pub(super) fn dump_nodes(node: &Node, dump: &mut Dump<'_>) -> Result {
     while let Some((position, row)) = next_node(node, dump.position()) {
         let written = dump.entry(|m| {
-            m.put_u16(node::ID, row.id.0)?;
+            m.put_u16(node::NODE_ID, row.id.0)?;
             if let Some(name) = &row.name {
                 m.put_text(node::NAME, name.as_str())?;
             }

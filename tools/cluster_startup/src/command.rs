@@ -175,6 +175,11 @@ fn status_text(node: Option<&SelfView>, nodes: &[NodeView], content: &[String]) 
             );
         } else if node.stopping {
             text.push_str("stopping: it takes no new connections\n");
+        } else if let Some(away) = dispatcher_away(node, nodes) {
+            let _ = writeln!(
+                text,
+                "the dispatcher, node {away}, is out of reach: requests are placed by consistent hashing"
+            );
         }
     }
     let rows = nodes.iter().map(|node| {
@@ -202,6 +207,16 @@ fn status_text(node: Option<&SelfView>, nodes: &[NodeView], content: &[String]) 
         "DISK", "RTT-US", "TAGS",
     ];
     text + &table(&heads, rows)
+}
+
+/// The dispatcher that a front-end cannot ask.
+fn dispatcher_away(node: &SelfView, nodes: &[NodeView]) -> Option<u16> {
+    let dispatcher = node.dispatcher.filter(|id| *id != node.id)?;
+    node.front_end_port?;
+    let is_there = nodes
+        .iter()
+        .any(|other| other.id == dispatcher && other.link == "ready");
+    (!is_there).then_some(dispatcher)
 }
 
 /// The load of a node, with the parts of connections that are not its own.
@@ -394,6 +409,46 @@ mod tests {
             .iter()
             .all(|line| line[column..].starts_with("FE,BE")));
         assert!(lines.iter().all(|line| !line.ends_with(' ')));
+    }
+
+    #[test]
+    fn a_front_end_says_that_its_dispatcher_is_away() {
+        let front_end = SelfView {
+            id: 2,
+            cluster_id: "1".into(),
+            name: "a".into(),
+            roles: "FE,BE".into(),
+            front_end_port: Some(8080),
+            back_end_port: Some(7080),
+            internal_addr: None,
+            any_listener: false,
+            policy: None,
+            dispatcher: Some(1),
+            key: None,
+            vips: Vec::new(),
+            entries: 0,
+            children: 0,
+            limit: None,
+            waiting: None,
+            owned: true,
+            stopping: false,
+        };
+        let says = |this: &SelfView, nodes: &[NodeView]| {
+            status_text(Some(this), nodes, &[])
+                .contains("node 1, is out of reach: requests are placed by consistent hashing")
+        };
+        let closing = NodeView {
+            link: "closing".into(),
+            ..node(1, "d")
+        };
+        assert!(!says(&front_end, &[node(1, "d"), node(2, "a")]));
+        assert!(says(&front_end, &[closing, node(2, "a")]));
+        assert!(says(&front_end, &[node(2, "a")]));
+        let back_end = SelfView {
+            front_end_port: None,
+            ..front_end
+        };
+        assert!(!says(&back_end, &[node(2, "a")]));
     }
 
     #[test]

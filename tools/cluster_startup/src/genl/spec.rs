@@ -115,6 +115,7 @@ mod tests {
     use std::collections::HashMap;
 
     const YAML: &str = include_str!("../../../../Documentation/netlink/specs/lard.yaml");
+    const MODULE: &str = include_str!("../../../../net/lard/netlink/numbers.rs");
 
     /// The lists of the specification: "definitions/node-state", "attribute-sets/node", "operations".
     /// The file is our own, so indentation is enough to read it by.
@@ -169,5 +170,44 @@ mod tests {
         assert_eq!(lists["definitions/link-state"], LINK_STATES);
         assert_eq!(lists["definitions/conn-state"], CONN_STATES);
         assert!(YAML.contains(&format!("name: {EVENTS}")));
+    }
+
+    /// The constants of the module's own copy: by module of Rust, "" for those outside of any.
+    fn module() -> HashMap<&'static str, Vec<(&'static str, u32)>> {
+        let mut lists: HashMap<&str, Vec<(&str, u32)>> = HashMap::new();
+        let mut list = "";
+        for line in MODULE.lines() {
+            if let Some(name) = line.strip_prefix("pub(super) mod ") {
+                list = name.trim_end_matches(" {");
+            } else if line == "}" {
+                list = "";
+            } else if let Some((_, constant)) = line.split_once(" const ") {
+                let (name, value) = constant.split_once(": ").unwrap();
+                let (_, number) = value.split_once(" = ").unwrap();
+                let number = number.trim_end_matches(';').parse().unwrap();
+                lists.entry(list).or_default().push((name, number));
+            }
+        }
+        lists
+    }
+
+    #[test]
+    fn numbers_of_the_module_are_those_of_the_specification() {
+        let mut module = module();
+        for (index, (name, number)) in (0u32..).zip(module.remove("").unwrap()) {
+            let word = name.strip_prefix("STATE_").unwrap().to_lowercase();
+            assert_eq!(
+                (word.as_str(), number),
+                (NODE_STATES[index as usize], index)
+            );
+        }
+        check("operations", &module.remove("cmd").unwrap());
+        for set in [
+            "node", "conn", "endpoint", "stat", "rule", "service", "param",
+        ] {
+            let numbers = module.remove(set).unwrap();
+            check(&format!("attribute-sets/{set}"), &numbers);
+        }
+        assert!(module.is_empty(), "{:?}", module.keys());
     }
 }
