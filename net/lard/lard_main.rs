@@ -38,6 +38,7 @@ mod forward;
 mod front_end;
 mod gauge;
 mod hand_off;
+mod http2;
 mod idle;
 mod line;
 mod moving;

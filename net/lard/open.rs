@@ -15,8 +15,9 @@ use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel_net::skb::Skb;
-use lard_core::addr::NodeId;
+use lard_core::addr::{Endpoint, NodeId};
 use lard_core::follow::Forbidden;
+use lard_core::http::http2::Progress;
 use lard_core::http::rewrite::is_reserved;
 use lard_core::http::{self, target, BadHead, HeadParser, Rewritten};
 use lard_core::policy::{Mechanism, NodeSet};
@@ -28,6 +29,7 @@ use lard_core::time::Instant;
 
 use crate::forward::BackEnd;
 use crate::gauge::Held;
+use crate::http2::Http2;
 use crate::packet::Flow;
 use crate::parked::Parked;
 use crate::persist::{Given, Persist, Unchecked};
@@ -74,6 +76,8 @@ pub(crate) struct HandingOff {
 pub(crate) struct Open {
     responder: Responder,
     parser: HeadParser,
+    /// If the client does not speak what the parser reads.
+    http2: Option<Http2>,
     /// All bytes received, in order. Empty while a hand-off on this node borrows them.
     pub(crate) head: KVec<u8>,
     /// Counts what is kept of the client against the node's cap: the head beyond [`UNCOUNTED`] bytes, and
@@ -128,6 +132,13 @@ pub(crate) struct Holds {
     pub(crate) bytes: Held,
 }
 
+/// A packet of the client.
+struct Came {
+    skb: Skb,
+    payload_at: usize,
+    client: Endpoint,
+}
+
 /// What the steps of a connection need besides itself.
 pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
@@ -145,6 +156,7 @@ impl Open {
         Self {
             responder,
             parser: HeadParser::new(config.head_limit as usize),
+            http2: None,
             head: KVec::new(),
             bytes_held: holds.bytes,
             _open_held: holds.open,
@@ -174,6 +186,7 @@ impl Open {
         Self {
             responder,
             parser,
+            http2: None,
             head: given.data,
             bytes_held: given.bytes_held,
             _open_held: given.open_held,
@@ -201,7 +214,12 @@ impl Open {
         if !self.responder.is_half_open() {
             self.half_open = None;
         }
-        self.run(cx, output, Some((skb, flow.payload_at(segment))))
+        let packet = Came {
+            skb,
+            payload_at: flow.payload_at(segment),
+            client: flow.tuple.client,
+        };
+        self.run(cx, output, Some(packet))
     }
 
     /// The time [`Open::deadline`] named has come.
@@ -249,9 +267,10 @@ impl Open {
     /// Looks at the request again: the settings of the service have changed.
     pub(crate) fn want_anew(&mut self, cx: &Context<'_>) {
         // The head was found good before. One that is not good any more is wanted as it was.
-        let anew = match self.parser.status() {
-            http::Status::Complete(len) => self.wanted(len, cx).ok(),
-            http::Status::Partial | http::Status::Bad(_) => None,
+        let anew = match (&self.http2, self.parser.status()) {
+            (Some(http2), _) => Some(http2.wanted(cx, &self.head).0),
+            (None, http::Status::Complete(len)) => self.wanted(len, cx).ok(),
+            (None, http::Status::Partial | http::Status::Bad(_)) => None,
         };
         self.wanted = anew.unwrap_or(cx.services.still(self.wanted));
     }
@@ -331,14 +350,14 @@ impl Open {
         }
     }
 
-    fn run(&mut self, cx: &Context<'_>, output: Output, packet: Option<(Skb, usize)>) -> Step {
+    fn run(&mut self, cx: &Context<'_>, output: Output, packet: Option<Came>) -> Step {
         let mut step = Step::default();
         let [first, second] = &mut step.send;
         *first = output.send;
         let mut packet = packet;
         let action = match (output.action, &mut packet) {
-            (Action::Store(accepted), Some((skb, payload_at))) => {
-                let Some(head) = self.store(cx, skb, *payload_at, &accepted) else {
+            (Action::Store(accepted), Some(packet)) => {
+                let Some(head) = self.store(cx, packet, &accepted) else {
                     return step;
                 };
                 let output = self.responder.stored(cx.config, accepted, head, cx.now);
@@ -350,14 +369,15 @@ impl Open {
         step.then = match action {
             Action::HandOff { queue } => {
                 self.stage = Stage::Asking;
-                if let Some((skb, _)) = packet.filter(|_| queue) {
-                    self.park(cx, skb);
+                self.settle_http2(cx);
+                if let Some(packet) = packet.filter(|_| queue) {
+                    self.park(cx, packet.skb);
                 }
                 Then::Ask
             }
             Action::Queue => {
-                if let Some((skb, _)) = packet {
-                    self.park(cx, skb);
+                if let Some(packet) = packet {
+                    self.park(cx, packet.skb);
                 }
                 Then::Stay
             }
@@ -386,19 +406,14 @@ impl Open {
 
     /// Copies what the responder accepted and lets the parser see it. `None`: no room, and the
     /// segment counts as never received.
-    fn store(
-        &mut self,
-        cx: &Context<'_>,
-        skb: &mut Skb,
-        payload_at: usize,
-        accepted: &Accepted,
-    ) -> Option<Head> {
+    fn store(&mut self, cx: &Context<'_>, packet: &Came, accepted: &Accepted) -> Option<Head> {
         let start = self.head.len();
         let len = accepted.len() as usize;
-        let at = payload_at.checked_add(accepted.offset() as usize)?;
+        let at = packet.payload_at.checked_add(accepted.offset() as usize)?;
         let charged = start.saturating_add(len).saturating_sub(start.max(UNCOUNTED));
         let bytes_held = &mut self.bytes_held;
-        if let Err(why) = pieces::append(&*skb, at, len, &mut self.head, bytes_held, charged) {
+        if let Err(why) = pieces::append(&packet.skb, at, len, &mut self.head, bytes_held, charged)
+        {
             match why {
                 NotKept::Full => cx.stats.inc(Counter::HeadMemory),
                 NotKept::NoMemory => cx.stats.inc(Counter::NoMemory),
@@ -423,8 +438,40 @@ impl Open {
                 }
                 Err(bad) => self.bad(cx, bad),
             },
+            http::Status::Bad(bad) if self.parser.is_http2() => self
+                .http2(cx, packet.client)
+                .unwrap_or_else(|| self.bad(cx, bad)),
             http::Status::Bad(bad) => self.bad(cx, bad),
         })
+    }
+
+    /// What begins like HTTP/2 has grown; `None` if it is something else.
+    fn http2(&mut self, cx: &Context<'_>, client: Endpoint) -> Option<Head> {
+        let http2 = self.http2.get_or_insert_with(|| Http2::new(client));
+        let head = match http2.feed(&self.head) {
+            Progress::Other => return None,
+            Progress::Preface => return Some(Head::Partial),
+            Progress::Frames => Head::Partial,
+            Progress::Whole => Head::Complete,
+        };
+        self.responder.speaks_http2();
+        if cx.further == Some(Mechanism::Forward) {
+            cx.stats.inc(Counter::HttpUnread);
+            return Some(Head::Bad(Status::VersionNotSupported));
+        }
+        Some(head)
+    }
+
+    /// A node is to be found: on a connection of HTTP/2 that is when its first request is read.
+    fn settle_http2(&mut self, cx: &Context<'_>) {
+        if let Some(http2) = &self.http2 {
+            let (wanted, unread) = http2.wanted(cx, &self.head);
+            self.wanted = wanted;
+            cx.stats.inc(Counter::PinnedHttp2);
+            if let Some(why) = unread {
+                cx.stats.inc(why);
+            }
+        }
     }
 
     /// The first head is complete, so many bytes long: further requests are followed, if another node may

@@ -52,6 +52,8 @@ params! {
     IdleTimeout = "idle-timeout-ms", 60_000, 1_000..=3_600_000;
     /// Milliseconds a request head may take from its first byte to its last.
     HeadTimeout = "head-timeout-ms", 30_000, 1_000..=3_600_000;
+    /// Milliseconds that the first request of a connection of HTTP/2 is waited for behind its preface.
+    Http2Wait = "http2-wait-ms", 100, 0..=3_600_000;
     /// Milliseconds a TCP handshake may take.
     HalfOpenTimeout = "half-open-timeout-ms", 10_000, 1_000..=60_000;
     /// Milliseconds that assignment and hand-off may take together.
@@ -147,6 +149,7 @@ impl Params {
         config.head_limit = self.get_u32(Param::HeadLimit);
         config.idle_timeout = ms(Param::IdleTimeout);
         config.head_timeout = ms(Param::HeadTimeout);
+        config.http2_wait = ms(Param::Http2Wait);
         config.half_open_timeout = ms(Param::HalfOpenTimeout);
         config.handoff_timeout = ms(Param::HandoffTimeout);
         config.conn_idle = ms(Param::ConnIdle);

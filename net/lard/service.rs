@@ -20,9 +20,10 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 use kernel::sync::Arc;
 use kernel_net::sync::BhLock;
+use lard_core::addr::Endpoint;
 use lard_core::content::{Asked, BadLine, Place, Rules, TagNames, MAX_TEXT};
 use lard_core::follow::Mode;
-use lard_core::http::{target, BadHead, HeadParser, KeyParts, KeyPlaces};
+use lard_core::http::{hash_of_client, target, BadHead, HeadParser, KeyParts, KeyPlaces};
 use lard_core::policy::{Mechanism, PolicyKind, Tags};
 use lard_core::wire;
 
@@ -216,16 +217,15 @@ impl Service {
 
     /// Does every request do without a look at these?
     fn is_plain(&self) -> bool {
-        self.places.is_empty() && self.key_places.parts(self.key()) == KeyParts::DEFAULT
+        self.places.is_empty() && self.parts() == KeyParts::DEFAULT
     }
 
-    fn ask(&self, asked: &Asked<'_>, head: &[u8], hash_key: [u64; 2]) -> (u64, Tags) {
-        let parts = self.key_places.parts(self.key());
-        let rules = Rules::new(self.lines(), &self.places);
-        (
-            parts.hash(asked.target(), head, hash_key),
-            rules.choose(asked),
-        )
+    fn parts(&self) -> KeyParts<'_> {
+        self.key_places.parts(self.key())
+    }
+
+    fn tags(&self, asked: &Asked<'_>) -> Tags {
+        Rules::new(self.lines(), &self.places).choose(asked)
     }
 }
 
@@ -347,17 +347,43 @@ impl Services {
                 edition,
             });
         }
-        // With its number, under one lock.
-        let (service, edition) = {
-            let current = self.current.lock();
-            (current.clone(), self.edition.load(Relaxed))
-        };
+        let (service, edition) = self.numbered();
         let asked = Asked::new(head, parser)?;
-        let (key, tags) = match &service {
-            Some(service) => service.ask(&asked, head, hash_key),
-            None => (asked.target().hash(hash_key), Tags::NONE),
-        };
-        Ok(Wanted { key, tags, edition })
+        let service = service.as_deref();
+        let parts = service.map_or(KeyParts::DEFAULT, Service::parts);
+        Ok(Wanted {
+            key: parts.hash(asked.target(), head, hash_key),
+            tags: service.map_or(Tags::NONE, |service| service.tags(&asked)),
+            edition,
+        })
+    }
+
+    /// What is wanted for a connection of HTTP/2 whose first request is this, if it could be read: of
+    /// its fields nothing is known. Where the target is made of fields the client stands for it. Softirq.
+    pub(crate) fn ask_http2(
+        &self,
+        first: Option<&Asked<'_>>,
+        client: &Endpoint,
+        hash_key: [u64; 2],
+    ) -> Wanted {
+        let (service, edition) = self.numbered();
+        let service = service.as_deref();
+        let parts = service.map_or(KeyParts::DEFAULT, Service::parts);
+        let asked = first.unwrap_or(&Asked::UNKNOWN);
+        Wanted {
+            key: match first {
+                Some(asked) if parts.are_of_target() => parts.hash(asked.target(), b"", hash_key),
+                _ => hash_of_client(client, hash_key),
+            },
+            tags: service.map_or(Tags::NONE, |service| service.tags(asked)),
+            edition,
+        }
+    }
+
+    /// The settings with their number, under one lock.
+    fn numbered(&self) -> (Option<Arc<Service>>, u32) {
+        let current = self.current.lock();
+        (current.clone(), self.edition.load(Relaxed))
     }
 
     /// The same, as if it had been asked for now: what cannot be told anew is outdated no longer.

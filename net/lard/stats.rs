@@ -117,6 +117,16 @@ counters! {
     Adopted = "fe_adopted",
     /// Connections lost because a back-end reset the client in refusing them.
     ClientResetByRefusal = "fe_client_reset",
+    /// Connections of HTTP/2 routed by their client: no request came in time, or before the client closed.
+    Http2NoRequest = "fe_http2_no_request",
+    /// Connections of HTTP/2 routed by their client: what came before the first request does not belong
+    /// there.
+    Http2Frames = "fe_http2_frames",
+    /// Connections of HTTP/2 routed by their client: the fields of the first request were not there in
+    /// time, or went beyond the limit.
+    Http2Cut = "fe_http2_cut",
+    /// Connections of HTTP/2 routed by their client: the fields of the first request cannot be read.
+    Http2Fields = "fe_http2_fields",
     /// Handed-over connections forgotten after they had ended.
     ForwardEnded = "fe_forward_ended",
     /// Handed-over connections forgotten because nothing was heard of them for too long.
@@ -187,7 +197,7 @@ counters! {
     PinnedUpgrade = "fe_pinned_upgrade",
     /// Connections that stay for good: they become tunnels.
     PinnedConnect = "fe_pinned_connect",
-    /// Connections that stay for good: they speak HTTP/2.
+    /// Connections that stay for good, in every mode: they speak HTTP/2.
     PinnedHttp2 = "fe_pinned_http2",
     /// Connections that stay for good: a request has a body that means nothing with its method.
     PinnedContent = "fe_pinned_content",
@@ -265,7 +275,8 @@ counters! {
     HttpTooSlow = "http_too_slow",
     /// Answered with 403: the target could be the directory of a node, in the mode forward.
     HttpReserved = "http_reserved",
-    /// Answered with 400: behind the head stands what cannot be followed, in the mode forward.
+    /// Answered with 400: behind the head stands what cannot be followed, in the mode forward. HTTP/2 is
+    /// answered with GOAWAY.
     HttpUnread = "http_unread",
 
     // --- hand-offs that back-ends refused, as the front-end heard it ---

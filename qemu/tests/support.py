@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(__file__)), "lar
 
 PRELUDE = """\
 import contextlib, hashlib, json, os, random, re, select, socket, struct, subprocess, sys, threading, time
-import client, content, rawtcp
+import client, content, http2, rawtcp
 from rawtcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, Link, Peer, difference
 
 

@@ -254,7 +254,7 @@ BAD_HEADS = {
     "NUL in the target": b"GET /wh\0o HTTP/1.1\r\nHost: a\r\n\r\n",
     "control octets": b"\x01\x02\x03\x04 / HTTP/1.1\r\nHost: a\r\n\r\n",
     "TLS ClientHello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x55" * 64 + b"\r\n\r\n",
-    "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "almost HTTP/2's preface": b"PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n",
     "only a colon": b"GET /who HTTP/1.1\r\nHost: a\r\n:\r\n\r\n",
     "version 3.0": b"GET /who HTTP/3.0\r\nHost: a\r\n\r\n",
 }

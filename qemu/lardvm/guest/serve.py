@@ -45,7 +45,7 @@ http {{
     }}
     access_log off;
     sendfile on;
-    {threads}tcp_nopush on;
+    {threads}{http2}tcp_nopush on;
     keepalive_requests 100000;
     client_body_temp_path {state}/body;
     proxy_temp_path {state}/proxy;
@@ -346,6 +346,7 @@ def command(options):
         "rcvbuf": f" rcvbuf={options.rcvbuf}" if options.rcvbuf else "",
         # What is mapped goes through the cache.
         "maps": "Off" if options.uncached else "On",
+        "http2": "http2 on;\n    " if options.http2 else "",
         # A read may wait long for a slow disk that many use.
         "threads": "aio threads;\n    send_timeout 600s;\n    " if options.threads else "",
     }
@@ -386,6 +387,7 @@ def main():
     parser.add_argument(
         "--uncached", action="store_true", help="what other nodes have in --root is read past the cache"
     )
+    parser.add_argument("--http2", action="store_true", help="nginx speaks it, too, without TLS")
     parser.add_argument("--plain", action="store_true", help="on the regular stack")
     parser.add_argument(
         "--no-accept",

@@ -121,6 +121,9 @@ impl Watch {
                     .checked_add(part.len())
                     .is_some_and(|end| end <= len));
                 assert!(part.position() + part.len() <= self.bound);
+                if self.heads.last() == Some(&2) {
+                    r.speaks_http2();
+                }
                 let head = self.next_head();
                 let out = r.stored(&self.cfg, part, head, now);
                 assert!(!matches!(out.action, Action::Store(_)));

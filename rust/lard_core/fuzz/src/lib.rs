@@ -7,7 +7,7 @@
 use lard_core::addr::{Addr, Endpoint, Tuple};
 use lard_core::classify::{self, Packet, Rule};
 use lard_core::content::{self, Asked, Line, Place, Rules, TagNames};
-use lard_core::http::http2::{first_request, First};
+use lard_core::http::http2::{Opening, Progress, Request, Unread};
 use lard_core::http::rewrite::is_reserved;
 use lard_core::http::{
     target, BadHead, BadRewrite, BodyScanner, HeadParser, KeyParts, KeyPlaces, Rewritten, Scanned,
@@ -193,27 +193,49 @@ pub fn rewrite(data: &[u8]) {
 /// The beginning of a connection that speaks HTTP/2, behind its preface.
 pub fn http2(data: &[u8]) {
     let stream = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", data].concat();
-    let mut buf = [0; 300];
-    let whole = first_request(&stream, &mut buf);
-    if let First::Target(target) = whole {
-        assert!(target.path.starts_with(b"/") && !target.host.is_empty());
-        let port = target
-            .port
-            .map(|port| format!(":{port}"))
-            .unwrap_or_default();
-        // What was read can be asked for in the older version as well, and is the same.
-        let line = [b"GET ", target.path, b" HTTP/1.1\r\n"].concat();
-        let field = [b"Host: ", target.host, port.as_bytes(), b"\r\n\r\n"].concat();
-        let head = [line, field].concat();
-        let mut parser = HeadParser::new(1_000);
-        assert_eq!(parser.feed(&head), Status::Complete(head.len()));
-        assert_eq!(target::key(&head, &parser), Ok(target));
+    let read = |opening: &Opening, end: usize| {
+        let mut buf = vec![0; opening.room(end)];
+        let request = opening.request(&stream[..end], &mut buf);
+        request.map(|Request { method, target }| {
+            assert!(target.path.starts_with(b"/") && !target.host.is_empty());
+            let port = target
+                .port
+                .map(|port| format!(":{port}"))
+                .unwrap_or_default();
+            // What was read can be asked for in the older version as well, and is the same.
+            let line = [method, b" ", target.path, b" HTTP/1.1\r\n"].concat();
+            let field = [b"Host: ", target.host, port.as_bytes(), b"\r\n\r\n"].concat();
+            let head = [line, field].concat();
+            if method != b"CONNECT" && method.len() <= 32 {
+                let mut parser = HeadParser::new(head.len() + 1);
+                assert_eq!(parser.feed(&head), Status::Complete(head.len()));
+                assert_eq!(target::key(&head, &parser), Ok(target));
+            }
+            head
+        })
+    };
+    let mut whole = Opening::default();
+    let progress = whole.feed(&stream);
+    let request = read(&whole, stream.len());
+    // Byte by byte it is the same, and what could be read before the end does not change.
+    let mut opening = Opening::default();
+    for end in 0..=stream.len() {
+        let now = opening.feed(&stream[..end]);
+        let part = read(&opening, end);
+        match now {
+            Progress::Whole => assert_eq!((now, &part), (progress, &request)),
+            Progress::Preface => assert_eq!(part, Err(Unread::NoRequest)),
+            Progress::Frames if part.is_ok() => {
+                assert!(
+                    part == request || request == Err(Unread::Frames),
+                    "more bytes matter"
+                );
+            }
+            Progress::Frames => {}
+            Progress::Other => panic!("the preface is there"),
+        }
     }
-    let mut buf = [0; 300];
-    for end in 0..stream.len() {
-        let part = first_request(&stream[..end], &mut buf);
-        assert!(part == First::Partial || part == whole, "more bytes matter");
-    }
+    assert_eq!(read(&opening, stream.len()), request);
 }
 
 /// A TCP header with options, or an ICMP error; what is made of it must be readable again.

@@ -109,6 +109,25 @@ impl<'h> Asked<'h> {
         })
     }
 
+    /// A request of which no fields are known but these.
+    pub const fn without_fields(method: &'h [u8], target: TargetKey<'h>) -> Self {
+        Asked {
+            head: b"",
+            method,
+            target,
+        }
+    }
+
+    /// A request of which nothing is known: only a rule without conditions matches it.
+    pub const UNKNOWN: Asked<'static> = Asked::without_fields(
+        b"",
+        TargetKey {
+            host: b"",
+            port: None,
+            path: b"",
+        },
+    );
+
     /// The target, of which the dispatcher is told a hash.
     pub const fn target(&self) -> &TargetKey<'h> {
         &self.target

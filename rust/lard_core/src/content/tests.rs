@@ -51,6 +51,32 @@ fn the_first_rule_that_matches_decides() {
 }
 
 #[test]
+fn what_is_not_known_of_a_request_matches_no_condition() {
+    let text = "header X-A tag a\ncookie b tag b\nmethod POST tag c\nprefix /d tag d\n\
+        suffix .e tag e\nhost f tag f\ntag rest\n";
+    let service = Service::new(text);
+    let ask = |asked: &Asked<'_>| {
+        let tags = Rules::new(&service.text, &service.places).choose(asked);
+        service.names.names(tags).collect::<Vec<_>>()
+    };
+    let without_fields = |method: &'static str, host: &'static str, path: &'static str| {
+        let (host, path) = (host.as_bytes(), path.as_bytes());
+        let target = TargetKey {
+            host,
+            port: None,
+            path,
+        };
+        Asked::without_fields(method.as_bytes(), target)
+    };
+    assert_eq!(ask(&without_fields("POST", "h", "/")), ["c"]);
+    assert_eq!(ask(&without_fields("GET", "h", "/d/x")), ["d"]);
+    assert_eq!(ask(&without_fields("GET", "h", "/x.e")), ["e"]);
+    assert_eq!(ask(&without_fields("GET", "F", "/x")), ["f"]);
+    assert_eq!(ask(&without_fields("GET", "h", "/x")), ["rest"]);
+    assert_eq!(ask(&Asked::UNKNOWN), ["rest"]);
+}
+
+#[test]
 fn each_condition_is_one() {
     let is = |rule: &str, request, fields| {
         let service = Service::new(&format!("suffix other tag b\n{rule} tag a\n"));

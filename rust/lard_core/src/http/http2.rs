@@ -6,14 +6,16 @@
 //! be the right one for the first request at least, which clients send without waiting:
 //!
 //! ```text
-//! preface  SETTINGS  [WINDOW_UPDATE …]  HEADERS
+//! preface  SETTINGS  [WINDOW_UPDATE …]  HEADERS  [CONTINUATION …]
 //! ```
 //!
-//! Only what clients do there is understood: one HEADERS frame, fields in front that the static table
-//! of HPACK (RFC 7541) or the frame itself spells. Everything else is unreadable, which costs nothing
-//! but the better choice: the server reads the same bytes for itself.
+//! [`Opening`] looks at the header of each frame once, however the stream is cut, and says when the
+//! fields of that request are there. They are read once, and only those that say what is asked for: the
+//! pseudo-header fields, which come first, as the static table of HPACK (RFC 7541) or the frames
+//! themselves spell them. What is behind them need not have arrived. Everything else is unreadable, which
+//! costs nothing but the better choice: the server reads the same bytes for itself.
 
-use super::chars::{self, TARGET};
+use super::chars::{self, TARGET, TOKEN};
 use super::target::TargetKey;
 
 /// What a client sends first.
@@ -23,46 +25,66 @@ use super::target::TargetKey;
 /// ```
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What the beginning of a stream asks for.
+/// How far the beginning of a stream has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum First<'b> {
-    /// The first request is not complete.
-    Partial,
-    /// This.
-    Target(TargetKey<'b>),
-    /// That cannot be said.
-    Unreadable,
+pub enum Progress {
+    /// It may become HTTP/2.
+    Preface,
+    /// It is not HTTP/2.
+    Other,
+    /// It is, and the fields of the first request are not all there.
+    Frames,
+    /// They are, or it is certain that they cannot be read.
+    Whole,
 }
 
-/// Reads the first request of `stream`, which begins with the connection. `buf` takes the host and the
-/// path, as many bytes as they are spelt with; what does not fit is unreadable.
-pub fn first_request<'b>(stream: &[u8], buf: &'b mut [u8]) -> First<'b> {
-    match block(stream) {
-        Block::Partial => First::Partial,
-        Block::Whole(block) => match Request::read(block, buf) {
-            Some(target) => First::Target(target),
-            None => First::Unreadable,
-        },
-        Block::None => First::Unreadable,
-    }
+/// What a connection asks for first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'b> {
+    /// The method.
+    pub method: &'b [u8],
+    /// The target.
+    pub target: TargetKey<'b>,
 }
 
-/// The fields of the first request, compressed.
-enum Block<'s> {
-    Partial,
-    Whole(&'s [u8]),
-    None,
+/// Why that cannot be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// No request has begun.
+    NoRequest,
+    /// There are frames that do not belong there.
+    Frames,
+    /// The fields that matter are not all there.
+    Cut,
+    /// The fields are wrong, or not spelt as requests spell them.
+    Fields,
 }
 
-// Types of frames (RFC 9113, 6; RFC 9218, 7.1).
+/// Finds the first request of a connection. One for each connection that begins like HTTP/2.
+#[derive(Clone, Debug, Default)]
+pub struct Opening {
+    /// Where the next frame begins; 0 as long as the preface is not complete.
+    at: usize,
+    /// The first frame of the request.
+    headers: Option<Headers>,
+    settled: Option<Result<(), Unread>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Headers {
+    at: usize,
+    stream: u32,
+}
+
+// Types of frames (RFC 9113, 6).
 const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
-const PRIORITY_UPDATE: u8 = 16;
+const CONTINUATION: u8 = 9;
 
-// Flags of HEADERS (RFC 9113, 6.2).
+// Flags of HEADERS (RFC 9113, 6.2), of which CONTINUATION has the first.
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const WITH_PRIORITY: u8 = 0x20;
@@ -70,61 +92,203 @@ const WITH_PRIORITY: u8 = 0x20;
 /// The longest frame before a server allowed longer ones (RFC 9113, 4.2).
 const MAX_FRAME: usize = 16_384;
 
-fn block(stream: &[u8]) -> Block<'_> {
-    let Some(mut left) = stream.strip_prefix(PREFACE) else {
-        return if PREFACE.starts_with(stream) {
-            Block::Partial
-        } else {
-            Block::None
-        };
-    };
-    let mut is_first = true;
-    loop {
+/// The header of a frame.
+#[derive(Clone, Copy)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    /// Where its payload begins and ends in the connection's stream.
+    payload: (usize, usize),
+}
+
+impl Frame {
+    /// The one that begins at `at`; none if its header is not complete.
+    fn at(stream: &[u8], at: usize) -> Option<Frame> {
         // Length (24), Type (8), Flags (8), Reserved (1), Stream Identifier (31)
-        let [l0, l1, l2, kind, flags, _, _, _, _, behind @ ..] = left else {
-            return Block::Partial;
-        };
-        let len = u32::from_be_bytes([0, *l0, *l1, *l2]) as usize;
-        // RFC 9113, 3.4: the first frame is SETTINGS.
-        let is_known = match *kind {
-            SETTINGS => true,
-            HEADERS | PRIORITY | PING | WINDOW_UPDATE | PRIORITY_UPDATE => !is_first,
-            _ => false,
-        };
-        if len > MAX_FRAME || !is_known {
-            return Block::None;
-        }
-        is_first = false;
-        let Some((payload, behind)) = behind.split_at_checked(len) else {
-            return Block::Partial;
-        };
-        if *kind == HEADERS {
-            return fragment(payload, *flags).map_or(Block::None, Block::Whole);
-        }
-        left = behind;
+        let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = *stream.get(at..)?.first_chunk()?;
+        let begin = at.checked_add(9)?;
+        let len = u32::from_be_bytes([0, l0, l1, l2]) as usize;
+        Some(Frame {
+            kind,
+            flags,
+            stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]),
+            payload: (begin, begin.checked_add(len)?),
+        })
+    }
+
+    fn len(&self) -> usize {
+        let (begin, end) = self.payload;
+        end.saturating_sub(begin)
+    }
+
+    /// Do the fields end in it?
+    fn is_last(&self) -> bool {
+        self.flags & END_HEADERS != 0
     }
 }
 
-/// The fields in a HEADERS frame, if they are all there.
-fn fragment(mut payload: &[u8], flags: u8) -> Option<&[u8]> {
-    if flags & END_HEADERS == 0 {
-        return None;
+impl Opening {
+    /// `stream` has grown; it is all of the connection, from its first byte.
+    pub fn feed(&mut self, stream: &[u8]) -> Progress {
+        if self.at == 0 {
+            if !stream.starts_with(PREFACE) {
+                return match PREFACE.starts_with(stream) {
+                    true => Progress::Preface,
+                    false => Progress::Other,
+                };
+            }
+            self.at = PREFACE.len();
+        }
+        while self.settled.is_none() {
+            let Some(frame) = Frame::at(stream, self.at) else {
+                return Progress::Frames;
+            };
+            if let Err(why) = self.take(&frame) {
+                self.settled = Some(Err(why));
+                break;
+            }
+            let (_, end) = frame.payload;
+            if end > stream.len() {
+                return Progress::Frames;
+            }
+            if matches!(frame.kind, HEADERS | CONTINUATION) && frame.is_last() {
+                self.settled = Some(Ok(()));
+            }
+            self.at = end;
+        }
+        Progress::Whole
     }
-    if flags & PADDED != 0 {
-        let (padding, rest) = payload.split_first()?;
-        let end = rest.len().checked_sub(usize::from(*padding))?;
-        payload = rest.get(..end)?;
+
+    /// Looks at the header of the next frame, perhaps not for the first time.
+    fn take(&mut self, frame: &Frame) -> Result<(), Unread> {
+        // RFC 9113, 3.4: the first frame is SETTINGS.
+        let is_first = self.at == PREFACE.len();
+        if frame.len() > MAX_FRAME || (is_first && frame.kind != SETTINGS) {
+            return Err(Unread::Frames);
+        }
+        match (&self.headers, frame.kind) {
+            (None, HEADERS) if frame.stream != 0 => {
+                self.headers = Some(Headers {
+                    at: self.at,
+                    stream: frame.stream,
+                });
+                Ok(())
+            }
+            // Seen before, when the rest of it was missing.
+            (Some(headers), HEADERS) if headers.at == self.at => Ok(()),
+            (Some(headers), CONTINUATION) if headers.stream == frame.stream => Ok(()),
+            // What is not known is an extension, which is to be ignored (RFC 9113, 5.5).
+            (None, SETTINGS | PRIORITY | PING | WINDOW_UPDATE | 10..) => Ok(()),
+            _ => Err(Unread::Frames),
+        }
     }
-    if flags & WITH_PRIORITY != 0 {
-        payload = payload.get(5..)?;
+
+    /// The most bytes that the fields take which can be read from a stream of this length: a code of the
+    /// shortest symbols has five bits for each.
+    pub fn room(&self, stream_len: usize) -> usize {
+        const STATIC_VALUES: usize = 32;
+        let end = match self.settled {
+            Some(_) => self.at,
+            None => stream_len,
+        };
+        let begin = self.headers.map_or(end, |headers| headers.at);
+        (end.saturating_sub(begin).saturating_mul(8) / 5).saturating_add(STATIC_VALUES)
     }
-    Some(payload)
+
+    /// Reads the first request from as much of it as is there. `stream` is what [`Opening::feed`] was
+    /// shown last; `buf` takes the fields ([`Opening::room`]).
+    pub fn request<'b>(&self, stream: &[u8], buf: &'b mut [u8]) -> Result<Request<'b>, Unread> {
+        if let Some(Err(why)) = self.settled {
+            return Err(why);
+        }
+        let headers = self.headers.ok_or(Unread::NoRequest)?;
+        let mut block = Block::new(stream, headers.at)?;
+        Fields::read(&mut block, buf)
+    }
+}
+
+/// The fields of a request, compressed, in the frames that they are cut into.
+struct Block<'s> {
+    stream: &'s [u8],
+    /// Where the next byte of them is, and where the part in this frame ends.
+    at: usize,
+    end: usize,
+    /// Where the frame begins that they go on in, if they do.
+    more: Option<usize>,
+}
+
+impl<'s> Block<'s> {
+    /// That in the frames from the HEADERS at `at` on.
+    fn new(stream: &'s [u8], at: usize) -> Result<Self, Unread> {
+        let frame = Frame::at(stream, at).ok_or(Unread::Cut)?;
+        let (mut begin, mut end) = frame.payload;
+        let more = (!frame.is_last()).then_some(end);
+        // [Pad Length (8)], [Exclusive (1), Stream Dependency (31), Weight (8)]
+        if frame.flags & PADDED != 0 && begin < end {
+            let padding = *stream.get(begin).ok_or(Unread::Cut)?;
+            begin = begin.saturating_add(1);
+            end = end.saturating_sub(padding.into());
+        } else if frame.flags & PADDED != 0 {
+            return Err(Unread::Fields);
+        }
+        if frame.flags & WITH_PRIORITY != 0 {
+            begin = begin.saturating_add(5);
+        }
+        if begin > end {
+            return Err(Unread::Fields);
+        }
+        Ok(Block {
+            stream,
+            at: begin,
+            end,
+            more,
+        })
+    }
+
+    /// The next byte; `None` behind the last one.
+    fn next(&mut self) -> Result<Option<u8>, Unread> {
+        while self.at >= self.end {
+            let Some(at) = self.more else {
+                return Ok(None);
+            };
+            let frame = Frame::at(self.stream, at).ok_or(Unread::Cut)?;
+            (self.at, self.end) = frame.payload;
+            self.more = (!frame.is_last()).then_some(self.end);
+        }
+        let byte = self.stream.get(self.at).ok_or(Unread::Cut)?;
+        self.at = self.at.saturating_add(1);
+        Ok(Some(*byte))
+    }
+
+    /// The next byte of something that is not complete without it.
+    fn byte(&mut self) -> Result<u8, Unread> {
+        self.next()?.ok_or(Unread::Fields)
+    }
+
+    /// The rest of an integer whose first byte has `prefix` bits of it (RFC 7541, 5.1); up to 16 bits.
+    fn integer(&mut self, first: u8, prefix: u8) -> Result<usize, Unread> {
+        let mask = 0xff_u8 >> 8_u8.saturating_sub(prefix).min(7);
+        let mut value = usize::from(first & mask);
+        if value < usize::from(mask) {
+            return Ok(value);
+        }
+        for shift in [0, 7, 14] {
+            let b = self.byte()?;
+            value = value.saturating_add(usize::from(b & 0x7f) << shift);
+            if b & 0x80 == 0 {
+                return (value <= 0xffff).then_some(value).ok_or(Unread::Fields);
+            }
+        }
+        Err(Unread::Fields)
+    }
 }
 
 /// The pseudo-header fields of a request (RFC 9113, 8.3.1).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pseudo {
     Authority,
+    Method,
     Path,
     Other,
 }
@@ -132,8 +296,8 @@ enum Pseudo {
 /// Entries of the static table (RFC 7541, A) that stand for these, from index 1.
 const STATIC: [(Pseudo, &[u8]); 7] = [
     (Pseudo::Authority, b""),
-    (Pseudo::Other, b"GET"),
-    (Pseudo::Other, b"POST"),
+    (Pseudo::Method, b"GET"),
+    (Pseudo::Method, b"POST"),
     (Pseudo::Path, b"/"),
     (Pseudo::Path, b"/index.html"),
     (Pseudo::Other, b"http"),
@@ -145,17 +309,18 @@ type Place = core::ops::Range<usize>;
 
 /// Collects what is known of the request.
 #[derive(Default)]
-struct Request {
+struct Fields {
     authority: Option<Place>,
+    method: Option<Place>,
     path: Option<Place>,
 }
 
-impl Request {
+impl Fields {
     /// Reads fields up to the first one that is no pseudo-header field: those come first.
-    fn read<'b>(mut block: &[u8], buf: &'b mut [u8]) -> Option<TargetKey<'b>> {
-        let mut request = Request::default();
+    fn read<'b>(block: &mut Block<'_>, buf: &'b mut [u8]) -> Result<Request<'b>, Unread> {
+        let mut fields = Fields::default();
         let mut out = Out { buf, len: 0 };
-        while let Some((first, _)) = block.split_first() {
+        while let Some(first) = block.next()? {
             // RFC 7541, 6: indexed; literal with indexing; size update; literal without indexing.
             let prefix = match first {
                 0x80.. => 7,
@@ -163,7 +328,7 @@ impl Request {
                 0x20.. => 5,
                 _ => 4,
             };
-            let index = integer(&mut block, prefix)?;
+            let index = block.integer(first, prefix)?;
             if prefix == 5 {
                 continue;
             }
@@ -172,72 +337,46 @@ impl Request {
                 Some(Some((name, _))) => *name,
                 // A field that follows.
                 Some(None) => break,
-                None => match literal_name(&mut block, &mut out)? {
+                None => match out.name(block)? {
                     Some(name) => name,
                     None => break,
                 },
             };
             let value = match known.flatten() {
                 Some((_, value)) if prefix == 7 => out.put(value)?,
-                _ => out.string(&mut block)?,
+                _ => out.string(block)?,
             };
-            request.take(name, value)?;
+            fields.take(name, value, &mut out)?;
         }
-        request.target(out.buf)
+        fields.request(out.buf).ok_or(Unread::Fields)
     }
 
-    fn take(&mut self, name: Pseudo, value: Place) -> Option<()> {
+    fn take(&mut self, name: Pseudo, value: Place, out: &mut Out<'_>) -> Result<(), Unread> {
         let place = match name {
             Pseudo::Authority => &mut self.authority,
+            Pseudo::Method => &mut self.method,
             Pseudo::Path => &mut self.path,
-            Pseudo::Other => return Some(()),
-        };
-        place.replace(value).is_none().then_some(())
-    }
-
-    fn target(self, buf: &[u8]) -> Option<TargetKey<'_>> {
-        let path = buf.get(self.path?)?;
-        let is_path = path.starts_with(b"/") && chars::run(path, TARGET) == path.len();
-        let authority = buf.get(self.authority?)?;
-        is_path.then_some(())?;
-        TargetKey::of_parts(authority, path)
-    }
-}
-
-/// A name that is spelt out; `None` inside if it is not that of a pseudo-header field.
-fn literal_name(block: &mut &[u8], out: &mut Out<'_>) -> Option<Option<Pseudo>> {
-    let before = out.len;
-    let place = out.string(block)?;
-    let name = match out.buf.get(place)? {
-        b":authority" => Some(Pseudo::Authority),
-        b":path" => Some(Pseudo::Path),
-        [b':', ..] => Some(Pseudo::Other),
-        _ => None,
-    };
-    out.len = before;
-    Some(name)
-}
-
-/// An integer, of which the first byte has `prefix` bits (RFC 7541, 5.1); up to 16 bits.
-fn integer(block: &mut &[u8], prefix: u8) -> Option<usize> {
-    let (first, rest) = block.split_first()?;
-    let mask = 0xffu8.checked_shr(8u32.checked_sub(u32::from(prefix))?)?;
-    let mut left = rest;
-    let mut value = usize::from(first & mask);
-    if value == usize::from(mask) {
-        for shift in [0, 7, 14] {
-            let (b, rest) = left.split_first()?;
-            left = rest;
-            value = value.checked_add(usize::from(b & 0x7f) << shift)?;
-            if b & 0x80 == 0 {
-                *block = left;
-                return (value <= 0xffff).then_some(value);
+            Pseudo::Other => {
+                out.len = value.start;
+                return Ok(());
             }
+        };
+        match place.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(Unread::Fields),
         }
-        return None;
     }
-    *block = left;
-    Some(value)
+
+    fn request(self, buf: &[u8]) -> Option<Request<'_>> {
+        let method = buf.get(self.method?)?;
+        let path = buf.get(self.path?)?;
+        let authority = buf.get(self.authority?)?;
+        let is_method = !method.is_empty() && chars::run(method, TOKEN) == method.len();
+        let is_path = path.starts_with(b"/") && chars::run(path, TARGET) == path.len();
+        (is_method && is_path).then_some(())?;
+        let target = TargetKey::of_parts(authority, path)?;
+        Some(Request { method, target })
+    }
 }
 
 /// The buffer, as far as it is filled.
@@ -247,39 +386,53 @@ struct Out<'b> {
 }
 
 impl Out<'_> {
-    fn put(&mut self, bytes: &[u8]) -> Option<Place> {
-        let end = self.len.checked_add(bytes.len())?;
+    fn put(&mut self, bytes: &[u8]) -> Result<Place, Unread> {
+        let end = self.len.saturating_add(bytes.len());
         let place = self.len..end;
-        self.buf.get_mut(place.clone())?.copy_from_slice(bytes);
+        let room = self.buf.get_mut(place.clone()).ok_or(Unread::Fields)?;
+        room.copy_from_slice(bytes);
         self.len = end;
-        Some(place)
+        Ok(place)
+    }
+
+    /// A name that is spelt out; `None` inside if it is not that of a pseudo-header field.
+    fn name(&mut self, block: &mut Block<'_>) -> Result<Option<Pseudo>, Unread> {
+        let place = self.string(block)?;
+        self.len = place.start;
+        Ok(match self.buf.get(place).unwrap_or_default() {
+            b":authority" => Some(Pseudo::Authority),
+            b":method" => Some(Pseudo::Method),
+            b":path" => Some(Pseudo::Path),
+            [b':', ..] => Some(Pseudo::Other),
+            _ => None,
+        })
     }
 
     /// A string, spelt or compressed (RFC 7541, 5.2).
-    fn string(&mut self, block: &mut &[u8]) -> Option<Place> {
-        let is_compressed = block.first()? & 0x80 != 0;
-        let len = integer(block, 7)?;
-        let (bytes, rest) = block.split_at_checked(len)?;
-        *block = rest;
-        if is_compressed {
-            self.huffman(bytes)
-        } else {
-            self.put(bytes)
-        }
-    }
-
-    fn huffman(&mut self, bytes: &[u8]) -> Option<Place> {
+    fn string(&mut self, block: &mut Block<'_>) -> Result<Place, Unread> {
+        let first = block.byte()?;
+        let len = block.integer(first, 7)?;
         let start = self.len;
+        if first & 0x80 == 0 {
+            for _ in 0..len {
+                self.put(&[block.byte()?])?;
+            }
+            return Ok(start..self.len);
+        }
         let mut code = Code::START;
-        for byte in bytes {
+        for _ in 0..len {
+            let byte = block.byte()?;
             for bit in (0..8).rev() {
-                if let Some(symbol) = code.step(byte >> bit & 1)? {
+                if let Some(symbol) = code.step(byte >> bit & 1).ok_or(Unread::Fields)? {
                     self.put(&[symbol])?;
                     code = Code::START;
                 }
             }
         }
-        code.is_padding().then_some(start..self.len)
+        match code.is_padding() {
+            true => Ok(start..self.len),
+            false => Err(Unread::Fields),
+        }
     }
 }
 
@@ -362,13 +515,18 @@ mod tests {
         [PREFACE, &settings, &window, &headers].concat()
     }
 
-    fn read(stream: &[u8]) -> Result<String, bool> {
+    /// What all of `stream` is, and what the first request in it asks for.
+    fn read(stream: &[u8]) -> (Progress, Result<String, Unread>) {
         let mut buf = [0; 300];
-        match first_request(stream, &mut buf) {
-            First::Target(target) => Ok(target.to_string()),
-            First::Partial => Err(true),
-            First::Unreadable => Err(false),
-        }
+        let mut opening = Opening::default();
+        let progress = opening.feed(stream);
+        let read = opening.request(stream, &mut buf);
+        let said = |r: Request<'_>| format!("{} {}", r.method.escape_ascii(), r.target);
+        (progress, read.map(said))
+    }
+
+    fn whole(asked: &str) -> (Progress, Result<String, Unread>) {
+        (Progress::Whole, Ok(asked.to_string()))
     }
 
     fn bytes(hex: &str) -> Vec<u8> {
@@ -384,11 +542,33 @@ mod tests {
             "8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff",
         ] {
             let stream = stream(&bytes(block));
-            assert_eq!(read(&stream).as_deref(), Ok("www.example.com/"));
+            assert_eq!(read(&stream), whole("GET www.example.com/"));
+            let begins = stream.len() - bytes(block).len() - 9;
+            let mut opening = Opening::default();
             for end in 0..stream.len() {
-                assert_eq!(read(&stream[..end]), Err(true), "{end}");
+                let (progress, unread) = match end {
+                    _ if end < PREFACE.len() => (Progress::Preface, Unread::NoRequest),
+                    _ if end < begins + 9 => (Progress::Frames, Unread::NoRequest),
+                    _ => (Progress::Frames, Unread::Cut),
+                };
+                assert_eq!(read(&stream[..end]), (progress, Err(unread)), "{end}");
+                // The same, byte by byte.
+                assert_eq!(opening.feed(&stream[..end]), progress, "{end}");
             }
+            assert_eq!(opening.feed(&stream), Progress::Whole);
         }
+    }
+
+    /// Reads a compressed string.
+    fn huffman(code: &[u8], buf: &mut [u8]) -> Result<Place, Unread> {
+        let string = [&[0x80 | code.len() as u8], code].concat();
+        let mut block = Block {
+            stream: &string,
+            at: 0,
+            end: string.len(),
+            more: None,
+        };
+        Out { buf, len: 0 }.string(&mut block)
     }
 
     #[test]
@@ -406,17 +586,12 @@ mod tests {
             ),
         ] {
             let mut buf = [0; 100];
-            let mut out = Out { buf: &mut buf, len: 0 };
-            let place = out.huffman(&bytes(code)).expect(text);
+            let place = huffman(&bytes(code), &mut buf).expect(text);
             assert_eq!(&buf[place], text.as_bytes());
         }
         // What is left over is as the RFC has it: the first code of 19 bits is 0x7fff0.
         let mut buf = [0; 1];
-        let mut out = Out {
-            buf: &mut buf,
-            len: 0,
-        };
-        assert_eq!(out.huffman(&[0xff, 0xfe, 0x1f]), Some(0..1));
+        assert_eq!(huffman(&[0xff, 0xfe, 0x1f], &mut buf), Ok(0..1));
         assert_eq!(buf, *b"\\");
     }
 
@@ -447,9 +622,12 @@ mod tests {
         ]
         .concat();
         let mut buf = [0; 300];
-        let First::Target(two) = first_request(&stream(&block), &mut buf) else {
-            panic!("unreadable");
-        };
+        let stream = stream(&block);
+        let mut opening = Opening::default();
+        assert_eq!(opening.feed(&stream), Progress::Whole);
+        let request = opening.request(&stream, &mut buf).expect("a request");
+        assert_eq!(request.method, b"POST");
+        let two = request.target;
         assert_eq!(one.hash([1, 2]), two.hash([1, 2]));
         assert_eq!(one, two);
     }
@@ -461,7 +639,55 @@ mod tests {
         let flags = END_HEADERS | PADDED | WITH_PRIORITY;
         let settings = frame(SETTINGS, 0, &[]);
         let stream = [PREFACE, &settings, &frame(HEADERS, flags, &payload)].concat();
-        assert_eq!(read(&stream).as_deref(), Ok("www.example.com/"));
+        assert_eq!(read(&stream), whole("GET www.example.com/"));
+    }
+
+    #[test]
+    fn fields_may_be_cut_into_frames() {
+        let block = bytes("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff 90 90");
+        let settings = frame(SETTINGS, 0, &[]);
+        for first in 0..block.len() {
+            for second in first..block.len() {
+                let parts = [
+                    PREFACE,
+                    &settings,
+                    &frame(HEADERS, PADDED, &[&[3], &block[..first], &[0; 3]].concat()),
+                    &frame(CONTINUATION, 0, &block[first..second]),
+                    &frame(CONTINUATION, 0, &[]),
+                    &frame(CONTINUATION, END_HEADERS, &block[second..]),
+                ];
+                let stream = parts.concat();
+                assert_eq!(read(&stream), whole("GET www.example.com/"));
+                // What matters is there before the end is.
+                let (progress, read) = read(&stream[..stream.len() - 1]);
+                assert_eq!(progress, Progress::Frames);
+                assert_eq!(read.as_deref(), Ok("GET www.example.com/"));
+            }
+        }
+    }
+
+    #[test]
+    fn frames_in_front_are_passed_over() {
+        let headers = frame(HEADERS, END_HEADERS, &bytes("8286 8441 0161"));
+        for kind in [SETTINGS, PRIORITY, PING, WINDOW_UPDATE, 10, 16, 0xff] {
+            let settings = frame(SETTINGS, 0, &[]);
+            let stream = [PREFACE, &settings, &frame(kind, 0xff, &[1; 8]), &headers].concat();
+            assert_eq!(read(&stream), whole("GET a/"), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_flood_is_looked_at_once_and_is_no_request() {
+        let mut opening = Opening::default();
+        let settings = frame(SETTINGS, 0, &[]);
+        let mut stream = [PREFACE, &settings, &frame(HEADERS, 0, &[0x82])].concat();
+        for _ in 0..1_000 {
+            stream.extend(frame(CONTINUATION, 0, &[]));
+            assert_eq!(opening.feed(&stream), Progress::Frames);
+            assert_eq!(opening.at, stream.len());
+        }
+        let mut buf = [0; 300];
+        assert_eq!(opening.request(&stream, &mut buf), Err(Unread::Cut));
     }
 
     #[test]
@@ -469,18 +695,42 @@ mod tests {
         let block = bytes("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff");
         let settings = frame(SETTINGS, 0, &[]);
         let with = |frames: &[&[u8]]| [PREFACE, &frames.concat()].concat();
-        let padded = frame(HEADERS, END_HEADERS | PADDED, &[9, 0x82]);
+        let on = |stream: u8, frame: &[u8]| [&frame[..8], &[stream], &frame[9..]].concat();
+        let long = [1, 0, 0, HEADERS, END_HEADERS, 0, 0, 0, 1];
+        let begun = frame(HEADERS, 0, &block[..2]);
+        let rest = frame(CONTINUATION, END_HEADERS, &block[2..]);
+        for frames in [
+            &[&frame(HEADERS, END_HEADERS, &block)[..]][..],
+            &[&settings, &frame(0, 0, b"data")],
+            &[&settings, &frame(3, 0, &[0; 4])],
+            &[&settings, &frame(7, 0, &[0; 8])],
+            &[&settings, &rest],
+            &[&settings, &begun, &settings],
+            &[&settings, &begun, &begun],
+            &[&settings, &begun, &on(3, &rest)],
+            &[&settings, &on(0, &frame(HEADERS, END_HEADERS, &block))],
+            &[&settings, &long],
+            &[&[1, 0, 0, SETTINGS, 0, 0, 0, 0, 0]],
+        ] {
+            let stream = with(frames);
+            let said = (Progress::Whole, Err(Unread::Frames));
+            assert_eq!(read(&stream), said, "{}", stream.escape_ascii());
+        }
+        let padded =
+            |flags, fields: &[u8]| with(&[&settings, &frame(HEADERS, END_HEADERS | flags, fields)]);
         for stream in [
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\n".to_vec(),
-            with(&[&frame(HEADERS, END_HEADERS, &block)]),
-            with(&[&settings, &frame(HEADERS, 0, &block)]),
-            with(&[&settings, &padded]),
-            with(&[&settings, &frame(0, 0, b"data")]),
-            with(&[&settings, &[1, 0, 0, HEADERS, END_HEADERS, 0, 0, 0, 1]]),
-            // No path, no authority, two paths, a path that is none, an authority that is none.
+            padded(PADDED, &[9, 0x82]),
+            padded(PADDED, &[]),
+            padded(WITH_PRIORITY, &[0; 4]),
+            // No method, no path, no authority, two of each, and what is none.
+            stream(&bytes("8441 0161")),
             stream(&bytes("8286 418c f1e3 c2e5 f23a 6ba0 ab90 f4ff")),
             stream(&bytes("828684")),
+            stream(&bytes("8283 8441 0161")),
             stream(&bytes("8284 8541 0161")),
+            stream(&bytes("8284 4101 6141 0161")),
+            stream(&bytes("0203 4720 5484 4101 61")),
+            stream(&bytes("0200 8441 0161")),
             stream(&bytes("8204 0161 4101 61")),
             stream(&bytes("8204 022f 0041 0161")),
             stream(&bytes("8284 4103 6140 62")),
@@ -496,13 +746,36 @@ mod tests {
             stream(&bytes("8284 4181 18")),
             stream(&bytes("8284 4184 ffff ffff")),
         ] {
-            assert_eq!(read(&stream), Err(false), "{}", stream.escape_ascii());
+            let said = (Progress::Whole, Err(Unread::Fields));
+            assert_eq!(read(&stream), said, "{}", stream.escape_ascii());
         }
-        let mut small = [0; 15];
+        assert_eq!(read(&stream(&bytes("8284 4181 1f"))), whole("GET a/"));
+        let other = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\n";
+        assert_eq!(read(other), (Progress::Other, Err(Unread::NoRequest)));
+    }
+
+    #[test]
+    fn there_is_room_for_whatever_fits_the_stream() {
+        // The shortest symbols, and the longest values of the static table.
+        let host = [&[0; 255][..], &[7]].concat();
+        let block = [&bytes("87 87 85 83 41 ff 81 01")[..], &host].concat();
+        let long = stream(&block);
+        let behind = [&long[..], &frame(0, 0, &[0; 1_000])].concat();
+        let mut opening = Opening::default();
+        assert_eq!(opening.feed(&behind), Progress::Whole);
+        let mut buf = vec![0; opening.room(behind.len())];
+        assert!(buf.len() < 500);
+        let request = opening.request(&long, &mut buf).expect("a request");
         assert_eq!(
-            first_request(&stream(&block), &mut small),
-            First::Unreadable
+            (request.method, request.target.path),
+            (&b"POST"[..], &b"/index.html"[..])
         );
-        assert_eq!(read(&stream(&bytes("8284 4181 1f"))).as_deref(), Ok("a/"));
+        assert_eq!(request.target.host, [b'0'; 256 * 8 / 5]);
+        let mut small = [0; 15];
+        let block = bytes("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff");
+        let stream = stream(&block);
+        let mut opening = Opening::default();
+        assert_eq!(opening.feed(&stream), Progress::Whole);
+        assert_eq!(opening.request(&stream, &mut small), Err(Unread::Fields));
     }
 }

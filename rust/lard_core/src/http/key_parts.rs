@@ -10,6 +10,7 @@
 //! The default is `host+path+query`. `path` serves where a query does not change what is read from
 //! disk, `cookie:session` where a user's state should stay on one node.
 
+use super::super::addr::Endpoint;
 use super::chars::{self, TOKEN};
 use super::normal::normal;
 use super::{fields, Span, TargetKey};
@@ -98,14 +99,7 @@ impl<'p> KeyParts<'p> {
     /// cluster's key, so that a client cannot choose targets that fall together. `head` is the
     /// complete head that `target` is from.
     pub fn hash(&self, target: &TargetKey<'_>, head: &[u8], key: [u64; 2]) -> u64 {
-        let [k0, k1] = key;
-        // The standard library wants its successor to be used, which does not let one choose the
-        // key; the algorithm is what is asked for, and is part of the protocol.
-        #[allow(
-            deprecated,
-            reason = "the only SipHash in core with a key of one's own"
-        )]
-        let mut hasher = core::hash::SipHasher::new_with_keys(k0, k1);
+        let mut hasher = hasher(key);
         if self.host {
             write(&mut hasher, target.spelt_host());
             // A byte that no host has keeps host and path apart.
@@ -130,6 +124,32 @@ impl<'p> KeyParts<'p> {
         }
         hasher.finish()
     }
+
+    /// Are all of them in the target itself?
+    pub const fn are_of_target(&self) -> bool {
+        self.header.is_none() && self.cookie.is_none()
+    }
+}
+
+/// What stands for the target of a connection whose first request cannot be read.
+pub fn hash_of_client(client: &Endpoint, key: [u64; 2]) -> u64 {
+    let mut hasher = hasher(key);
+    // As above: no target hashes like this.
+    hasher.write(&[0xfc]);
+    hasher.write(&client.addr.0);
+    hasher.write(&client.port.to_be_bytes());
+    hasher.finish()
+}
+
+/// SipHash-2-4.
+// The standard library wants its successor to be used, which does not let one choose the key; the
+// algorithm is what is asked for, and is part of the protocol.
+#[allow(
+    deprecated,
+    reason = "the only SipHash in core with a key of one's own"
+)]
+fn hasher([k0, k1]: [u64; 2]) -> core::hash::SipHasher {
+    core::hash::SipHasher::new_with_keys(k0, k1)
 }
 
 /// [`KeyParts`] as places in the text they were read from, for whoever keeps that text.
@@ -256,8 +276,30 @@ mod tests {
     }
 
     #[test]
+    fn clients_are_told_apart_from_each_other_and_from_targets() {
+        let client = |last, port| {
+            let addr = super::super::super::addr::Addr::from_v4([192, 0, 2, last]);
+            hash_of_client(&Endpoint::new(addr, port), [1, 2])
+        };
+        let hashes = [
+            client(1, 1),
+            client(1, 2),
+            client(2, 1),
+            hash("path", "h", "/a", ""),
+        ];
+        for (i, hash) in hashes.iter().enumerate() {
+            assert!(!hashes[..i].contains(hash), "{i}");
+        }
+        assert_eq!(client(1, 1), client(1, 1));
+    }
+
+    #[test]
     fn parts_are_read_or_refused() {
         assert_eq!(KeyParts::parse("host+path+query"), Ok(KeyParts::DEFAULT));
+        assert!(KeyParts::DEFAULT.are_of_target());
+        for text in ["path+header:a", "path+cookie:a"] {
+            assert!(!KeyParts::parse(text).unwrap().are_of_target());
+        }
         assert_eq!(KeyParts::parse("query+path+host"), Ok(KeyParts::DEFAULT));
         assert_eq!(
             KeyParts::parse(KeyParts::DEFAULT_TEXT),

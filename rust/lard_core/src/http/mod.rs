@@ -61,7 +61,7 @@ mod words;
 pub use body::{BadBody, Body, BodyScanner, Scanned};
 pub use error::BadHead;
 pub use framing::{Event, Framer, Pinned};
-pub use key_parts::{BadKeyParts, KeyParts, KeyPlaces};
+pub use key_parts::{hash_of_client, BadKeyParts, KeyParts, KeyPlaces};
 pub use parser::HeadParser;
 pub use response::ResponseFramer;
 pub use rewrite::{BadRewrite, ReservedScan, Rewritten};

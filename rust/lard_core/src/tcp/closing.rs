@@ -17,7 +17,7 @@ use super::segment::{Flags, Segment};
 impl Responder {
     /// Sends `status`, or a FIN alone.
     pub(super) fn begin_close(&mut self, status: Option<Status>, now: Instant) -> Output {
-        let (sender, deadline) = Sender::start(status, self.fin, now);
+        let (sender, deadline) = Sender::start(status, self.http2, self.fin, now);
         self.state = State::Closing(sender);
         self.deadline = deadline;
         // CAST: a reply is at most MAX_REPLY bytes; the FIN follows it.

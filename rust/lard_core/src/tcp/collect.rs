@@ -58,6 +58,9 @@ impl Responder {
         let ended_early = self.received() > 0;
         self.rcv_nxt = self.rcv_nxt.add(1);
         self.fin = true;
+        if self.http2 {
+            return self.hand_off(cfg, false, now);
+        }
         self.begin_close(ended_early.then_some(Status::BadRequest), now)
     }
 
@@ -78,22 +81,31 @@ impl Responder {
             self.fin = true;
         }
         match head {
-            Head::Complete => {
-                self.state = State::Waiting;
-                self.deadline = now.saturating_add(cfg.handoff_timeout);
-                Output {
-                    send: None,
-                    action: Action::HandOff { queue: part.more },
-                }
-            }
+            Head::Complete => self.hand_off(cfg, part.more, now),
             Head::Bad(status) => self.begin_close(Some(status), now),
+            Head::Partial if self.http2 && (part.fin || self.is_full(cfg)) => {
+                self.hand_off(cfg, part.more, now)
+            }
             Head::Partial if part.fin => self.begin_close(Some(Status::BadRequest), now),
-            // The scale cannot express the rest of the window, or there is none: the client would go on
-            // byte by byte, if at all.
-            Head::Partial if self.room(cfg) == 0 || self.window_field() == 0 => {
+            Head::Partial if self.is_full(cfg) => {
                 self.begin_close(Some(Status::HeaderFieldsTooLarge), now)
             }
-            Head::Partial => Output::send(self.ack(now)),
+            Head::Partial => {
+                if self.http2 {
+                    self.deadline = self.deadline.min(now.saturating_add(cfg.http2_wait));
+                }
+                Output::send(self.ack(now))
+            }
+        }
+    }
+
+    /// What is stored is enough: a node is to be found.
+    pub(super) fn hand_off(&mut self, cfg: &Config, queue: bool, now: Instant) -> Output {
+        self.state = State::Waiting;
+        self.deadline = now.saturating_add(cfg.handoff_timeout);
+        Output {
+            send: None,
+            action: Action::HandOff { queue },
         }
     }
 
@@ -155,6 +167,12 @@ impl Responder {
             send: None,
             action: Action::Queue,
         }
+    }
+
+    /// Does the client get no further? The scale cannot express the rest of the window, or there is
+    /// none: it would go on byte by byte, if at all.
+    fn is_full(&self, cfg: &Config) -> bool {
+        self.room(cfg) == 0 || self.window_field() == 0
     }
 
     /// How many more bytes may be stored.

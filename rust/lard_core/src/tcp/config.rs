@@ -47,6 +47,10 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// How long a head may take from its first byte to its last, however steadily it drips.
     pub head_timeout: Duration,
+    /// How long the first request of a connection of HTTP/2 is waited for. Most clients send it with the
+    /// preface or right behind; one may wait for the server's SETTINGS before (RFC 9113, 3.4), which it
+    /// gets only once it is handed over.
+    pub http2_wait: Duration,
     /// How long assignment and hand-off may take together. Longer than the hand-off's expiry at the
     /// back-end plus the clock error, so that nobody adopts what was given up here.
     pub handoff_timeout: Duration,
@@ -81,6 +85,7 @@ impl Default for Config {
             half_open_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             head_timeout: Duration::from_secs(30),
+            http2_wait: Duration::from_millis(100),
             handoff_timeout: Duration::from_secs(5),
             forward_idle: Duration::from_secs(7_200 + 9 * 75 + 60),
             conn_idle: Duration::from_secs(1),

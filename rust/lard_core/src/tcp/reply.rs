@@ -95,6 +95,28 @@ replies! {
     VersionNotSupported = 505 "HTTP Version Not Supported",
 }
 
+impl Status {
+    /// The whole reply to a client that speaks HTTP/2: the server's preface, and that it will not go on.
+    /// A request that was sent has not been looked at, so the client may send it again, elsewhere or in
+    /// the older version.
+    ///
+    /// ```text
+    /// SETTINGS  Length (24) = 0, Type (8) = 4, Flags (8), Stream (32) = 0         ; RFC 9113, 6.5
+    /// GOAWAY    Length (24) = 8, Type (8) = 7, Flags (8), Stream (32) = 0,        ; RFC 9113, 6.8
+    ///           Last-Stream-ID (32) = 0, Error Code (32)
+    /// ```
+    pub const fn frames(self) -> &'static [u8] {
+        match self {
+            // HTTP_1_1_REQUIRED
+            Status::VersionNotSupported => {
+                b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0d"
+            }
+            // NO_ERROR
+            _ => b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        }
+    }
+}
+
 /// What the sender wants when its timer has run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tick {
@@ -111,6 +133,8 @@ pub(super) enum Tick {
 pub(super) struct Sender {
     /// What is being said; `None` is a FIN alone.
     pub(super) status: Option<Status>,
+    /// The client speaks HTTP/2.
+    http2: bool,
     /// The client had closed before, so its acknowledgement ends everything.
     pub(super) passive: bool,
     /// The client has acknowledged the FIN.
@@ -120,9 +144,15 @@ pub(super) struct Sender {
 
 impl Sender {
     /// The reply goes out for the first time. Returns when its timer runs out.
-    pub(super) fn start(status: Option<Status>, passive: bool, now: Instant) -> (Sender, Instant) {
+    pub(super) fn start(
+        status: Option<Status>,
+        http2: bool,
+        passive: bool,
+        now: Instant,
+    ) -> (Sender, Instant) {
         let mut sender = Sender {
             status,
+            http2,
             passive,
             acked: false,
             transmissions: 0,
@@ -134,6 +164,7 @@ impl Sender {
     /// The payload.
     pub(super) fn payload(&self) -> &'static [u8] {
         match self.status {
+            Some(status) if self.http2 => status.frames(),
             Some(status) => status.bytes(),
             None => &[],
         }
@@ -180,9 +211,20 @@ mod tests {
     }
 
     #[test]
+    fn replies_to_http_2_are_two_frames() {
+        for &s in Status::ALL {
+            let (settings, goaway) = s.frames().split_at(9);
+            assert_eq!(settings, [0, 0, 0, 4, 0, 0, 0, 0, 0]);
+            let code = goaway.strip_prefix(&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            let wanted = u32::from(s == Status::VersionNotSupported) * 13;
+            assert_eq!(code, Some(&wanted.to_be_bytes()[..]));
+        }
+    }
+
+    #[test]
     fn retransmissions_back_off_and_end() {
         let t0 = Instant::ZERO;
-        let (mut s, mut at) = Sender::start(Some(Status::BadRequest), false, t0);
+        let (mut s, mut at) = Sender::start(Some(Status::BadRequest), false, false, t0);
         let mut waits = vec![at.as_secs()];
         let mut sent = 1;
         while let Tick::Retransmit(next) = s.tick(at) {

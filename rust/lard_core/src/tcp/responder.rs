@@ -113,6 +113,8 @@ pub struct Responder {
     ts_ok: bool,
     /// The client's FIN is consumed.
     pub(super) fin: bool,
+    /// The client speaks HTTP/2.
+    pub(super) http2: bool,
 }
 
 impl Responder {
@@ -165,6 +167,7 @@ impl Responder {
             sack_ok: n.sack_ok,
             ts_ok: n.ts_ok,
             fin: false,
+            http2: false,
         }
     }
 
@@ -194,6 +197,7 @@ impl Responder {
             sack_ok: of.sack_ok,
             ts_ok: of.ts_ok,
             fin: false,
+            http2: false,
         }
     }
 
@@ -215,6 +219,13 @@ impl Responder {
         }
     }
 
+    /// The client speaks HTTP/2, and a server can tell better than this what follows: the connection is
+    /// handed over even if its first request is not complete, where another one would be answered, and
+    /// [`Config::http2_wait`] later at the latest. Replies are frames.
+    pub fn speaks_http2(&mut self) {
+        self.http2 = true;
+    }
+
     /// When [`Responder::on_timer`] wants to be called.
     #[inline]
     pub const fn deadline(&self) -> Instant {
@@ -231,6 +242,7 @@ impl Responder {
             // A client that has said nothing is not told that it was slow: it would take the answer
             // for that to its next request.
             State::Collecting if self.received() == 0 => self.begin_close(None, now),
+            State::Collecting if self.http2 => self.hand_off(cfg, false, now),
             State::Collecting => self.begin_close(Some(Status::RequestTimeout), now),
             State::Waiting => self.begin_close(Some(Status::ServiceUnavailable), now),
             // The back-end may be answering; a second answer would mix with the first.
