@@ -40,6 +40,11 @@ impl Gauge {
         self.limit.store(i64::from(limit), Relaxed);
     }
 
+    /// How much is in use.
+    pub(crate) fn used(&self) -> u64 {
+        u64::try_from(self.used.load(Relaxed)).unwrap_or(0)
+    }
+
     fn take(&self, amount: i64) -> bool {
         let before = self.used.fetch_add(amount, Relaxed);
         if before.saturating_add(amount) <= self.limit.load(Relaxed) {

@@ -91,6 +91,9 @@ pub(super) mod node {
     pub(crate) const WAITING: u16 = 43;
     pub(crate) const SHARES: u16 = 44;
     pub(crate) const IDLE: u16 = 45;
+    pub(crate) const OPEN: u16 = 46;
+    pub(crate) const HALF_OPEN: u16 = 47;
+    pub(crate) const HEAD_MEMORY: u16 = 48;
 }
 
 pub(super) mod conn {

@@ -77,6 +77,9 @@ pub(super) fn self_get(node: &Arc<Node>, request: &Request<'_>) -> Result {
         }
         m.put_u32(node::ENTRIES, node.front_end.len())?;
         m.put_u32(node::CHILDREN, node.back_end.len())?;
+        m.put_uint(node::OPEN, node.front_end.open.used())?;
+        m.put_uint(node::HALF_OPEN, node.front_end.half_open.used())?;
+        m.put_uint(node::HEAD_MEMORY, node.front_end.head_bytes.used())?;
         if let Some((limit, waiting)) = node.dispatcher.admission() {
             if let Some(limit) = limit {
                 m.put_uint(node::LIMIT, limit)?;

@@ -162,6 +162,13 @@ fn status_text(node: Option<&SelfView>, nodes: &[NodeView], content: &[String]) 
             "connections: {} at the front-end, {} at the back-end",
             node.entries, node.children
         );
+        if node.open > 0 {
+            let _ = writeln!(
+                text,
+                "requests that wait at the front-end: {}, with {} octets; half-open: {}",
+                node.open, node.head_memory, node.half_open
+            );
+        }
         if let Some(waiting) = node.waiting {
             let _ = match node.limit {
                 Some(limit) => writeln!(text, "admission: {limit} connections, {waiting} wait"),

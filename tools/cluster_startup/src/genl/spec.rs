@@ -49,7 +49,7 @@ numbered! {
         BYTES_OUT = 26, WRITES = 27, QUEUED = 28, RTT_US = 29, CLOCK_OFFSET_US = 30,
         HEARD_MS = 31, VIP = 32, ALLOW = 33, ENTRIES = 34, CHILDREN = 35, OWNER = 36,
         STOPPING = 37, KEY = 38, CONTENT = 39, TAGS = 40, DISK_QUEUE = 41, LIMIT = 42, WAITING = 43,
-        SHARES = 44, IDLE = 45,
+        SHARES = 44, IDLE = 45, OPEN = 46, HALF_OPEN = 47, HEAD_MEMORY = 48,
     }
 }
 
