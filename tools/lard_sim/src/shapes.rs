@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn the_figures_have_the_papers_shapes() {
-        let mut lab = Lab::new(150_000, 1, false);
+        let mut lab = Lab::new(150_000, 1);
         lab.scale = 4;
         let about_papers = GROUPS.iter().take_while(|g| g.name != "bounded");
         let crowd = GROUPS.iter().filter(|g| g.name == "flash-crowd");
