@@ -9,7 +9,7 @@ use super::figures::GROUPS;
 use super::hardware::{Hardware, PAPER, PROTOTYPE, TODAY};
 use super::lab::Lab;
 use super::setup::{FrontEnds, Mechanism, Report, Setup};
-use super::shapes;
+use super::shapes::{self, Verdict};
 use super::synthetic::{IBM, RICE};
 use super::workload::Trace;
 use clap::error::ErrorKind;
@@ -398,9 +398,9 @@ impl Make {
         println!("{} figures are in {}", figures.len(), self.out.display());
         let checks = shapes::check(&figures);
         for check in &checks {
-            let verdict = if check.holds { "ok" } else { "NOT OK" };
-            println!("{verdict:6} {}: {}", check.claim, check.seen);
+            let verdict = check.verdict.name();
+            println!("{verdict:8} {}: {}", check.claim, check.seen);
         }
-        Ok(checks.iter().all(|check| check.holds))
+        Ok(checks.iter().all(|check| check.verdict != Verdict::Fails))
     }
 }
