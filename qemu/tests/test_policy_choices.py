@@ -39,11 +39,12 @@ def loads(cluster):
 
 
 class Held:
-    """Connections that are open; who has them is read from the dispatcher."""
+    """Connections that are open; who has them is read from the dispatcher. The gate's name is a part
+    of their targets."""
 
-    def __init__(self, cluster, targets):
+    def __init__(self, cluster, targets, gate=None):
         self.cluster = cluster
-        self.gate = f"choice-{next(names)}"
+        self.gate = gate or f"choice-{next(names)}"
         everywhere(cluster, f"mkdir -p {GATES}; rm -f {GATES}/{self.gate}")
         before = sum(loads(cluster).values())
         self.running = begin(cluster.client, hold, cluster.fes[0].ext, targets, self.gate)
@@ -95,7 +96,7 @@ def test_where_connections_for_one_target_go(cluster, policy, first, again):
     busiest_but_one = sorted(loads(cluster).items(), key=lambda item: -item[1])[1][0]
     answered = held.end()
     assert sorted((answered.count(n) for n in loads(cluster)), reverse=True) == first, answered
-    held = Held(cluster, [target] * 4)
+    held = Held(cluster, [target] * 4, held.gate)
     assert shape(cluster) == again
     if policy == "lard":
         assert loads(cluster)[busiest_but_one] == 4, "the target has left its first node"

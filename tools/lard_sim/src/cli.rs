@@ -151,7 +151,7 @@ struct Make {
     #[arg(long, value_name = "GROUP", value_delimiter = ',', value_parser = group)]
     only: Vec<usize>,
     /// Number of requests of each run
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 500_000)]
     requests: usize,
     /// What is random
     #[arg(long, value_name = "N", default_value_t = 1)]
