@@ -17,8 +17,8 @@ use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId};
 use lard_core::follow::Mode;
 use lard_core::policy::{
-    Admission, Dest, Further, NodeError, NodeState, ParamError, Params, PolicyKind, Request,
-    Scheduler, Slot, Tags, Tracked, TrackedSlot, Waiter, WaitingList, MAX_NODES,
+    Admission, Dest, Further, NodeError, NodeState, ParamError, Params, PolicyKind, Reports,
+    Request, Scheduler, Slot, Tags, Tracked, TrackedSlot, Waiter, WaitingList,
 };
 use lard_core::wire::{Assign, Idle, Load};
 
@@ -26,7 +26,7 @@ use crate::front_end::now;
 use crate::netns::Node;
 use crate::stats::Counter;
 
-/// Room for targets: 65,536 of them with certainty, half as many again as a rule. 3.6 MB.
+/// Room for 65,536 targets in twice as many places, of which each target can take six: 4.2 MB.
 const SLOTS: usize = Slot::<1>::needed(1 << 16);
 
 /// Connections that can wait for room in the cluster, of 40 bytes: the largest `queue-max`.
@@ -35,9 +35,6 @@ const WAITERS: usize = 65_536;
 /// Room for connections that are idle, or whose requests other nodes help to serve: 65,536 of them, of 48
 /// bytes in twice as many places.
 const TRACKED: usize = TrackedSlot::needed(65_536);
-
-/// Reports of a node's load after which the dispatcher's own count is put right: ten seconds' worth.
-const REPORTS: u8 = 20;
 
 /// The dispatcher of one namespace; it decides nothing until it is started.
 pub(crate) struct Dispatcher {
@@ -52,25 +49,7 @@ pub(crate) struct Inner {
     tracked: Tracked<KVVec<TrackedSlot>>,
     /// Somebody is answering those that need not wait any longer.
     pub(crate) admitting: bool,
-    reports: [Report; MAX_NODES],
-}
-
-/// How far what a node says about its load lies from the dispatcher's count, in a row of reports.
-#[derive(Clone, Copy)]
-struct Report {
-    /// The least by which the dispatcher counted too much.
-    over: u32,
-    /// The least by which it counted too little.
-    under: u32,
-    count: u8,
-}
-
-impl Report {
-    const NONE: Report = Report {
-        over: u32::MAX,
-        under: u32::MAX,
-        count: 0,
-    };
+    reports: Reports,
 }
 
 impl Dispatcher {
@@ -169,7 +148,7 @@ impl Dispatcher {
     /// A back-end has joined, or has come back.
     pub(crate) fn node_up(&self, here: &Node, node: NodeId, weight: u16) -> Result<(), NodeError> {
         self.change(here, |inner| {
-            inner.forget_reports(node);
+            inner.reports.forget(node);
             match inner.scheduler.add_dest(node, weight) {
                 Err(NodeError::Exists) => {
                     inner
@@ -193,7 +172,7 @@ impl Dispatcher {
     pub(crate) fn node_down(&self, here: &Node, node: NodeId) {
         self.change(here, |inner| {
             inner.waiting.forget(node);
-            inner.forget_reports(node);
+            inner.reports.forget(node);
             // A front-end is no node to be chosen.
             let _ = inner.scheduler.upd_dest(node, None, Some(NodeState::Down));
             inner.tracked.node_down(&mut inner.scheduler, node);
@@ -219,41 +198,14 @@ impl Dispatcher {
     }
 
     /// A back-end says how many connections it has, and how many requests wait for its disk.
-    ///
-    /// Messages about ends are lost with the control connection they were to travel on, and a
-    /// dispatcher that was restarted knows nothing of what is there. While connections come and go
-    /// the two counts differ for a moment anyway, by what is on the wire; the least difference of many
-    /// reports is not that.
     pub(crate) fn load(&self, here: &Node, node: NodeId, load: &Load) {
         let Load { active, disk_queue } = *load;
         self.change(here, |inner| {
             // A node that is not there is not found below either.
             let _ = inner.scheduler.set_disk_queue(node, disk_queue);
-            let Some(&Dest { load, idle, .. }) = inner.scheduler.nodes().get(node) else {
-                return;
-            };
-            // The node does not know which of its connections are idle.
-            let all = load.saturating_add(idle);
-            let Some(report) = report_of(&mut inner.reports, node) else {
-                return;
-            };
-            report.over = report.over.min(all.saturating_sub(active));
-            report.under = report.under.min(active.saturating_sub(all));
-            report.count = report.count.saturating_add(1);
-            if report.count < REPORTS {
-                return;
-            }
-            let Report { over, under, .. } = core::mem::replace(report, Report::NONE);
-            let right = match over {
-                0 => load.saturating_add(under),
-                _ => {
-                    // Some have ended without a word, idle ones perhaps.
-                    inner.tracked.resume_all(&mut inner.scheduler, node);
-                    all.saturating_sub(over)
-                }
-            };
-            // The node is there: it was found above.
-            let _ = inner.scheduler.set_load(node, right);
+            inner
+                .reports
+                .heard(&mut inner.scheduler, &mut inner.tracked, node, active);
         });
     }
 
@@ -320,7 +272,7 @@ impl Inner {
             waiting: WaitingList::new(places),
             tracked: Tracked::new(tracked),
             admitting: false,
-            reports: [Report::NONE; MAX_NODES],
+            reports: Reports::new(),
         };
         Ok(KBox::new(inner, GFP_KERNEL)?)
     }
@@ -337,14 +289,4 @@ impl Inner {
         here.stats.add(Counter::DpUntracked, more);
         result
     }
-
-    fn forget_reports(&mut self, node: NodeId) {
-        if let Some(report) = report_of(&mut self.reports, node) {
-            *report = Report::NONE;
-        }
-    }
-}
-
-fn report_of(reports: &mut [Report; MAX_NODES], node: NodeId) -> Option<&mut Report> {
-    reports.get_mut(usize::from(node.0).checked_sub(1)?)
 }

@@ -11,7 +11,7 @@ mod model;
 use lard_core::addr::{ConnId, NodeId};
 use lard_core::policy::*;
 use lard_core::time::Instant;
-use model::Model;
+use model::{Model, Set};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -114,6 +114,11 @@ enum How {
 
 const NODES: u16 = 6;
 
+/// The nodes' numbers: in one word of a set, and in all of sixteen.
+type Ids = [u16; NODES as usize];
+const NARROW: Ids = [1, 2, 3, 4, 5, 6];
+const WIDE: Ids = [1, 64, 65, 500, 1_000, 1_024];
+
 fn op() -> impl Strategy<Value = Op> {
     let node = || 1..=NODES;
     let key = || 0u64..40;
@@ -159,17 +164,20 @@ fn hashed(key: u64) -> u64 {
     (key + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-fn request(key: u64, exclude: u64, tags: u32, ms: u64) -> Request {
+fn request<const W: usize>(key: u64, exclude: &Set, tags: u32, ms: u64) -> Request<W> {
     Request {
         key: hashed(key),
-        exclude: NodeSet::from_bits(exclude),
+        exclude: exclude.iter().copied().map(NodeId).collect(),
         tags: Tags(tags),
         now: Instant::from_millis(ms),
     }
 }
 
-fn run(kind: PolicyKind, slots: usize, places: usize, ops: &[Op]) {
-    let mut real: Scheduler<Vec<Slot>> = Scheduler::new(kind, vec![Slot::EMPTY; slots]);
+fn run<const W: usize>(kind: PolicyKind, ids: Ids, slots: usize, places: usize, ops: &[Op]) {
+    let nobody = Set::new();
+    // Numbers of nodes in operations are places in the list.
+    let id_of = |node: u16| ids[usize::from(node) - 1];
+    let mut real: Scheduler<Vec<Slot<W>>, W> = Scheduler::new(kind, vec![Slot::EMPTY; slots]);
     let mut model = Model::new(kind, slots);
     let mut conns: Vec<(Connection, model::Conn)> = Vec::new();
     let mut tracked = Tracked::new(vec![TrackedSlot::EMPTY; places]);
@@ -179,16 +187,21 @@ fn run(kind: PolicyKind, slots: usize, places: usize, ops: &[Op]) {
     for op in ops {
         match *op {
             Op::Schedule { key, exclude, tags } => {
-                let chosen = real.schedule(&request(key, exclude, tags, ms));
-                let expected = model.schedule(hashed(key), exclude, tags, ms);
+                let exclude: Set = (1..=NODES)
+                    .filter(|node| exclude >> (node - 1) & 1 == 1)
+                    .map(id_of)
+                    .collect();
+                let chosen = real.schedule(&request(key, &exclude, tags, ms));
+                let expected = model.schedule(hashed(key), &exclude, tags, ms);
                 assert_eq!(chosen.map(|n| n.0), expected, "{op:?}");
             }
             Op::Finish { node } => {
+                let node = id_of(node);
                 assert_eq!(real.finished(NodeId(node)), model.finish(node));
             }
             Op::Open { key } => {
-                let conn = real.open(&request(key, 0, 0, ms));
-                let expected = model.schedule(hashed(key), 0, 0, ms);
+                let conn = real.open(&request(key, &nobody, 0, ms));
+                let expected = model.schedule(hashed(key), &nobody, 0, ms);
                 assert_eq!(conn.as_ref().map(|c| c.home().0), expected);
                 conns.extend(conn.map(|c| (c, model::Conn::new(expected.unwrap()))));
             }
@@ -204,7 +217,7 @@ fn run(kind: PolicyKind, slots: usize, places: usize, ops: &[Op]) {
                         true => Mechanism::Move,
                         false => Mechanism::Forward,
                     };
-                    let node = real.next(conn, &request(key, 0, 0, ms), mechanism);
+                    let node = real.next(conn, &request(key, &nobody, 0, ms), mechanism);
                     let expected = model.next(theirs, hashed(key), moves, ms);
                     assert_eq!(node.map(|n| n.0), expected, "{op:?}");
                     assert_eq!(conn.home().0, theirs.home);
@@ -225,20 +238,30 @@ fn run(kind: PolicyKind, slots: usize, places: usize, ops: &[Op]) {
                 }
             }
             Op::Add { node, weight } => {
+                let node = id_of(node);
                 let is_new = real.add_dest(NodeId(node), weight).is_ok();
                 assert_eq!(is_new, model.add(node, weight));
             }
             Op::Del { node } => {
+                let node = id_of(node);
                 assert_eq!(real.del_dest(NodeId(node)).is_ok(), model.del(node));
             }
             Op::Weight { node, weight } => {
+                let node = id_of(node);
                 let known = real.upd_dest(NodeId(node), Some(weight), None).is_ok();
                 assert_eq!(known, model.update(node, |n| n.weight = weight.into()));
             }
             Op::Begin { key, front_end } => {
-                let chosen = real.schedule(&request(key, 0, 0, ms));
-                assert_eq!(chosen.map(|n| n.0), model.schedule(hashed(key), 0, 0, ms));
-                let id = ConnId::new(NodeId(front_end), ms as u32, known.len() as u32 + ms as u32);
+                let chosen = real.schedule(&request(key, &nobody, 0, ms));
+                assert_eq!(
+                    chosen.map(|n| n.0),
+                    model.schedule(hashed(key), &nobody, 0, ms)
+                );
+                let id = ConnId::new(
+                    NodeId(id_of(front_end)),
+                    ms as u32,
+                    known.len() as u32 + ms as u32,
+                );
                 let is_new = known.iter().all(|(other, _)| *other != id);
                 match chosen.filter(|_| is_new && known.len() < 12) {
                     Some(home) => known.push((id, model::Conn::new(home.0))),
@@ -267,7 +290,7 @@ fn run(kind: PolicyKind, slots: usize, places: usize, ops: &[Op]) {
                         false => Mechanism::Move,
                     },
                 };
-                let node = tracked.next(&mut real, &further, &request(key, 0, 0, ms));
+                let node = tracked.next(&mut real, &further, &request(key, &nobody, 0, ms));
                 model.batch(theirs, batch);
                 let expected = model.next_elsewhere(theirs, hashed(key), forwards, ms);
                 assert_eq!(node.map(|n| n.0), expected, "{op:?}");
@@ -308,6 +331,7 @@ fn run(kind: PolicyKind, slots: usize, places: usize, ops: &[Op]) {
                 }
             }
             Op::ResumeAll { node } => {
+                let node = id_of(node);
                 tracked.resume_all(&mut real, NodeId(node));
                 let here = known
                     .iter_mut()
@@ -319,6 +343,7 @@ fn run(kind: PolicyKind, slots: usize, places: usize, ops: &[Op]) {
                 model.further = is.then_some(PolicyKind::Extlard);
             }
             Op::State { node, state } => {
+                let node = id_of(node);
                 let there = real.upd_dest(NodeId(node), None, Some(state)).is_ok();
                 assert_eq!(there, model.update(node, |n| n.set_state(state)));
                 if state == NodeState::Down {
@@ -332,16 +357,19 @@ fn run(kind: PolicyKind, slots: usize, places: usize, ops: &[Op]) {
                 }
             }
             Op::Tag { node, tags } => {
+                let node = id_of(node);
                 let known = real.set_tags(NodeId(node), Tags(tags)).is_ok();
                 assert_eq!(known, model.update(node, |n| n.tags = tags));
             }
             Op::Load { node, load } => {
+                let node = id_of(node);
                 let known = real.set_load(NodeId(node), load).is_ok();
                 let n = model.nodes.get_mut(&node);
                 assert_eq!(known, n.is_some());
                 n.into_iter().for_each(|n| n.load = load.into());
             }
             Op::Disk { node, length } => {
+                let node = id_of(node);
                 let known = real.set_disk_queue(NodeId(node), length).is_ok();
                 let n = model.nodes.get_mut(&node);
                 assert_eq!(known, n.is_some());
@@ -378,7 +406,8 @@ fn run(kind: PolicyKind, slots: usize, places: usize, ops: &[Op]) {
         assert_eq!(tracked.len(), unusual, "{op:?}");
         assert!(seen.eq(expected), "{op:?}: {:?}", real.nodes());
         assert_eq!(real.is_saturated(), model.is_saturated(), "{op:?}");
-        let seen = real.targets().iter().map(|(k, s)| (k, s.nodes.bits()));
+        let seen = real.targets().iter();
+        let seen = seen.map(|(k, s)| (k, s.nodes.iter().map(|n| n.0).collect::<Vec<_>>()));
         assert!(seen.eq(model.mappings()), "{op:?}");
     }
     for (conn, mut theirs) in conns {
@@ -409,8 +438,11 @@ macro_rules! models {
             #![proptest_config(ProptestConfig::with_cases(100))]
             $(
                 #[test]
-                fn $name(ops in sequence(), slots in 1usize..8, places in 0usize..3) {
-                    run(PolicyKind::$kind, slots, places, &ops);
+                fn $name(ops in sequence(), slots in 1usize..8, places in 0usize..3, wide: bool) {
+                    match wide {
+                        false => run::<1>(PolicyKind::$kind, NARROW, slots, places, &ops),
+                        true => run::<16>(PolicyKind::$kind, WIDE, slots, places, &ops),
+                    }
                 }
             )+
         }

@@ -13,21 +13,16 @@
 //! node something however many questions are in it, and each question costs something more; the
 //! decision itself is a small part of that.
 
+use super::hardware::PAPER;
 use rand::SeedableRng;
 use rand_distr::{Distribution, Exp};
 use rand_pcg::Pcg64;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// CPU time for a message and its answer, in nanoseconds.
+/// CPU time for a message and its answer, in nanoseconds, besides its questions: of those a node
+/// could answer 50,000 a second if messages cost nothing.
 const MESSAGE: u64 = 20_000;
-
-/// CPU time for a question besides the decision: with both, 50,000 questions a second are the most
-/// that a node can answer if messages cost nothing.
-const QUESTION: u64 = 19_200;
-
-/// CPU time of a decision: what \[1\] measured.
-const DECISION: u64 = 800;
 
 /// Time on the network, one way.
 const WIRE: u64 = 60_000;
@@ -87,7 +82,7 @@ impl Load {
         }
         let mut send = |at: u64, from: usize, questions: usize| {
             messages += 1;
-            let cost = MESSAGE + questions as u64 * (QUESTION + DECISION);
+            let cost = MESSAGE + questions as u64 * (PAPER.question + PAPER.decision);
             free_at = free_at.max(at + WIRE) + cost;
             Reverse((free_at + WIRE, Event::Answers(from, questions)))
         };

@@ -4,18 +4,23 @@
 
 use super::cache::Replacement;
 use super::clf;
+use super::figures::one_run::{self, Row};
 use super::figures::GROUPS;
 use super::hardware::{Hardware, PAPER, PROTOTYPE, TODAY};
 use super::lab::Lab;
 use super::setup::{FrontEnds, Mechanism, Report, Setup};
-use super::shapes;
+use super::shapes::{self, Verdict};
 use super::synthetic::{IBM, RICE};
 use super::workload::Trace;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use lard_core::policy::{Params, PolicyKind};
 use std::error::Error;
 use std::io::{stderr, IsTerminal};
 use std::path::PathBuf;
+
+/// Width of a run's bins, in simulated nanoseconds: many in the shortest run.
+const BIN: u64 = 10_000_000;
 
 /// Simulates clusters of web servers under the policies of LARD
 #[derive(Parser)]
@@ -92,12 +97,18 @@ struct Run {
     /// Who accepts connections
     #[arg(long, value_enum, default_value_t)]
     front_ends: FrontEndsName,
+    /// Connections that come each second, at random [default: as many as the limit allows at a time]
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<f64>,
     /// Targets the dispatcher remembers [default: all]
     #[arg(long, value_name = "N")]
     table: Option<usize>,
     /// Part of the requests that is not counted
     #[arg(long, value_name = "PART", default_value_t = 0.25)]
     warm_up: f64,
+    /// Draw the throughput, against the number of nodes or, of one number, in the course of the run
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -140,7 +151,7 @@ struct Make {
     #[arg(long, value_name = "GROUP", value_delimiter = ',', value_parser = group)]
     only: Vec<usize>,
     /// Number of requests of each run
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 500_000)]
     requests: usize,
     /// What is random
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -154,13 +165,21 @@ fn policy(text: &str) -> Result<PolicyKind, String> {
     text.parse::<PolicyKind>().map_err(|e| e.to_string())
 }
 
+/// The name and the value; whether it fits to the others is seen when all are there.
 fn param(text: &str) -> Result<(&'static str, u32), String> {
     let (name, value) = text.split_once('=').ok_or("it must be NAME=VALUE")?;
     let known = Params::ALL.iter().find(|p| p.name == name);
-    let name = known.ok_or("there is no such parameter")?.name;
-    let value = value.parse().map_err(|_| "the value is not a number")?;
-    let valid = Params::DEFAULT.with([(name, value)]);
-    valid.map_err(|e| e.to_string()).map(|_| (name, value))
+    let known = known.ok_or("there is no such parameter")?;
+    let value = known.parse(value).ok_or("that is no value of it")?;
+    Ok((known.name, value))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "it must be a number")?;
+    match rate > 0.0 && rate <= 1e9 {
+        true => Ok(rate),
+        false => Err("it must be above 0 and not above a billion".into()),
+    }
 }
 
 fn group(text: &str) -> Result<usize, String> {
@@ -176,7 +195,7 @@ fn group(text: &str) -> Result<usize, String> {
 /// Does what the command line says; were all shapes there?
 pub fn main() -> Result<bool, Box<dyn Error>> {
     match Cli::parse().command {
-        Command::Run(run) => run.run().map(|()| true),
+        Command::Run(run) => run.checked().run().map(|()| true),
         Command::Figures(make) => make.run(),
         Command::Workload(source) => source.describe().map(|()| true),
     }
@@ -217,9 +236,26 @@ impl Source {
 }
 
 impl Run {
+    /// Ends the program if options do not go together.
+    fn checked(self) -> Self {
+        let fail = |problem: String| -> ! {
+            Cli::command()
+                .error(ErrorKind::ValueValidation, problem)
+                .exit()
+        };
+        if let Err(e) = Params::DEFAULT.with(self.set.iter().copied()) {
+            fail(format!("--set: {e}"));
+        }
+        let of_queue = self.set.iter().find(|(name, _)| name.starts_with("queue-"));
+        if let (Some((name, _)), None) = (of_queue, self.rate) {
+            fail(format!(
+                "--set {name}: without --rate connections come when there is room, and none waits"
+            ));
+        }
+        self
+    }
+
     fn run(&self) -> Result<(), Box<dyn Error>> {
-        let params = Params::DEFAULT.with(self.set.iter().copied());
-        params.map_err(|e| e.to_string())?;
         if !(0.0..=0.9).contains(&self.warm_up) {
             return Err("--warm-up is a part of 1, 0.9 at most".into());
         }
@@ -227,11 +263,12 @@ impl Run {
         if !self.persistent {
             trace = trace.http10();
         }
-        let lab = Lab::new(
-            trace.requests.len(),
-            self.source.seed,
-            stderr().is_terminal(),
-        );
+        let mut lab = Lab::new(trace.requests.len(), self.source.seed);
+        if stderr().is_terminal() {
+            let runs = self.policy.len() * self.nodes.len();
+            lab.show((runs * trace.requests.len()) as u64);
+        }
+        let mut rows = Vec::new();
         let mut table = csv::Writer::from_writer(std::io::stdout());
         table.write_record(Report::NAMES)?;
         for &policy in &self.policy {
@@ -240,9 +277,17 @@ impl Run {
                 let report = lab.run(&self.setup(nodes, policy), &trace);
                 table.write_record(report.fields(policy, nodes))?;
                 table.flush()?;
+                rows.push(Row {
+                    policy,
+                    nodes,
+                    report,
+                });
             }
         }
         lab.end();
+        if let Some(path) = &self.plot {
+            one_run::figure("run", &rows, BIN).draw_into(path)?;
+        }
         Ok(())
     }
 
@@ -274,14 +319,17 @@ impl Run {
                 FrontEndsName::Single => FrontEnds::Single,
                 FrontEndsName::Distributed => FrontEnds::Distributed,
             },
+            rate: self.rate,
+            seed: self.source.seed,
             warm_up: self.warm_up,
+            bin: BIN,
             ..Setup::new(nodes, policy)
         }
     }
 }
 
 impl Report {
-    const NAMES: [&'static str; 16] = [
+    const NAMES: [&'static str; 18] = [
         "policy",
         "nodes",
         "requests/s",
@@ -292,6 +340,8 @@ impl Report {
         "cpu",
         "disk",
         "front-end",
+        "dispatcher",
+        "refused",
         "delay ms",
         "imbalance",
         "forwarded",
@@ -300,7 +350,7 @@ impl Report {
         "requests",
     ];
 
-    fn fields(&self, policy: PolicyKind, nodes: u16) -> [String; 16] {
+    fn fields(&self, policy: PolicyKind, nodes: u16) -> [String; 18] {
         [
             policy.to_string(),
             nodes.to_string(),
@@ -312,6 +362,8 @@ impl Report {
             format!("{:.3}", self.cpu),
             format!("{:.3}", self.disk),
             format!("{:.3}", self.front_end),
+            format!("{:.3}", self.dispatcher),
+            format!("{:.4}", self.refused),
             format!("{:.2}", self.delay_ms),
             format!("{:.2}", self.imbalance),
             format!("{:.3}", self.forwarded),
@@ -324,12 +376,18 @@ impl Report {
 
 impl Make {
     fn run(&self) -> Result<bool, Box<dyn Error>> {
-        let mut lab = Lab::new(self.requests, self.seed, stderr().is_terminal());
+        let mut lab = Lab::new(self.requests, self.seed);
         lab.scale = self.scale;
+        let is_made = |i: usize| self.only.is_empty() || self.only.contains(&i);
+        if stderr().is_terminal() {
+            let made = GROUPS.iter().enumerate().filter(|(i, _)| is_made(*i));
+            let runs: u64 = made.map(|(_, group)| group.runs).sum();
+            lab.show(runs * self.requests as u64);
+        }
         println!("seed {}, {} requests", self.seed, self.requests);
         let mut figures = Vec::new();
         for (i, group) in GROUPS.iter().enumerate() {
-            if self.only.is_empty() || self.only.contains(&i) {
+            if is_made(i) {
                 for figure in (group.make)(&lab) {
                     figure.save(&self.out)?;
                     figures.push(figure);
@@ -340,9 +398,9 @@ impl Make {
         println!("{} figures are in {}", figures.len(), self.out.display());
         let checks = shapes::check(&figures);
         for check in &checks {
-            let verdict = if check.holds { "ok" } else { "NOT OK" };
-            println!("{verdict:6} {}: {}", check.claim, check.seen);
+            let verdict = check.verdict.name();
+            println!("{verdict:8} {}: {}", check.claim, check.seen);
         }
-        Ok(checks.iter().all(|check| check.holds))
+        Ok(checks.iter().all(|check| check.verdict != Verdict::Fails))
     }
 }

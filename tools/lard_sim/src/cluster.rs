@@ -13,21 +13,24 @@
 //! ```
 //!
 //! Events are handled in the order of their times, and of their making where these are equal, so one
-//! setup and one trace have one result. As in \[3\] a connection is admitted as soon as the limit
-//! allows; the network costs nothing.
+//! setup and one trace have one result. The network costs nothing. `admission` has the way to the
+//! dispatcher's answer, `counting` what comes of it all.
+
+mod admission;
+mod counting;
 
 use super::event::{Event, Events};
 use super::machine::{Look, Machine, Server};
 use super::setup::{Bin, FrontEnds, Mechanism, Report, Setup};
 use super::workload::{Start, Trace};
+use admission::Arrivals;
+use counting::Sums;
 use lard_core::addr::NodeId;
 use lard_core::policy::{
-    self, Connection, NodeSet, NodeState, Request, Scheduler, Slot, Tags, MAX_NODES, WAYS,
+    self, Connection, NodeSet, NodeState, Request, Scheduler, Slot, Tags, Waiter, WaitingList,
+    MAX_NODES, WAYS,
 };
 use lard_core::time::Instant;
-
-/// Connections at front-ends, at most, for each of them.
-const AT_FRONT_END: usize = 64;
 
 /// Runs a setup. `progress` hears of requests as they are answered, some at a time.
 pub fn run(setup: &Setup, trace: &Trace, progress: &dyn Fn(u64)) -> Report {
@@ -61,44 +64,24 @@ struct Cluster<'a, const W: usize> {
     scheduler: Scheduler<Vec<Slot<W>>, W>,
     machines: Vec<Machine<u32>>,
     front_end: Server,
+    dispatcher: Server,
+    waiting: WaitingList<Vec<Waiter<W>>, W>,
+    /// When connections come; none where they come as soon as they may.
+    arrivals: Option<Arrivals>,
+    /// Connections the dispatcher has not been asked about.
     at_front_end: usize,
     turn: usize,
     clients: Vec<Client>,
     unused: Vec<u32>,
     events: Events,
     now: u64,
-    /// The first request that was not admitted.
+    /// The first request that has not come.
     next: usize,
+    /// Requests that were answered or refused.
+    done: u64,
     changes: Vec<super::setup::Change>,
     low: u32,
     sums: Sums,
-}
-
-/// What is counted.
-#[derive(Clone, Debug, Default)]
-struct Sums {
-    requests: u64,
-    bytes: u64,
-    looks: u64,
-    misses: u64,
-    reads: u64,
-    delay: u64,
-    forwarded: u64,
-    moved: u64,
-    served: Vec<u64>,
-    bins: Vec<Bin>,
-    /// Busy and idle times when counting began.
-    base: Base,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Base {
-    time: u64,
-    cpu: u64,
-    disk: u64,
-    idle: u64,
-    front_end: u64,
-    changes: u64,
 }
 
 impl<'a, const W: usize> Cluster<'a, W> {
@@ -131,12 +114,16 @@ impl<'a, const W: usize> Cluster<'a, W> {
         };
         // Two fifths of what makes a node potentially idle: \[3\] calls that underutilised.
         let low = scheduler.params().t_low * 2 / 5;
+        let queue = scheduler.params().queue_max as usize;
         Cluster {
             setup,
             trace,
             scheduler,
             machines: (0..setup.nodes).map(machine).collect(),
             front_end: Server::default(),
+            dispatcher: Server::default(),
+            waiting: WaitingList::new(vec![Waiter::NOBODY; queue]),
+            arrivals: setup.rate.map(|rate| Arrivals::new(rate, setup.seed)),
             at_front_end: 0,
             turn: 0,
             clients: Vec::new(),
@@ -144,98 +131,62 @@ impl<'a, const W: usize> Cluster<'a, W> {
             events: Events::default(),
             now: 0,
             next: 0,
+            done: 0,
             changes,
             low,
-            sums: Sums {
-                served: vec![0; setup.nodes.into()],
-                ..Sums::default()
-            },
+            sums: Sums::new(setup.nodes),
         }
     }
 
     fn run(mut self, progress: &dyn Fn(u64)) -> Report {
         let all = self.trace.requests.len() as u64;
         let warm = (self.setup.warm_up * all as f64) as u64;
-        let mut answered = 0;
+        let (mut seen, mut told) = (0, 0);
         let mut is_warm = warm == 0;
-        self.admit();
-        // What is left when nothing more can be admitted is not counted: the cluster empties.
+        self.begin();
+        // What is left when nothing more can come is not counted: the cluster empties.
         while self.next < self.trace.requests.len() {
             let Some((time, event)) = self.events.pop() else {
                 break;
             };
             self.now = time;
-            if self.handle(event) {
-                answered += 1;
-                if answered % 1_024 == 0 {
-                    progress(1_024);
-                }
-                if !is_warm && answered >= warm {
-                    is_warm = true;
-                    self.start_counting();
-                }
-                self.change(answered as f64 / all as f64);
+            self.handle(event);
+            if self.done == seen {
+                continue;
             }
+            seen = self.done;
+            if seen - told >= 1_024 {
+                progress(seen - told);
+                told = seen;
+            }
+            if !is_warm && seen >= warm {
+                is_warm = true;
+                self.start_counting();
+            }
+            self.change(seen as f64 / all as f64);
         }
-        progress(all - answered / 1_024 * 1_024);
+        progress(all - told);
         self.report()
     }
 
-    /// Handles an event; was it the end of a response?
-    fn handle(&mut self, event: Event) -> bool {
+    fn handle(&mut self, event: Event) {
         match event {
-            Event::Accepted(client) => {
-                self.at_front_end -= 1;
-                self.assign(client);
+            Event::Arrives => self.arrives(),
+            Event::Accepted(client) => self.ask(client),
+            Event::Decided(client) => {
+                self.decided(client);
                 self.admit();
             }
+            Event::Impatient => self.let_in(),
             Event::Parsed(client) => self.parsed(client),
             Event::Read { node, life, file } => self.read(node, life, file),
             Event::Passed(client) => self.passed(client),
             Event::Resumed(client) => self.resumed(client),
-            Event::Sent(client) => return self.sent(client),
+            Event::Sent(client) => self.sent(client),
         }
-        false
     }
 
     // --- the way of a connection ---
-
-    fn admit(&mut self) {
-        let front_ends = match self.setup.front_ends {
-            FrontEnds::Distributed => self.machines.len(),
-            FrontEnds::Free | FrontEnds::Single => 1,
-        };
-        while self.next < self.trace.requests.len()
-            && self.at_front_end < AT_FRONT_END * front_ends
-            && !self.scheduler.is_saturated()
-        {
-            let at = self.next;
-            let rest = self.trace.requests[at + 1..].iter();
-            let further = rest.take_while(|r| r.start != Start::Connection).count();
-            self.next = at + 1 + further;
-            let client = self.client(at, self.next);
-            let relays = self.setup.mechanism == Mechanism::Relay;
-            let cost = if relays {
-                0
-            } else {
-                self.setup.hardware.hand_off
-            };
-            let done = match self.setup.front_ends {
-                FrontEnds::Free => {
-                    self.assign(client);
-                    continue;
-                }
-                FrontEnds::Single => self.front_end.work(self.now, cost),
-                FrontEnds::Distributed => {
-                    self.turn = (self.turn + 1) % self.machines.len();
-                    self.clients[client as usize].front_end = self.turn;
-                    self.machines[self.turn].cpu.work(self.now, cost)
-                }
-            };
-            self.at_front_end += 1;
-            self.events.push(done, Event::Accepted(client));
-        }
-    }
 
     fn client(&mut self, at: usize, end: usize) -> u32 {
         let client = Client {
@@ -246,7 +197,7 @@ impl<'a, const W: usize> Cluster<'a, W> {
             life: 0,
             home_life: 0,
             front_end: 0,
-            since: 0,
+            since: self.now,
             relayed: false,
         };
         match self.unused.pop() {
@@ -261,32 +212,12 @@ impl<'a, const W: usize> Cluster<'a, W> {
         }
     }
 
-    /// The dispatcher is asked about the connection's first request.
-    fn assign(&mut self, i: u32) {
-        let request = self.request(self.clients[i as usize].at);
-        let Some(state) = self.scheduler.open(&request) else {
-            // Nobody is there. The client goes away.
-            self.unused.push(i);
-            return;
-        };
-        let home = state.home();
-        self.clients[i as usize].state = Some(state);
-        self.clients[i as usize].home_life = self.machine(home).lives;
-        self.sync(home);
-        let hardware = &self.setup.hardware;
-        let cost = match self.setup.mechanism {
-            Mechanism::Relay => hardware.request,
-            _ => hardware.set_up + hardware.adopt + hardware.request,
-        };
-        self.serve(i, home, home, cost);
-    }
-
     /// `node` is to serve the client's request, which the CPU of `reader` has to read first.
     fn serve(&mut self, i: u32, node: NodeId, reader: NodeId, cost: u64) {
         let life = self.machine(node).lives;
         let now = self.now;
         let client = &mut self.clients[i as usize];
-        (client.serving, client.life, client.since) = (node, life, now);
+        (client.serving, client.life) = (node, life);
         let done = self.machine(reader).cpu.work(now, cost);
         self.events.push(done, Event::Parsed(i));
     }
@@ -365,11 +296,10 @@ impl<'a, const W: usize> Cluster<'a, W> {
         self.events.push(done, Event::Sent(i));
     }
 
-    /// A response is out; was it the client that got it?
-    fn sent(&mut self, i: u32) -> bool {
+    /// A response is out, to the client or to a front-end that relays it.
+    fn sent(&mut self, i: u32) {
         if self.is_lost(i) {
-            self.again(i);
-            return false;
+            return self.again(i);
         }
         let (now, hardware) = (self.now, &self.setup.hardware);
         let (_, size) = self.wanted(i);
@@ -385,8 +315,7 @@ impl<'a, const W: usize> Cluster<'a, W> {
                     }
                     _ => self.front_end.work(now, hardware.relayed(size)),
                 };
-                self.events.push(done, Event::Sent(i));
-                return false;
+                return self.events.push(done, Event::Sent(i));
             }
             (_, Mechanism::Relay) => {}
             (FrontEnds::Single, _) => {
@@ -402,6 +331,7 @@ impl<'a, const W: usize> Cluster<'a, W> {
         client.at += 1;
         let is_over = client.at == client.end;
         let (serving, since) = (client.serving, client.since);
+        self.done += 1;
         self.sums.requests += 1;
         self.sums.bytes += u64::from(size);
         self.sums.delay += now - since;
@@ -413,7 +343,6 @@ impl<'a, const W: usize> Cluster<'a, W> {
             self.proceed(i);
         }
         self.admit();
-        true
     }
 
     /// The next request of a connection.
@@ -443,12 +372,24 @@ impl<'a, const W: usize> Cluster<'a, W> {
     }
 
     fn serve_next(&mut self, i: u32) {
+        self.clients[i as usize].since = self.now;
+        if self.setup.mechanism == Mechanism::Single {
+            let home = self.home(i);
+            return self.serve(i, home, home, self.setup.hardware.request);
+        }
+        self.ask(i);
+    }
+
+    /// Serves a further request, where the dispatcher says.
+    fn serve_where_named(&mut self, i: u32) {
+        if self.is_lost(i) {
+            return self.again(i);
+        }
         let home = self.home(i);
         let request = self.request(self.clients[i as usize].at);
         let hardware = self.setup.hardware;
         let how = match self.setup.mechanism {
-            Mechanism::Single => return self.serve(i, home, home, hardware.request),
-            Mechanism::Multiple | Mechanism::Relay => policy::Mechanism::Move,
+            Mechanism::Single | Mechanism::Multiple | Mechanism::Relay => policy::Mechanism::Move,
             Mechanism::Forwarding => policy::Mechanism::Forward,
         };
         let node = self
@@ -539,6 +480,7 @@ impl<'a, const W: usize> Cluster<'a, W> {
             self.sync(home);
         }
         self.assign(i);
+        self.let_in();
     }
 
     // --- small things ---
@@ -602,63 +544,6 @@ impl<'a, const W: usize> Cluster<'a, W> {
         let known = self.scheduler.set_disk_queue(node, queue);
         known.expect("a known node");
     }
-
-    // --- counting ---
-
-    fn base(&mut self) -> Base {
-        for node in (1..=self.setup.nodes).map(NodeId) {
-            self.sync(node);
-        }
-        Base {
-            time: self.now,
-            cpu: self.machines.iter().map(|m| m.cpu.busy()).sum(),
-            disk: self.machines.iter().map(Machine::disk_busy).sum(),
-            idle: self.machines.iter().map(|m| m.idle).sum(),
-            front_end: self.front_end.busy(),
-            changes: self.scheduler.targets().changes(),
-        }
-    }
-
-    fn start_counting(&mut self) {
-        let bins = std::mem::take(&mut self.sums.bins);
-        self.sums = Sums {
-            served: vec![0; self.setup.nodes.into()],
-            bins,
-            base: self.base(),
-            ..Sums::default()
-        };
-    }
-
-    fn report(mut self) -> Report {
-        let end = self.base();
-        let sums = self.sums;
-        let begin = sums.base;
-        let time = (end.time - begin.time).max(1) as f64;
-        let seconds = time / 1e9;
-        let nodes = f64::from(self.setup.nodes);
-        let requests = sums.requests.max(1) as f64;
-        let disks = nodes * f64::from(self.setup.hardware.disks);
-        let most = sums.served.iter().max().copied().unwrap_or(0) as f64;
-        // What is begun counts as work, so a queue can make this more than the time there was.
-        let part = |work: u64, of: f64| (work as f64 / (time * of)).min(1.0);
-        Report {
-            requests: sums.requests,
-            throughput: sums.requests as f64 / seconds,
-            bits: sums.bytes as f64 * 8.0 / seconds,
-            miss_ratio: sums.misses as f64 / sums.looks.max(1) as f64,
-            disk_reads: sums.reads as f64 / requests,
-            idle: part(end.idle - begin.idle, nodes),
-            cpu: part(end.cpu - begin.cpu, nodes),
-            disk: part(end.disk - begin.disk, disks),
-            front_end: part(end.front_end - begin.front_end, 1.0),
-            delay_ms: sums.delay as f64 / requests / 1e6,
-            imbalance: most * nodes / requests,
-            forwarded: sums.forwarded as f64 / requests,
-            moved: sums.moved as f64 / requests,
-            changes: end.changes - begin.changes,
-            bins: sums.bins,
-        }
-    }
 }
 
 /// Spreads numbers over all 64 bits, as a hash would (the finaliser of SplitMix64).
@@ -668,3 +553,6 @@ fn mix(n: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests;

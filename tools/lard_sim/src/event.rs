@@ -9,8 +9,14 @@ use std::collections::BinaryHeap;
 /// Something that happens. Clients are known by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
+    /// A connection comes, at its own time.
+    Arrives,
     /// A front-end has the head of a client's first request.
     Accepted(u32),
+    /// The dispatcher has come to a client's request.
+    Decided(u32),
+    /// Somebody has waited for as long as one may.
+    Impatient,
     /// A back-end has read a client's request.
     Parsed(u32),
     /// A back-end, in this life, has read a file.

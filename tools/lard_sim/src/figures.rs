@@ -6,7 +6,9 @@ mod beyond;
 mod front_ends;
 mod hardware;
 mod nodes;
+pub mod one_run;
 mod persistent;
+mod time;
 
 use super::batching::Load;
 use super::lab::Lab;
@@ -18,6 +20,8 @@ pub struct Group {
     pub name: &'static str,
     /// What it is about.
     pub about: &'static str,
+    /// Runs that this takes, each of as many requests.
+    pub runs: u64,
     /// Makes them.
     pub make: fn(&Lab) -> Vec<Figure>,
 }
@@ -27,51 +31,61 @@ pub const GROUPS: [Group; 10] = [
     Group {
         name: "nodes",
         about: "policies against the number of nodes",
+        runs: 100,
         make: nodes::make,
     },
     Group {
         name: "hardware",
         about: "faster CPUs, more disks",
+        runs: 40,
         make: hardware::make,
     },
     Group {
         name: "persistent",
         about: "persistent connections",
+        runs: 80,
         make: persistent::make,
     },
     Group {
         name: "front-ends",
         about: "one front-end or many",
+        runs: 62,
         make: front_ends::make,
     },
     Group {
         name: "dispatcher",
         about: "batches of questions",
+        runs: 0,
         make: dispatcher,
     },
     Group {
         name: "bounded",
         about: "LARD and consistent hashing with bounded loads",
+        runs: 40,
         make: beyond::bounded,
     },
     Group {
         name: "failure",
         about: "a node dies and comes back, another one joins",
+        runs: 6,
         make: beyond::failure,
     },
     Group {
         name: "flash-crowd",
         about: "everybody wants one thing",
+        runs: 6,
         make: beyond::flash_crowd,
     },
     Group {
         name: "today",
         about: "today's hardware",
+        runs: 36,
         make: beyond::today,
     },
     Group {
         name: "thousand",
         about: "a thousand nodes",
+        runs: 16,
         make: beyond::thousand,
     },
 ];

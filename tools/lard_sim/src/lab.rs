@@ -21,21 +21,30 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A laboratory; it shows its progress on a terminal if it is asked to.
-    pub fn new(requests: usize, seed: u64, shows: bool) -> Self {
-        let style =
-            ProgressStyle::with_template("{spinner} {msg}: {human_pos} requests, {per_sec}");
-        let progress = match shows {
-            true => ProgressBar::new_spinner(),
-            false => ProgressBar::hidden(),
-        };
-        progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    /// A laboratory that keeps its progress for itself.
+    pub fn new(requests: usize, seed: u64) -> Self {
         Lab {
             requests,
             seed,
             scale: 1,
-            progress,
+            progress: ProgressBar::hidden(),
         }
+    }
+
+    /// Shows on a terminal how far it has come, where all runs together have so many requests.
+    pub fn show(&mut self, requests: u64) {
+        let style = ProgressStyle::with_template(
+            "{msg:24} {wide_bar} {human_pos} of {human_len} requests, {per_sec}, {eta} left",
+        );
+        self.progress = ProgressBar::new(requests);
+        self.progress
+            .set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    }
+
+    /// How far it has come, in requests of all runs.
+    #[cfg(test)]
+    pub fn done(&self) -> u64 {
+        self.progress.position()
     }
 
     /// Says what is being done.

@@ -91,8 +91,12 @@ impl Figure {
             }
         }
         table.flush()?;
-        let path = dir.join(format!("{}.svg", self.name));
-        let area = SVGBackend::new(&path, SIZE).into_drawing_area();
+        self.draw_into(&dir.join(format!("{}.svg", self.name)))
+    }
+
+    /// Writes the drawing alone.
+    pub fn draw_into(&self, path: &Path) -> Result<(), Box<dyn Error>> {
+        let area = SVGBackend::new(path, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
         let xs = || self.series.iter().flat_map(|s| &s.points).map(|p| p.0);
         let (low, high) = (xs().fold(f64::MAX, f64::min), xs().fold(f64::MIN, f64::max));

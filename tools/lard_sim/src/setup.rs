@@ -62,6 +62,11 @@ pub struct Setup {
     pub mechanism: Mechanism,
     /// Who accepts connections.
     pub front_ends: FrontEnds,
+    /// Connections that come each second, at random; none where they come as soon as the admission
+    /// limit allows.
+    pub rate: Option<f64>,
+    /// What their times are drawn from.
+    pub seed: u64,
     /// What happens on the way. A node whose first change is to come is not there before.
     pub changes: Vec<Change>,
     /// Do all caches begin with the most popular files, as if the trace had gone on for long?
@@ -84,6 +89,8 @@ impl Setup {
             replacement: Replacement::default(),
             mechanism: Mechanism::default(),
             front_ends: FrontEnds::default(),
+            rate: None,
+            seed: 1,
             changes: Vec::new(),
             preloaded: false,
             warm_up: 0.25,
@@ -93,7 +100,7 @@ impl Setup {
 }
 
 /// What happened within one bin of time.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bin {
     /// Requests that were answered.
     pub requests: u64,
@@ -104,7 +111,7 @@ pub struct Bin {
 }
 
 /// What a run came to, after the warm-up. Parts are of 1.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// Requests answered.
     pub requests: u64,
@@ -124,7 +131,11 @@ pub struct Report {
     pub disk: f64,
     /// The same for the CPU of a single front-end.
     pub front_end: f64,
-    /// Mean time from a request's turn to the end of its response, in milliseconds.
+    /// The same for the dispatcher's.
+    pub dispatcher: f64,
+    /// Requests of clients that were answered with 503, of all that came.
+    pub refused: f64,
+    /// Mean time from when a request comes to the end of its response, in milliseconds.
     pub delay_ms: f64,
     /// Requests of the busiest node over the mean.
     pub imbalance: f64,

@@ -83,8 +83,9 @@ impl Connection {
     /// What fills the storage of a table.
     pub(super) const NOBODYS: Connection = Connection::active(NodeId::NONE);
 
-    /// One that `home` handles and that is counted there, with nothing elsewhere.
-    pub(super) const fn active(home: NodeId) -> Self {
+    /// One that `home` handles and that is counted there, with nothing elsewhere: for who has assigned
+    /// it by [`Scheduler::schedule`] or a [`WaitingList`](super::WaitingList).
+    pub const fn active(home: NodeId) -> Self {
         Connection {
             home,
             is_active: true,

@@ -8,7 +8,8 @@
 //!     choice on a tie
 //! ```
 //!
-//! As `wlc` of IPVS and `leastconn` of HAProxy.
+//! As `wlc` of IPVS and `leastconn` of HAProxy; and what \[3\] compares LARD with by the name of WRR,
+//! which is weighted by the nodes' load.
 
 use super::super::addr::NodeId;
 use super::{Policy, Request, View};

@@ -44,6 +44,7 @@
 //! * `waiting` – [`WaitingList`]: connections for which the cluster has no room yet
 //! * `connection` – the same for connections with more than one request; `tracked` – [`Tracked`]: a
 //!   bounded table of them, for a dispatcher that hears of connections by their numbers
+//! * `reports` – [`Reports`]: loads are put right by what nodes say of themselves
 //! * `rendezvous` – a choice that needs no state at all
 //!
 //! # References
@@ -65,6 +66,7 @@ mod lc;
 mod node;
 mod params;
 mod rendezvous;
+mod reports;
 mod scheduler;
 mod set;
 mod table;
@@ -76,6 +78,7 @@ pub use connection::{Connection, Mechanism, UnknownMechanism};
 pub use node::{Dest, NodeError, NodeState, Nodes, MAX_NODES, MAX_WEIGHT, UNIT};
 pub use params::{ParamError, ParamSpec, Params, PARAMS};
 pub use rendezvous::rendezvous;
+pub use reports::Reports;
 pub use scheduler::Scheduler;
 pub use set::{NodeSet, Tags};
 pub use table::{Servers, Slot, TargetTable, WAYS};

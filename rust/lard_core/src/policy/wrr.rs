@@ -12,6 +12,9 @@
 //! Over as many requests as the weights sum up to, each node is chosen as often as its weight says,
 //! and spread out as evenly as can be: weights 5, 1, 1 give `a a b a c a a`. All currents add up to
 //! zero as long as the set of eligible nodes stays the same.
+//!
+//! Source: the smooth weighted round robin of nginx (`ngx_http_upstream_round_robin.c`, 2012). The WRR of
+//! \[3\] is another one, weighted by the nodes' load; of the policies here `lc` comes closest to it.
 
 use super::super::addr::NodeId;
 use super::{Nodes, Policy, Request, View};

@@ -4,7 +4,10 @@
 
 use lard_core::addr::NodeId;
 use lard_core::policy::{rendezvous, NodeState, PolicyKind, WAYS};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+/// Numbers of nodes.
+pub(crate) type Set = BTreeSet<u16>;
 
 const UNIT: u64 = 65_536;
 
@@ -68,8 +71,8 @@ pub(crate) struct Model {
     overload: u64,
     miss: u64,
     percent: u64,
-    /// Nodes as bits, and when they changed.
-    servers: HashMap<u64, (u64, u64)>,
+    /// The nodes of each target, and when they changed.
+    servers: HashMap<u64, (Set, u64)>,
     /// Keys of each slot of the table, the least recently used one first.
     order: Vec<VecDeque<u64>>,
     /// The last choice among equals, of the policy by cost and of the other.
@@ -79,9 +82,9 @@ pub(crate) struct Model {
 
 /// A question: who may be chosen, for what, when.
 #[derive(Clone, Copy)]
-struct Ask {
+struct Ask<'a> {
     key: u64,
-    exclude: u64,
+    exclude: &'a Set,
     tags: u32,
     ms: u64,
 }
@@ -155,7 +158,7 @@ impl Model {
 
     // --- connections ---
 
-    pub(crate) fn schedule(&mut self, key: u64, exclude: u64, tags: u32, ms: u64) -> Option<u16> {
+    pub(crate) fn schedule(&mut self, key: u64, exclude: &Set, tags: u32, ms: u64) -> Option<u16> {
         let ask = Ask {
             key,
             exclude,
@@ -207,7 +210,7 @@ impl Model {
     ) -> Option<u16> {
         let ask = Ask {
             key,
-            exclude: 0,
+            exclude: &Set::new(),
             tags: 0,
             ms,
         };
@@ -275,11 +278,11 @@ impl Model {
 
     // --- choices ---
 
-    fn eligible(&self, ask: Ask) -> Vec<u16> {
+    fn eligible(&self, ask: Ask<'_>) -> Vec<u16> {
         let is = |id: u16, n: &Node| {
             n.state == NodeState::Up
                 && n.weight > 0
-                && ask.exclude >> (id - 1) & 1 == 0
+                && !ask.exclude.contains(&id)
                 && n.tags & ask.tags == ask.tags
         };
         let found = self.nodes.iter().filter(|(id, n)| is(**id, n));
@@ -304,7 +307,7 @@ impl Model {
         of.iter().copied().min_by_key(key)
     }
 
-    fn choose(&mut self, ask: Ask) -> Option<u16> {
+    fn choose(&mut self, ask: Ask<'_>) -> Option<u16> {
         match self.kind {
             PolicyKind::Wrr => self.wrr(ask),
             PolicyKind::Lc => {
@@ -319,7 +322,7 @@ impl Model {
         }
     }
 
-    fn choose_next(&mut self, ask: Ask, home: u16) -> Option<u16> {
+    fn choose_next(&mut self, ask: Ask<'_>, home: u16) -> Option<u16> {
         let here = self.nodes.get(&home);
         let here = here.filter(|n| n.state != NodeState::Down && n.tags & ask.tags == ask.tags);
         match self.further.unwrap_or(self.kind) {
@@ -330,14 +333,27 @@ impl Model {
         }
     }
 
+    /// The node with the lowest `-log2(u) / weight`, where u is its hash as a fraction of 1.
     fn hashed(&self, of: &[u16], key: u64) -> Option<u16> {
-        let nodes = of
-            .iter()
-            .map(|id| (NodeId(*id), self.nodes[id].weight as u16));
-        rendezvous(nodes, key).map(|n| n.0)
+        let cost = |id: u16| {
+            let u = ((splitmix(key, id) | 1) as f64) / 2f64.powi(64);
+            -u.log2() / self.nodes[&id].weight as f64
+        };
+        let mut ranked: Vec<_> = of.iter().map(|id| (cost(*id), *id)).collect();
+        ranked.sort_by(|a, b| a.partial_cmp(b).unwrap());
+        match ranked[..] {
+            // Closer than the library's logarithm is exact: one in a million is its to decide.
+            [first, second, ..] if second.0 - first.0 < 4e-6 * second.0.max(1e-6) => {
+                let nodes = of
+                    .iter()
+                    .map(|id| (NodeId(*id), self.nodes[id].weight as u16));
+                rendezvous(nodes, key).map(|n| n.0)
+            }
+            _ => ranked.first().map(|(_, id)| *id),
+        }
     }
 
-    fn wrr(&mut self, ask: Ask) -> Option<u16> {
+    fn wrr(&mut self, ask: Ask<'_>) -> Option<u16> {
         let eligible = self.eligible(ask);
         for id in &eligible {
             let n = self.nodes.get_mut(id).unwrap();
@@ -350,7 +366,7 @@ impl Model {
         Some(chosen)
     }
 
-    fn chbl(&mut self, ask: Ask) -> Option<u16> {
+    fn chbl(&mut self, ask: Ask<'_>) -> Option<u16> {
         let eligible = self.eligible(ask);
         let load = |id: &u16| self.nodes[id].work().div_ceil(UNIT) as f64;
         let all = eligible.iter().map(load).sum::<f64>() + 1.0;
@@ -365,10 +381,10 @@ impl Model {
         self.hashed(&with_room, ask.key)
     }
 
-    fn lard(&mut self, ask: Ask) -> Option<u16> {
+    fn lard(&mut self, ask: Ask<'_>) -> Option<u16> {
         let eligible = self.eligible(ask);
         let (set, _) = self.lookup(ask.key);
-        if let Some(n) = self.least(&within(&eligible, set)) {
+        if let Some(n) = self.least(&within(&eligible, &set)) {
             let least = self.relative(self.least(&eligible)?);
             if !self.is_overloaded(n, &eligible) || self.relative(n) == least {
                 return Some(n);
@@ -376,20 +392,20 @@ impl Model {
         }
         let n = self.least_in_turn(&eligible)?;
         self.last = n;
-        self.map(ask, bit(n));
+        self.map(ask, Set::from([n]));
         Some(n)
     }
 
-    fn lardr(&mut self, ask: Ask) -> Option<u16> {
+    fn lardr(&mut self, ask: Ask<'_>) -> Option<u16> {
         let eligible = self.eligible(ask);
         let (set, changed) = self.lookup(ask.key);
-        let r = within(&eligible, set);
+        let r = within(&eligible, &set);
         let available = self.eligible(Ask {
-            exclude: 0,
+            exclude: &Set::new(),
             tags: 0,
             ..ask
         });
-        let kept: u64 = within(&available, set).into_iter().map(bit).sum();
+        let mut kept: Set = within(&available, &set).into_iter().collect();
         match self.least(&r) {
             Some(n)
                 if !self.is_overloaded(n, &eligible)
@@ -398,50 +414,53 @@ impl Model {
                 if r.len() > 1 && ask.ms - changed > self.k_ms {
                     let others = r.into_iter().filter(|id| *id != n);
                     let m = others.max_by_key(|id| (self.relative(*id), *id)).unwrap();
-                    self.map(ask, kept & !bit(m));
+                    kept.remove(&m);
+                    self.map(ask, kept);
                 }
                 Some(n)
             }
             _ => {
                 let p = self.least_in_turn(&eligible)?;
                 self.last = p;
-                if set & bit(p) == 0 {
-                    self.map(ask, kept | bit(p));
+                if !set.contains(&p) {
+                    kept.insert(p);
+                    self.map(ask, kept);
                 }
                 Some(p)
             }
         }
     }
 
-    fn extlard(&mut self, ask: Ask) -> Option<u16> {
+    fn extlard(&mut self, ask: Ask<'_>) -> Option<u16> {
         let (set, _) = self.lookup(ask.key);
-        let s = self.cheapest(&self.eligible(ask), set)?;
-        if set & bit(s) == 0 {
+        let s = self.cheapest(&self.eligible(ask), &set)?;
+        if !set.contains(&s) {
             self.last_by_cost = s;
-            self.map(ask, bit(s));
+            self.map(ask, Set::from([s]));
         }
         Some(s)
     }
 
-    fn extlard_next(&mut self, ask: Ask, home: u16) -> u16 {
-        let (set, _) = self.lookup(ask.key);
-        if set & bit(home) != 0 {
+    fn extlard_next(&mut self, ask: Ask<'_>, home: u16) -> u16 {
+        let (mut set, _) = self.lookup(ask.key);
+        if set.contains(&home) {
             return home;
         }
-        let mut candidates = within(&self.eligible(ask), set);
+        let mut candidates = within(&self.eligible(ask), &set);
         if self.nodes[&home].disk_queue < 5 || candidates.is_empty() {
-            self.map(ask, set | bit(home));
+            set.insert(home);
+            self.map(ask, set);
             return home;
         }
         candidates.insert(0, home);
-        self.cheapest(&candidates, set).unwrap()
+        self.cheapest(&candidates, &set).unwrap()
     }
 
-    fn cheapest(&self, of: &[u16], set: u64) -> Option<u16> {
+    fn cheapest(&self, of: &[u16], set: &Set) -> Option<u16> {
         let rank = |id: &u16| {
             let n = &self.nodes[id];
             let load = n.work() / n.weight.max(1);
-            let mapped = set & bit(*id) != 0;
+            let mapped = set.contains(id);
             // Last by turns, where the home of a connection comes first.
             let tie = (self.relative(*id), !mapped, *id <= self.last_by_cost);
             if load > self.overload * UNIT {
@@ -473,16 +492,16 @@ impl Model {
 
     // --- targets ---
 
-    fn lookup(&mut self, key: u64) -> (u64, u64) {
+    fn lookup(&mut self, key: u64) -> (Set, u64) {
         let order = self.slot_of(key);
         if order.contains(&key) {
             order.retain(|k| *k != key);
             order.push_back(key);
         }
-        self.servers.get(&key).copied().unwrap_or_default()
+        self.servers.get(&key).cloned().unwrap_or_default()
     }
 
-    fn map(&mut self, ask: Ask, set: u64) {
+    fn map(&mut self, ask: Ask<'_>, set: Set) {
         self.servers.insert(ask.key, (set, ask.ms));
         let order = self.slot_of(ask.key);
         order.retain(|k| *k != ask.key);
@@ -499,19 +518,21 @@ impl Model {
     }
 
     /// Of each slot the most recently used one first.
-    pub(crate) fn mappings(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+    pub(crate) fn mappings(&self) -> impl Iterator<Item = (u64, Vec<u16>)> + '_ {
         let keys = self.order.iter().flat_map(|keys| keys.iter().rev());
-        keys.map(|k| (*k, self.servers[k].0))
+        keys.map(|k| (*k, self.servers[k].0.iter().copied().collect()))
     }
 }
 
-fn bit(id: u16) -> u64 {
-    1 << (id - 1)
+fn within(of: &[u16], set: &Set) -> Vec<u16> {
+    of.iter().copied().filter(|id| set.contains(id)).collect()
 }
 
-fn within(of: &[u16], set: u64) -> Vec<u16> {
-    of.iter()
-        .copied()
-        .filter(|id| set & bit(*id) != 0)
-        .collect()
+/// The n-th number of SplitMix64 from this seed.
+fn splitmix(seed: u64, n: u16) -> u64 {
+    let step = |state: u64| state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = (0..n).fold(seed, |state, _| step(state));
+    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
 }

@@ -7,10 +7,12 @@ use super::super::lab::Lab;
 use super::super::plot::Figure;
 use super::super::setup::{Change, Report, Setup};
 use super::super::synthetic::{Shape, RICE};
-use lard_core::policy::PolicyKind::{self, Chbl, Lard, Lardr, Lb, Wrr};
+use super::time::steps;
+use lard_core::policy::PolicyKind::{self, Chbl, Lard, Lardr, Lb, Lc, Wrr};
 
-const COMPARED: [(&str, PolicyKind); 5] = [
+const COMPARED: [(&str, PolicyKind); 6] = [
     ("WRR", Wrr),
+    ("LC", Lc),
     ("LB", Lb),
     ("CHBL", Chbl),
     ("LARD", Lard),
@@ -77,7 +79,7 @@ pub fn failure(lab: &Lab) -> Vec<Figure> {
             change(0.8, 9, true),
         ];
         let report = lab.run(&setup, &trace);
-        add_bins(name, &report, setup.bin, &mut throughput, &mut misses);
+        add_steps(name, &report, setup.bin, &mut throughput, &mut misses);
     }
     vec![throughput, misses]
 }
@@ -109,7 +111,7 @@ pub fn flash_crowd(lab: &Lab) -> Vec<Figure> {
     for (name, policy) in COMPARED {
         let setup = Setup::new(16, policy);
         let report = lab.run(&setup, &trace);
-        add_bins(name, &report, setup.bin, &mut throughput, &mut misses);
+        add_steps(name, &report, setup.bin, &mut throughput, &mut misses);
     }
     vec![throughput, misses]
 }
@@ -123,24 +125,11 @@ fn over_time(name: &str, title: &str, y: &str) -> Figure {
     )
 }
 
-/// Adds what happened over time, in fifty steps. Time is counted in requests, which is the same for
-/// all policies.
-fn add_bins(name: &str, report: &Report, bin: u64, throughput: &mut Figure, misses: &mut Figure) {
-    let all: u64 = report.bins.iter().map(|bin| bin.requests).sum();
-    let seconds = bin as f64 / 1e9;
-    let (mut so_far, mut done, mut missed, mut looks, mut bins) = (0, 0, 0, 0, 0.0);
-    for bin in &report.bins {
-        so_far += bin.requests;
-        done += bin.requests;
-        missed += bin.misses;
-        looks += bin.looks;
-        bins += 1.0;
-        if done * 50 >= all && looks > 0 {
-            let x = (so_far as f64 / all as f64 * 1e3).round() / 1e3;
-            throughput.add(name, x, done as f64 / (bins * seconds));
-            misses.add(name, x, missed as f64 / looks as f64);
-            (done, missed, looks, bins) = (0, 0, 0, 0.0);
-        }
+/// Adds what happened in the course of a run.
+fn add_steps(name: &str, report: &Report, bin: u64, throughput: &mut Figure, misses: &mut Figure) {
+    for step in steps(report, bin) {
+        throughput.add(name, step.at, step.throughput);
+        misses.add(name, step.at, step.misses);
     }
 }
 
@@ -205,7 +194,7 @@ pub fn thousand(lab: &Lab) -> Vec<Figure> {
         "nodes",
         "part of all requests",
     );
-    for (name, policy) in [("WRR", Wrr), ("LARD", Lard), ("LARD/R", Lardr)] {
+    for (name, policy) in [("WRR", Wrr), ("LC", Lc), ("LARD", Lard), ("LARD/R", Lardr)] {
         for nodes in [125, 250, 500, 1_000] {
             let mut setup = Setup::new(nodes, policy);
             setup.hardware.cache = 1 << 20;

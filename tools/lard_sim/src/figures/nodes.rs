@@ -8,9 +8,11 @@ use super::super::setup::Setup;
 use super::super::synthetic::{IBM, RICE};
 use lard_core::policy::PolicyKind;
 
-/// The policies of \[3\].
-pub const POLICIES: [(&str, PolicyKind); 4] = [
+/// The policies of \[3\]. Its WRR weighs the nodes by what they have to do: of ours that is LC, while WRR
+/// looks at nothing.
+pub const POLICIES: [(&str, PolicyKind); 5] = [
     ("WRR", PolicyKind::Wrr),
+    ("LC", PolicyKind::Lc),
     ("LB", PolicyKind::Lb),
     ("LARD", PolicyKind::Lard),
     ("LARD/R", PolicyKind::Lardr),

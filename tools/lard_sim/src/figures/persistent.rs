@@ -8,49 +8,65 @@ use super::super::lab::Lab;
 use super::super::plot::Figure;
 use super::super::setup::{FrontEnds, Mechanism, Setup};
 use super::super::synthetic::RICE;
-use lard_core::policy::PolicyKind::{self, Extlard, Lard, Wrr};
+use lard_core::policy::PolicyKind::{self, Extlard, Lard, Lc, Wrr};
 
 /// What is compared: policy, mechanism, persistent or not.
 const CASES: [(&str, PolicyKind, Mechanism, bool); 8] = [
-    ("extLARD, forwarding", Extlard, Mechanism::Forwarding, true),
+    (FORWARDING, Extlard, Mechanism::Forwarding, true),
     (
         "extLARD, multiple hand-off",
         Extlard,
         Mechanism::Multiple,
         true,
     ),
-    ("extLARD, relaying", Extlard, Mechanism::Relay, true),
     ("extLARD, HTTP/1.0", Extlard, Mechanism::Single, false),
     ("LARD, HTTP/1.0", Lard, Mechanism::Single, false),
     ("LARD, single hand-off", Lard, Mechanism::Single, true),
-    ("WRR, HTTP/1.0", Wrr, Mechanism::Single, false),
+    ("LC, HTTP/1.0", Lc, Mechanism::Single, false),
+    ("LC, persistent", Lc, Mechanism::Single, true),
     ("WRR, persistent", Wrr, Mechanism::Single, true),
+];
+
+const FORWARDING: &str = "extLARD, forwarding";
+
+/// Front-ends that relay.
+const RELAYS: [(&str, FrontEnds); 2] = [
+    ("extLARD, relaying", FrontEnds::Single),
+    ("extLARD, relaying at no cost", FrontEnds::Free),
 ];
 
 pub fn make(lab: &Lab) -> Vec<Figure> {
     lab.begin("persistent connections");
     let persistent = lab.trace(RICE);
     let single = persistent.clone().http10();
-    let mut throughput = Figure::new(
-        "persistent-throughput",
-        "Persistent connections, rice-like workload, prototype's machines",
-        "nodes",
-        "requests/s",
-    );
-    for (name, policy, mechanism, is_persistent) in CASES {
-        for nodes in 1..=8 {
+    let figure = |name, title: &str| {
+        let title = format!("{title}, rice-like workload, prototype's machines");
+        Figure::new(name, &title, "nodes", "requests/s")
+    };
+    let mut throughput = figure("persistent-throughput", "Persistent connections");
+    let mut relaying = figure("persistent-relaying", "Front-ends that relay");
+    for nodes in 1..=8 {
+        let run = |policy, mechanism, front_ends, trace| {
             let mut setup = Setup::new(nodes, policy);
             setup.hardware = PROTOTYPE;
             setup.mechanism = mechanism;
-            // Only a front-end that relays is the bottleneck.
-            if mechanism == Mechanism::Relay {
-                setup.front_ends = FrontEnds::Single;
-            }
+            setup.front_ends = front_ends;
             setup.warm_up = 0.5;
+            lab.run(&setup, trace).throughput
+        };
+        let x = f64::from(nodes);
+        for (name, policy, mechanism, is_persistent) in CASES {
             let trace = if is_persistent { &persistent } else { &single };
-            let report = lab.run(&setup, trace);
-            throughput.add(name, nodes.into(), report.throughput);
+            let seen = run(policy, mechanism, FrontEnds::Free, trace);
+            throughput.add(name, x, seen);
+            if name == FORWARDING {
+                relaying.add(name, x, seen);
+            }
+        }
+        for (name, front_ends) in RELAYS {
+            let seen = run(Extlard, Mechanism::Relay, front_ends, &persistent);
+            relaying.add(name, x, seen);
         }
     }
-    vec![throughput]
+    vec![throughput, relaying]
 }
