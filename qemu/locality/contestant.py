@@ -44,9 +44,19 @@ class Contestant:
 # The first one is what the others are ratios of.
 PERSISTENT = [
     Contestant("lard"),
+    Contestant("wrr"),
+    Contestant("extlard"),
     Contestant("lard", REQUESTS),
     Contestant("lard", REQUESTS, "move"),
     Contestant("lard", REQUESTS, "forward"),
+    Contestant("extlard", REQUESTS),
     Contestant("extlard", REQUESTS, "auto", "move"),
     Contestant("extlard", REQUESTS, "auto", "forward"),
+]
+# What the papers found of these: who against whom, and the change in throughput.
+FOUND = [
+    ("lard, pin", "lard", "-35%"),
+    ("extlard, auto (forward)", "extlard", "+26%"),
+    ("extlard, auto (forward)", "wrr", "+300%"),
+    ("extlard, auto (move)", "extlard, auto (forward)", "about 0%"),
 ]

@@ -4,9 +4,11 @@
 import csv
 from html import escape
 
+from .contestant import FOUND
+
 # Okabe and Ito's, as in the figures of lard_sim.
 MEASURED, SIMULATED = "#0072b2", "#e69f00"
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 420, 70, 64, 48
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 960, 420, 70, 64, 48
 
 
 class Report:
@@ -59,6 +61,20 @@ class Report:
         return "\n".join(
             "  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines
         )
+
+    def found(self):
+        """What the papers say of some of these beside what was measured and simulated."""
+        rows = {row["policy"]: row for row in self.rows}
+
+        def change(what, left, right):
+            return f"{100 * (rows[left][what] / rows[right][what] - 1):+.0f}%"
+
+        lines = [f"{'requests/s':<58}{'measured':>10}{'simulated':>11}{'papers':>10}"]
+        for left, right, papers in FOUND:
+            if left in rows and right in rows:
+                seen = change("rate", left, right), change("simulated_rate", left, right)
+                lines.append(f"{f'{left}, against {right}':<58}{seen[0]:>10}{seen[1]:>11}{papers:>10}")
+        return "\n".join(lines) if lines[1:] else ""
 
     def draw(self, path, title):
         """Bars of requests a second, with what they are of the first one's."""
