@@ -32,7 +32,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel_net::child::{self, End, GiveUp, GivenUp, How, Kept, Pending};
 use kernel_net::inject::{self, inject, Lent, Listener};
-use kernel_net::net::{Net, NetCell, IFNAMSIZ};
+use kernel_net::net::{Net, NetCell, SoftNet, IFNAMSIZ};
 use kernel_net::skb::{Flow, NotDelivered, Skb, Verdict};
 use kernel_net::sync::BhLock;
 
@@ -166,10 +166,9 @@ impl BackEnd {
         drop(owned);
         self.ports.store(0, Relaxed);
         // Not to none: ends that are on their way are still to be told.
-        let released = self.cell.with(child::release).unwrap_or(0);
+        let released = self.cell.with(|net| child::release(net)).unwrap_or(0);
         let released = i32::try_from(released).unwrap_or(i32::MAX);
-        self.children
-            .fetch_add(released.saturating_neg(), Relaxed);
+        self.children.fetch_add(released.saturating_neg(), Relaxed);
         // A hand-off that was under way when the back-end stopped may have lent since.
         self.lent.restore();
     }
@@ -270,7 +269,7 @@ impl BackEnd {
     ///
     /// Most are for children, and those are known by their sockets; the list of what is owned is
     /// asked about the rest.
-    pub(crate) fn packet(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
+    pub(crate) fn packet(&self, node: &Node, net: &SoftNet, skb: Skb, tuple: &Tuple) -> Verdict {
         if self.ports.load(Relaxed) & port_bit(tuple.vip.port) == 0 || !self.is_internal(&skb) {
             return Verdict::Accept(skb);
         }
@@ -289,7 +288,7 @@ impl BackEnd {
 
     /// Passes a segment up to the child whose it is; this node's own front-end sends it. Softirqs
     /// off, RCU held, no lock.
-    pub(crate) fn deliver(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
+    pub(crate) fn deliver(&self, node: &Node, net: &SoftNet, skb: Skb, tuple: &Tuple) -> Verdict {
         let Some(flow) = flow(tuple) else {
             return Verdict::Drop(skb);
         };
@@ -303,7 +302,7 @@ impl BackEnd {
     }
 
     /// Decides about an ICMP error. Softirq.
-    pub(crate) fn error(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
+    pub(crate) fn error(&self, node: &Node, net: &SoftNet, skb: Skb, tuple: &Tuple) -> Verdict {
         if self.owns(net, tuple.vip) && self.is_internal(&skb) {
             skb.deliver_local(net)
                 .unwrap_or_else(|why| not_delivered(node, why))
@@ -325,7 +324,7 @@ impl BackEnd {
     pub(crate) fn handoff(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         from: Option<NodeId>,
         handoff: &Handoff<'_>,
     ) -> Result<(), Refusal> {
@@ -397,7 +396,7 @@ impl BackEnd {
     pub(crate) fn release(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         from: Option<NodeId>,
         release: &Release,
     ) -> Result<Released, WhyBusy> {

@@ -13,7 +13,7 @@
 
 #![forbid(unsafe_code)]
 
-use kernel_net::net::Net;
+use kernel_net::net::SoftNet;
 use kernel_net::segment;
 use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, Tuple};
@@ -50,7 +50,7 @@ impl FrontEnd {
     pub(crate) fn forbid(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         mut bucket: Bucket<'_>,
         conn: ConnId,
         segment: &Segment,
@@ -74,7 +74,7 @@ impl FrontEnd {
     pub(crate) fn end_forbidden(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         conn: ConnId,
         segment: &Segment,
         from: Seq,
@@ -116,7 +116,7 @@ impl FrontEnd {
 }
 
 /// Tells the client, with the number it expects.
-fn reset_client(node: &Node, net: &Net, tuple: &Tuple, segment: &Segment) {
+fn reset_client(node: &Node, net: &SoftNet, tuple: &Tuple, segment: &Segment) {
     if let Some(reset) = reset_for(segment) {
         send(node, net, tuple, &reset);
     }

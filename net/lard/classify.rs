@@ -15,7 +15,7 @@
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
-use kernel_net::net::Net;
+use kernel_net::net::SoftNet;
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
 use lard_core::addr::Tuple;
@@ -104,7 +104,7 @@ impl Classify {
     }
 
     /// Does a rule give this packet, which opens a connection, to the front-end? Softirq.
-    pub(crate) fn accepts(&self, net: &Net, skb: &Skb, tuple: &Tuple) -> bool {
+    pub(crate) fn accepts(&self, net: &SoftNet, skb: &Skb, tuple: &Tuple) -> bool {
         let Some(dst) = tuple.vip.addr.to_v4() else {
             return false;
         };
@@ -126,7 +126,7 @@ impl Classify {
 ///
 /// What is not for this host, a bridge's copy, or on its first pass through a VRF is none of our
 /// business; nor is what the node sends to itself.
-pub(crate) fn pre_routing(node: &Node, net: &Net, mut skb: Skb) -> Verdict {
+pub(crate) fn pre_routing(node: &Node, net: &SoftNet, mut skb: Skb) -> Verdict {
     if !skb.is_for_us() || skb.is_bridged() || skb.is_vrf_pass() || skb.is_lo() {
         return Verdict::Accept(skb);
     }

@@ -16,7 +16,7 @@
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
-use kernel_net::net::Net;
+use kernel_net::net::SoftNet;
 use kernel_net::route::RouteCache;
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
@@ -130,7 +130,7 @@ impl BackEnd {
     }
 
     /// Passes a packet of an adopted connection on. Softirq, or bottom halves off.
-    pub(crate) fn pass(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Verdict {
+    pub(crate) fn pass(&self, node: &Node, net: &SoftNet, skb: Skb, tuple: &Tuple) -> Verdict {
         let Some(route) = &self.route else {
             return node.back_end.deliver(node, net, skb, tuple);
         };
@@ -143,7 +143,7 @@ impl BackEnd {
 
     /// Passes an ICMP error about an adopted connection on. One about a local child needs no help:
     /// its address is local, and the regular stack finds the socket.
-    pub(crate) fn pass_error(&self, node: &Node, net: &Net, skb: Skb) -> Verdict {
+    pub(crate) fn pass_error(&self, node: &Node, net: &SoftNet, skb: Skb) -> Verdict {
         let Some(route) = &self.route else {
             return Verdict::Accept(skb);
         };

@@ -27,7 +27,7 @@
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{Arc, SetOnce};
-use kernel_net::net::Net;
+use kernel_net::net::SoftNet;
 use kernel_net::segment;
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
@@ -199,7 +199,7 @@ impl FrontEnd {
     }
 
     /// A TCP packet for a port that is served. Softirq.
-    pub(crate) fn packet(&self, node: &Node, net: &Net, mut skb: Skb, flow: &Flow) -> Claim {
+    pub(crate) fn packet(&self, node: &Node, net: &SoftNet, mut skb: Skb, flow: &Flow) -> Claim {
         let Some(mut bucket) = self.table.as_ref().and_then(|t| t.bucket(&flow.tuple)) else {
             return Claim::Foreign(skb);
         };
@@ -235,7 +235,7 @@ impl FrontEnd {
     fn known(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         mut bucket: Bucket<'_>,
         id: ConnId,
         packet: (&Flow, &Segment, Skb),
@@ -324,7 +324,7 @@ impl FrontEnd {
     }
 
     /// Passes on what is in line, in its order, until nothing is. Bottom halves off, no lock held.
-    pub(crate) fn pass_on(&self, node: &Node, net: &Net, tuple: &Tuple, id: ConnId) {
+    pub(crate) fn pass_on(&self, node: &Node, net: &SoftNet, tuple: &Tuple, id: ConnId) {
         // By the tuple, because ids are not known any more when this node gets another number.
         while let Some(mut bucket) = self.table.as_ref().and_then(|t| t.bucket(tuple)) {
             let Some((mut skb, from)) = bucket.find_id(id).and_then(Entry::next_in_line) else {
@@ -349,7 +349,7 @@ impl FrontEnd {
     fn expire(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         mut skb: Skb,
         flow: &Flow,
         segment: &Segment,
@@ -375,7 +375,7 @@ impl FrontEnd {
     pub(crate) fn stepped(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         flow: &Flow,
         segment: &Segment,
         bucket: Bucket<'_>,
@@ -391,7 +391,7 @@ impl FrontEnd {
     }
 
     /// An ICMP error about `tuple`. Softirq.
-    pub(crate) fn error(&self, node: &Node, net: &Net, skb: Skb, tuple: &Tuple) -> Claim {
+    pub(crate) fn error(&self, node: &Node, net: &SoftNet, skb: Skb, tuple: &Tuple) -> Claim {
         let Some(mut bucket) = self.table.as_ref().and_then(|t| t.bucket(tuple)) else {
             return Claim::Foreign(skb);
         };
@@ -413,7 +413,7 @@ impl FrontEnd {
     pub(crate) fn finish(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         mut bucket: Bucket<'_>,
         id: ConnId,
         deadline: Instant,
@@ -463,7 +463,7 @@ impl FrontEnd {
     }
 
     /// Bottom halves off.
-    fn on_time(&self, node: &Node, net: &Net, table: &ConnTable, id: ConnId) {
+    fn on_time(&self, node: &Node, net: &SoftNet, table: &ConnTable, id: ConnId) {
         let Some(mut bucket) = table.bucket_of(id) else {
             return;
         };
@@ -575,7 +575,7 @@ impl Entry {
 }
 
 /// Sends one of the front-end's own segments to the client. Bottom halves off.
-pub(crate) fn send(node: &Node, net: &Net, tuple: &Tuple, out: &SegmentOut) {
+pub(crate) fn send(node: &Node, net: &SoftNet, tuple: &Tuple, out: &SegmentOut) {
     let mut bytes = [0; SegmentOut::MAX_LEN];
     let (Some(src), Some(dst)) = (tuple.vip.addr.to_v4(), tuple.client.addr.to_v4()) else {
         return;

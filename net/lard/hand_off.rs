@@ -24,7 +24,7 @@
 #![forbid(unsafe_code)]
 
 use kernel::prelude::*;
-use kernel_net::net::Net;
+use kernel_net::net::SoftNet;
 use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId, Tuple};
 use lard_core::policy::{rendezvous, Admission, Mechanism, Tags};
@@ -73,7 +73,7 @@ enum Attempt {
 
 impl FrontEnd {
     /// Finds a back-end for a connection whose head is complete. Bottom halves off.
-    pub(crate) fn ask(&self, node: &Node, net: &Net, conn: ConnId) {
+    pub(crate) fn ask(&self, node: &Node, net: &SoftNet, conn: ConnId) {
         // Each round that comes back has added a node to those that refused, and their number is
         // limited; or the settings of the service have changed meanwhile.
         loop {
@@ -125,7 +125,7 @@ impl FrontEnd {
     }
 
     /// The dispatcher's answer, at once or after the connection has waited. Bottom halves off.
-    pub(crate) fn assigned(&self, node: &Node, net: &Net, conn: ConnId, to: Option<NodeId>) {
+    pub(crate) fn assigned(&self, node: &Node, net: &SoftNet, conn: ConnId, to: Option<NodeId>) {
         if self.assigned_next(node, net, conn, to) {
             return;
         }
@@ -135,7 +135,7 @@ impl FrontEnd {
     }
 
     /// Hands a connection that has a place, and waits, to the node that the dispatcher chose before.
-    pub(crate) fn give(&self, node: &Node, net: &Net, conn: ConnId, to: NodeId) {
+    pub(crate) fn give(&self, node: &Node, net: &SoftNet, conn: ConnId, to: NodeId) {
         if let Attempt::Again = self.hand_off(node, net, conn, Some(to), Chosen::ByDispatcher) {
             self.ask(node, net, conn);
         }
@@ -144,7 +144,7 @@ impl FrontEnd {
     fn hand_off(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         conn: ConnId,
         to: Option<NodeId>,
         chosen: Chosen,
@@ -248,7 +248,7 @@ impl FrontEnd {
     }
 
     /// `from` has the connection: from now on its packets are passed on. Bottom halves off.
-    pub(crate) fn adopted(&self, node: &Node, net: &Net, conn: ConnId, from: NodeId) {
+    pub(crate) fn adopted(&self, node: &Node, net: &SoftNet, conn: ConnId, from: NodeId) {
         let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
             return;
         };
@@ -308,7 +308,7 @@ impl FrontEnd {
     pub(crate) fn refused(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         conn: ConnId,
         from: NodeId,
         reason: Refusal,
@@ -406,7 +406,7 @@ impl FrontEnd {
     }
 
     /// A connection waited for an answer of `peer` that will not come.
-    fn lost(&self, node: &Node, net: &Net, conn: ConnId, peer: NodeId, unsent: bool) {
+    fn lost(&self, node: &Node, net: &SoftNet, conn: ConnId, peer: NodeId, unsent: bool) {
         enum Fate {
             Ask,
             Retry { counted: bool, again: bool },
@@ -436,7 +436,7 @@ impl FrontEnd {
     }
 
     /// Another node, or 503 after too many.
-    fn retry(&self, node: &Node, net: &Net, conn: ConnId, again: bool) -> Attempt {
+    fn retry(&self, node: &Node, net: &SoftNet, conn: ConnId, again: bool) -> Attempt {
         if again {
             node.stats.inc(Counter::HandoffRetried);
             return Attempt::Again;
@@ -447,7 +447,7 @@ impl FrontEnd {
     }
 
     /// The client gets a 503.
-    fn fail(&self, node: &Node, net: &Net, conn: ConnId) {
+    fn fail(&self, node: &Node, net: &SoftNet, conn: ConnId) {
         let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
             return;
         };
@@ -460,7 +460,7 @@ impl FrontEnd {
     }
 
     /// The client gets a reset, and the connection is forgotten.
-    fn reset(&self, node: &Node, net: &Net, conn: ConnId) {
+    fn reset(&self, node: &Node, net: &SoftNet, conn: ConnId) {
         let found = self.with_open(conn, |open| Some(open.abort()));
         let Some((tuple, reset)) = self.tuple(conn).zip(found) else {
             return;

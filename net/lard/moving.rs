@@ -22,7 +22,7 @@
 #![forbid(unsafe_code)]
 
 use kernel::prelude::*;
-use kernel_net::net::Net;
+use kernel_net::net::SoftNet;
 use kernel_net::pernet;
 use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId};
@@ -46,7 +46,7 @@ impl FrontEnd {
     pub(crate) fn follow(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         mut bucket: Bucket<'_>,
         conn: ConnId,
         packet: (&Flow, &Segment, Skb),
@@ -93,7 +93,7 @@ impl FrontEnd {
     }
 
     /// Asks who serves the request that is held. Bottom halves off, no lock held.
-    fn ask_next(&self, node: &Node, net: &Net, conn: ConnId) {
+    fn ask_next(&self, node: &Node, net: &SoftNet, conn: ConnId) {
         let asked = self.with_forward(conn, |forward| {
             let persist = forward.persist.as_ref()?;
             let (wanted, batch) = persist.question()?;
@@ -136,7 +136,7 @@ impl FrontEnd {
     pub(crate) fn assigned_next(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         conn: ConnId,
         to: Option<NodeId>,
     ) -> bool {
@@ -187,7 +187,7 @@ impl FrontEnd {
     }
 
     /// Asks the back-end that has the connection to let go of it. Bottom halves off, no lock held.
-    fn release(&self, node: &Node, net: &Net, conn: ConnId) {
+    fn release(&self, node: &Node, net: &SoftNet, conn: ConnId) {
         let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
             return;
         };
@@ -236,7 +236,7 @@ impl FrontEnd {
     pub(crate) fn released(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         conn: ConnId,
         from: NodeId,
         released: &Released,
@@ -291,7 +291,14 @@ impl FrontEnd {
     }
 
     /// `from` keeps the connection. Bottom halves off, no lock held.
-    pub(crate) fn busy(&self, node: &Node, net: &Net, conn: ConnId, from: NodeId, why: WhyBusy) {
+    pub(crate) fn busy(
+        &self,
+        node: &Node,
+        net: &SoftNet,
+        conn: ConnId,
+        from: NodeId,
+        why: WhyBusy,
+    ) {
         if why == WhyBusy::Opaque {
             self.with_forward(conn, |forward| {
                 forward.persist.as_mut()?.settle();
@@ -326,7 +333,7 @@ impl FrontEnd {
     }
 
     /// The connection stays at `home`, which was asked to let go of it.
-    fn not_released(&self, node: &Node, net: &Net, conn: ConnId, home: NodeId, why: Counter) {
+    fn not_released(&self, node: &Node, net: &SoftNet, conn: ConnId, home: NodeId, why: Counter) {
         let to = self.with_forward(conn, |forward| {
             let persist = forward.persist.as_ref()?;
             let way = persist.releasing_for();
@@ -343,7 +350,7 @@ impl FrontEnd {
     }
 
     /// The connection stays where it is, and gets what was held.
-    fn stay(&self, node: &Node, net: &Net, conn: ConnId, why: Counter) {
+    fn stay(&self, node: &Node, net: &SoftNet, conn: ConnId, why: Counter) {
         node.stats.inc(why);
         let first = self.with_entry(conn, |entry| {
             let State::Forward(forward) = &mut entry.state else {
@@ -359,7 +366,7 @@ impl FrontEnd {
     }
 
     /// The wait for an answer is over.
-    pub(crate) fn waited(&self, node: &Node, net: &Net, conn: ConnId) {
+    pub(crate) fn waited(&self, node: &Node, net: &SoftNet, conn: ConnId) {
         let expired = self.with_forward(conn, |forward| {
             Some(forward.persist.as_ref()?.on_timer(now()))
         });
@@ -375,7 +382,7 @@ impl FrontEnd {
     pub(crate) fn lost_next(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         conn: ConnId,
         peer: NodeId,
         unsent: bool,
@@ -396,7 +403,7 @@ impl FrontEnd {
     }
 
     /// Nobody knows who has the connection: the client is reset, and it is forgotten.
-    fn abort(&self, node: &Node, net: &Net, conn: ConnId) {
+    fn abort(&self, node: &Node, net: &SoftNet, conn: ConnId) {
         let reset = self.with_entry(conn, |entry| match &entry.state {
             State::Forward(forward) => Some((*entry.tuple(), forward.state.abort())),
             State::Open(_) => None,

@@ -24,7 +24,7 @@
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 use kernel_net::child;
-use kernel_net::net::{Net, NetCell};
+use kernel_net::net::{Net, NetCell, SoftNet};
 use kernel_net::pernet::{PerNet, Slot};
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
@@ -108,7 +108,7 @@ impl Node {
     }
 
     /// Carries a verdict out for a packet that was parked. Softirqs off, no lock held.
-    pub(crate) fn deliver(&self, net: &Net, verdict: Verdict) {
+    pub(crate) fn deliver(&self, net: &SoftNet, verdict: Verdict) {
         match verdict {
             Verdict::Accept(skb) => skb.receive(net),
             Verdict::Drop(skb) => drop(skb),
@@ -146,7 +146,7 @@ impl PerNet for Node {
         Ok(node)
     }
 
-    fn pre_routing(this: ArcBorrow<'_, Self>, net: &Net, skb: Skb) -> Verdict {
+    fn pre_routing(this: ArcBorrow<'_, Self>, net: &SoftNet, skb: Skb) -> Verdict {
         crate::classify::pre_routing(&this, net, skb)
     }
 

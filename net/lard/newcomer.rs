@@ -17,7 +17,7 @@
 
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
-use kernel_net::net::{AddrType, Net};
+use kernel_net::net::{AddrType, SoftNet};
 use kernel_net::skb::{BadSource, Skb, Verdict};
 use lard_core::addr::{ConnId, Tuple};
 use lard_core::tcp::{cookie, reset_for, Config, Reason, Responder, Segment, Seq};
@@ -37,7 +37,7 @@ impl FrontEnd {
     pub(crate) fn newcomer(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         mut skb: Skb,
         flow: &Flow,
         bucket: Bucket<'_>,
@@ -100,7 +100,14 @@ impl FrontEnd {
 
     /// A segment that is no SYN, of no connection of this node: the third of a handshake by cookie, or
     /// a stray.
-    fn returning(&self, node: &Node, net: &Net, skb: Skb, flow: &Flow, segment: &Segment) -> Claim {
+    fn returning(
+        &self,
+        node: &Node,
+        net: &SoftNet,
+        skb: Skb,
+        flow: &Flow,
+        segment: &Segment,
+    ) -> Claim {
         let tuple = &flow.tuple;
         let Settings { config, secret, .. } = *self.settings.lock();
         let verdict = match self.cookies_are_out() {
@@ -154,7 +161,7 @@ impl FrontEnd {
     pub(crate) fn open(
         &self,
         node: &Node,
-        net: &Net,
+        net: &SoftNet,
         tuple: &Tuple,
         segment: &Segment,
         mut bucket: Bucket<'_>,
@@ -232,7 +239,7 @@ impl FrontEnd {
 
 /// What the regular stack would think of the source of a packet, behind the hook. Asked about what may
 /// open a connection, and costs two or three look-ups; packets of connections do not pay for it.
-pub(crate) fn check_source(net: &Net, skb: &mut Skb, tuple: &Tuple) -> Result<(), Counter> {
+pub(crate) fn check_source(net: &SoftNet, skb: &mut Skb, tuple: &Tuple) -> Result<(), Counter> {
     let (Some(client), Some(vip)) = (tuple.client.addr.to_v4(), tuple.vip.addr.to_v4()) else {
         return Err(Counter::MartianSource);
     };

@@ -410,7 +410,9 @@ impl Open {
         let start = self.head.len();
         let len = accepted.len() as usize;
         let at = packet.payload_at.checked_add(accepted.offset() as usize)?;
-        let charged = start.saturating_add(len).saturating_sub(start.max(UNCOUNTED));
+        let charged = start
+            .saturating_add(len)
+            .saturating_sub(start.max(UNCOUNTED));
         let bytes_held = &mut self.bytes_held;
         if let Err(why) = pieces::append(&packet.skb, at, len, &mut self.head, bytes_held, charged)
         {

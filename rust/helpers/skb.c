@@ -28,6 +28,11 @@ int lard_skb_iif(const struct sk_buff *skb)
 	return skb->skb_iif;
 }
 
+bool lard_skb_has_dst(const struct sk_buff *skb)
+{
+	return skb_dst(skb);
+}
+
 bool lard_skb_is_host(const struct sk_buff *skb)
 {
 	return skb->pkt_type == PACKET_HOST;

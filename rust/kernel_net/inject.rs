@@ -28,11 +28,9 @@ pub(crate) use quiet::answers_injection;
 
 use crate::bindings;
 use crate::child::{Announced, Pending};
-use crate::net::Net;
+use crate::net::{Net, SoftNet};
 use crate::skb::{Flow, IP_LEN};
-use crate::sync::BhDisabled;
 use core::ptr::NonNull;
-use kernel::sync::rcu;
 use listener::find_listener;
 use packet::{Packet, ACK};
 use quiet::Mark;
@@ -113,9 +111,9 @@ pub struct Adopted {
 ///
 /// # Context
 ///
-/// Softirq or process; no lock held, because TCP may send.
+/// No lock held, because TCP may send.
 pub fn inject(
-    net: &Net,
+    net: &SoftNet,
     ifindex: u32,
     handoff: &Handoff,
     payload: &[&[u8]],
@@ -126,8 +124,6 @@ pub fn inject(
         .iter()
         .fold(0usize, |sum, part| sum.saturating_add(part.len()));
     check(net, handoff, len)?;
-    let _bh = BhDisabled::new();
-    let _rcu = rcu::read_lock();
     let packet = Packet::new(net, ifindex, handoff, payload, len)?;
     let dev = packet.ifindex;
     let sk = find_listener(net, &packet, handoff, listener)?;
@@ -161,7 +157,7 @@ fn check(net: &Net, handoff: &Handoff, len: usize) -> Result<(), Refusal> {
 
 /// The socket of the tuple, with a reference. It may be bound to the device that the segment came by,
 /// or to the one above that.
-fn lookup(net: &Net, ifindex: i32, flow: &Flow) -> *mut bindings::sock {
+fn lookup(net: &SoftNet, ifindex: i32, flow: &Flow) -> *mut bindings::sock {
     let find = |ifindex| {
         // SAFETY: The callers hold RCU; the reference is theirs.
         unsafe { flow.established(net.as_ptr(), ifindex) }
@@ -186,7 +182,7 @@ fn after(a: u32, b: u32) -> bool {
 }
 
 /// Makes room for the tuple; was there a TIME_WAIT?
-fn clear_tuple(net: &Net, ifindex: i32, handoff: &Handoff) -> Result<bool, Refusal> {
+fn clear_tuple(net: &SoftNet, ifindex: i32, handoff: &Handoff) -> Result<bool, Refusal> {
     let old = lookup(net, ifindex, &handoff.flow);
     if old.is_null() {
         return Ok(false);
@@ -269,7 +265,7 @@ fn deliver(flow: &Flow, packet: Packet, req: Request) {
 /// Looks for the socket that TCP has made. The server may have answered by now, and even be done: then
 /// the child is registered, and its end is told.
 fn take_child(
-    net: &Net,
+    net: &SoftNet,
     ifindex: i32,
     handoff: &Handoff,
     len: usize,
@@ -313,8 +309,8 @@ fn take_child(
 pub(crate) struct Reset(Packet);
 
 impl Reset {
-    /// One from the client, at the sequence number that the socket expects next. RCU held.
-    pub(crate) fn new(net: &Net, flow: &Flow, rcv_nxt: u32) -> Option<Self> {
+    /// One from the client, at the sequence number that the socket expects next.
+    pub(crate) fn new(net: &SoftNet, flow: &Flow, rcv_nxt: u32) -> Option<Self> {
         let bare = Handoff {
             flow: *flow,
             irs: 0,
@@ -349,7 +345,7 @@ impl Reset {
 /// # Safety
 ///
 /// The caller gives up a reference to `sk`, a full TCP socket with this tuple; RCU is held.
-unsafe fn reset(net: &Net, handoff: &Handoff, sk: *mut bindings::sock, rcv_nxt: u32) {
+unsafe fn reset(net: &SoftNet, handoff: &Handoff, sk: *mut bindings::sock, rcv_nxt: u32) {
     // SAFETY: As the caller says; the reference goes to the packet, whose destructor is that of a
     // packet that found its socket early.
     unsafe {

@@ -6,6 +6,8 @@
 
 use crate::bindings;
 use crate::sync::BhDisabled;
+use core::marker::PhantomData;
+use core::ops::Deref;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{rcu, Arc};
@@ -22,6 +24,35 @@ pub struct Net(Opaque<bindings::net>);
 
 // SAFETY: A namespace is shared by everybody in it; what is called here locks for itself.
 unsafe impl Sync for Net {}
+
+/// A namespace inside an RCU section with softirqs off: what looking sockets up, delivering and
+/// injecting demand.
+///
+/// Only ever borrowed, for as long as that lasts: in a hook, or inside [`NetCell::with`].
+#[repr(transparent)]
+pub struct SoftNet {
+    net: Net,
+    /// The section is this processor's.
+    _not_sync: PhantomData<*mut ()>,
+}
+
+impl Deref for SoftNet {
+    type Target = Net;
+
+    fn deref(&self) -> &Net {
+        &self.net
+    }
+}
+
+impl SoftNet {
+    /// # Safety
+    ///
+    /// `ptr` is a namespace that stays alive for `'a`, and for as long softirqs are off and RCU is held.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::net) -> &'a Self {
+        // SAFETY: As the caller says; the types are transparent.
+        unsafe { &*ptr.cast::<Self>() }
+    }
+}
 
 /// What kind of address an IPv4 address is to a namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -208,9 +239,8 @@ impl NetCell {
 
     /// Calls `f` with the namespace, or not at all when it is going away.
     ///
-    /// RCU is held and softirqs are off meanwhile, as injection and routing want it: `f` cannot
-    /// sleep.
-    pub fn with<R>(&self, f: impl FnOnce(&Net) -> R) -> Option<R> {
+    /// RCU is held and softirqs are off meanwhile: `f` cannot sleep.
+    pub fn with<R>(&self, f: impl FnOnce(&SoftNet) -> R) -> Option<R> {
         let _bh = BhDisabled::new();
         let _rcu = rcu::read_lock();
         let net = self.0.load(Ordering::Acquire);
@@ -218,8 +248,8 @@ impl NetCell {
             return None;
         }
         // SAFETY: `clear` was not called before this RCU section began, and the namespace waits
-        // for a grace period after it.
-        Some(f(unsafe { Net::from_raw(net) }))
+        // for a grace period after it; softirqs are off and RCU is held until `f` has returned.
+        Some(f(unsafe { SoftNet::from_raw(net) }))
     }
 
     /// Ends the way; the caller waits for a grace period before the namespace goes.

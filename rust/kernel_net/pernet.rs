@@ -16,7 +16,7 @@
 use crate::bindings;
 use crate::child;
 use crate::inject;
-use crate::net::{Net, NetCell};
+use crate::net::{Net, NetCell, SoftNet};
 use crate::route::LocalRoute;
 use crate::skb::{Skb, Verdict};
 use crate::sync::Exclusive;
@@ -58,7 +58,7 @@ pub trait PerNet: Sized + Send + Sync + 'static {
     /// # Context
     ///
     /// Softirq, RCU held.
-    fn pre_routing(this: ArcBorrow<'_, Self>, net: &Net, skb: Skb) -> Verdict;
+    fn pre_routing(this: ArcBorrow<'_, Self>, net: &SoftNet, skb: Skb) -> Verdict;
 
     /// A reset that TCP wanted to send to the client of a failing injection was kept back.
     ///
@@ -133,7 +133,7 @@ fn entry(net: &Net) -> Option<NonNull<Entry>> {
 /// # Context
 ///
 /// RCU held, softirqs off.
-pub(crate) fn local_route(net: &Net) -> Option<NonNull<bindings::rtable>> {
+pub(crate) fn local_route(net: &SoftNet) -> Option<NonNull<bindings::rtable>> {
     // SAFETY: The entry stays while the namespace is borrowed, and is filled.
     unsafe { (*entry(net)?.as_ptr()).local.as_ref()?.get(net) }
 }
@@ -340,11 +340,12 @@ impl<T: PerNet> Slot<T> {
     ) -> core::ffi::c_uint {
         let entry = this.cast::<Entry>();
         // SAFETY: The hook was registered with an entry, which stays until a grace period after the
-        // hook was removed; the packet is the hook's to decide about.
+        // hook was removed; the packet is the hook's to decide about. PRE_ROUTING runs in a softirq, or with
+        // softirqs off, under RCU.
         let verdict = unsafe {
             T::pre_routing(
                 Self::state(entry),
-                Net::from_raw((*entry).net),
+                SoftNet::from_raw((*entry).net),
                 Skb::from_raw(NonNull::new_unchecked(skb)),
             )
         };

@@ -6,7 +6,7 @@
 //! C header: [`include/net/route.h`](srctree/include/net/route.h)
 
 use crate::bindings;
-use crate::net::Net;
+use crate::net::{Net, SoftNet};
 use crate::sync::BhLock;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
@@ -190,9 +190,8 @@ impl LocalRoute {
         }
     }
 
-    /// The entry, for a packet that does not leave this RCU section; called with RCU held and
-    /// softirqs off.
-    pub(crate) fn get(&self, net: &Net) -> Option<NonNull<bindings::rtable>> {
+    /// The entry, for a packet that does not leave this RCU section.
+    pub(crate) fn get(&self, net: &SoftNet) -> Option<NonNull<bindings::rtable>> {
         let rt = self.entry.load(Ordering::Acquire);
         if Self::usable(net, rt) {
             return NonNull::new(rt);
@@ -200,7 +199,7 @@ impl LocalRoute {
         self.renew(net)
     }
 
-    fn renew(&self, net: &Net) -> Option<NonNull<bindings::rtable>> {
+    fn renew(&self, net: &SoftNet) -> Option<NonNull<bindings::rtable>> {
         let flushed = self.replacing.lock();
         let old = self.entry.load(Ordering::Acquire);
         if *flushed {

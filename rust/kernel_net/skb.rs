@@ -7,7 +7,7 @@
 use crate::bindings;
 use crate::child;
 use crate::inject;
-use crate::net::{copy_name, Net, IFNAMSIZ};
+use crate::net::{copy_name, Net, SoftNet, IFNAMSIZ};
 use crate::pernet;
 use crate::route::{Error, RouteCache};
 use crate::sync::BhDisabled;
@@ -261,7 +261,7 @@ impl Skb {
     /// # Context
     ///
     /// In the hook.
-    pub fn check_source(&mut self, net: &Net, to: [u8; 4]) -> Result<(), BadSource> {
+    pub fn check_source(&mut self, net: &SoftNet, to: [u8; 4]) -> Result<(), BadSource> {
         use bindings::{
             skb_drop_reason_SKB_DROP_REASON_IP_INVALID_SOURCE as INVALID,
             skb_drop_reason_SKB_DROP_REASON_IP_LOCAL_SOURCE as LOCAL,
@@ -329,8 +329,8 @@ impl Skb {
         Ok(())
     }
 
-    /// Is there a socket of an established connection for it? RCU held.
-    pub fn has_socket(&self, net: &Net, flow: &Flow) -> bool {
+    /// Is there a socket of an established connection for it?
+    pub fn has_socket(&self, net: &SoftNet, flow: &Flow) -> bool {
         let sk = self.established(net, flow);
         if sk.is_null() {
             return false;
@@ -340,8 +340,8 @@ impl Skb {
         true
     }
 
-    /// Is there a socket for it that a hand-off has made, and that is open? RCU held.
-    pub fn has_child(&self, net: &Net, flow: &Flow) -> bool {
+    /// Is there a socket for it that a hand-off has made, and that is open?
+    pub fn has_child(&self, net: &SoftNet, flow: &Flow) -> bool {
         let sk = self.established(net, flow);
         if sk.is_null() {
             return false;
@@ -354,20 +354,20 @@ impl Skb {
         }
     }
 
-    /// The socket of the connection, with a reference. RCU held.
-    fn established(&self, net: &Net, flow: &Flow) -> *mut bindings::sock {
+    /// The socket of the connection, with a reference.
+    fn established(&self, net: &SoftNet, flow: &Flow) -> *mut bindings::sock {
         // SAFETY: RCU is held; the namespace is alive.
         unsafe { flow.established(net.as_ptr(), bindings::lard_skb_iif(self.raw())) }
     }
 
     /// Passes it up to the socket of an established connection, whatever the routes say; gives it
     /// back when there is none. A socket that no hand-off has made, and a TIME_WAIT, get it only if
-    /// `others` says so, which is asked only then. RCU held.
+    /// `others` says so, which is asked only then.
     ///
     /// The verdict is the hook's, or for a packet that was parked goes to [`Skb::receive`].
     pub fn deliver_established(
         mut self,
-        net: &Net,
+        net: &SoftNet,
         flow: &Flow,
         others: impl FnOnce() -> bool,
     ) -> Result<Verdict, NotDelivered> {
@@ -397,8 +397,8 @@ impl Skb {
     }
 
     /// Passes it up as if its destination were an address of this node: an ICMP error about a
-    /// connection that was handed over. Only in the hook.
-    pub fn deliver_local(mut self, net: &Net) -> Result<Verdict, NotDelivered> {
+    /// connection that was handed over.
+    pub fn deliver_local(mut self, net: &SoftNet) -> Result<Verdict, NotDelivered> {
         let Some(route) = pernet::local_route(net) else {
             return Err(NotDelivered::NoRoute(self));
         };
@@ -418,11 +418,14 @@ impl Skb {
     ///
     /// # Context
     ///
-    /// RCU held and softirqs off, since the packet was accepted; no lock held, because TCP may send.
-    pub fn receive(self, net: &Net) {
-        // SAFETY: The buffer is owned. The device stays for this RCU section; the packet has the
-        // local route, whose input function takes it.
+    /// In the section in which the packet was accepted; no lock held, because TCP may send.
+    pub fn receive(self, net: &SoftNet) {
+        // SAFETY: The buffer is owned. The device stays for this RCU section; a route that a packet has
+        // here is the local one, whose input function takes it.
         unsafe {
+            if !bindings::lard_skb_has_dst(self.raw()) {
+                return;
+            }
             let dev = inject::device(net, self.ifindex());
             bindings::lard_skb_set_dev(self.raw(), dev);
             bindings::lard_skb_dst_input(self.into_raw());

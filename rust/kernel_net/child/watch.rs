@@ -14,12 +14,10 @@
 use super::{bucket_of, find, is_child, restore, sum_up, unlink, Child, End, TCP_CLOSE};
 use crate::bindings;
 use crate::inject::Reset;
-use crate::net::Net;
+use crate::net::SoftNet;
 use crate::skb::{Flow, IP_LEN};
-use crate::sync::BhDisabled;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::prelude::*;
-use kernel::sync::rcu;
 
 const TCP_ESTABLISHED: u8 = 1;
 
@@ -204,10 +202,8 @@ pub struct GiveUp {
 ///
 /// # Context
 ///
-/// Any but hard interrupts, no lock held.
-pub fn give_up(net: &Net, ifindex: u32, wish: &GiveUp) -> Result<GivenUp, Kept> {
-    let _bh = BhDisabled::new();
-    let _rcu = rcu::read_lock();
+/// No lock held.
+pub fn give_up(net: &SoftNet, ifindex: u32, wish: &GiveUp) -> Result<GivenUp, Kept> {
     let reset = Reset::new(net, &wish.flow, wish.next).ok_or(Kept::InUse)?;
     // SAFETY: RCU is held; the reference is given back below.
     let sk = unsafe { wish.flow.established(net.as_ptr(), ifindex as i32) };

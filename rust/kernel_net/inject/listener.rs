@@ -8,7 +8,7 @@ use super::{Handoff, Refusal};
 use crate::bindings;
 use crate::child;
 use crate::family;
-use crate::net::Net;
+use crate::net::SoftNet;
 use crate::sync::BhLock;
 use core::ptr::NonNull;
 use kernel::prelude::*;
@@ -28,7 +28,7 @@ pub struct Listener<'a> {
 
 /// Finds the socket that TCP will take for the listener, and asks whether it can be had.
 pub(super) fn find_listener(
-    net: &Net,
+    net: &SoftNet,
     packet: &Packet,
     handoff: &Handoff,
     listener: &Listener<'_>,

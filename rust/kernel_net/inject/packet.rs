@@ -7,7 +7,7 @@
 
 use super::{Handoff, Refusal};
 use crate::bindings;
-use crate::net::Net;
+use crate::net::SoftNet;
 use crate::pernet;
 use crate::segment::ip_header;
 use crate::skb::{append, IP_LEN};
@@ -42,7 +42,7 @@ pub(super) struct Packet {
 
 impl Packet {
     pub(super) fn new(
-        net: &Net,
+        net: &SoftNet,
         ifindex: u32,
         handoff: &Handoff,
         payload: &[&[u8]],
@@ -83,7 +83,7 @@ impl Packet {
     }
 
     pub(super) fn with_header(
-        net: &Net,
+        net: &SoftNet,
         ifindex: u32,
         handoff: &Handoff,
         seq: u32,
@@ -149,8 +149,8 @@ impl Drop for Packet {
 }
 
 /// The device with this number, or the loopback device: what a packet that did not just come by a
-/// device pretends to have come by. Called with RCU held.
-pub(crate) fn device(net: &Net, ifindex: u32) -> *mut bindings::net_device {
+/// device pretends to have come by.
+pub(crate) fn device(net: &SoftNet, ifindex: u32) -> *mut bindings::net_device {
     // SAFETY: RCU is held, and the namespace alive, and so is its loopback device.
     unsafe {
         let dev = bindings::dev_get_by_index_rcu(net.as_ptr(), i32::try_from(ifindex).unwrap_or(0));
