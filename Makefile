@@ -58,8 +58,7 @@ load: module
 	insmod $(BUILD)/lard.ko $(PARAMS)
 
 unload:
-	@test -d /sys/module/lard || { echo "lard is not loaded" >&2; false; }
-	rmmod lard
+	@scripts/unload
 
 install:
 	install -D -m 644 $(BUILD)/lard.ko $(DESTDIR)/lib/modules/$(shell uname -r)/updates/lard.ko

@@ -204,6 +204,45 @@ def test_hand_offs_from_strangers_and_for_strange_addresses_make_no_socket(clust
     still_serves(cluster)
 
 
+@pytest.mark.vms
+def test_hand_offs_that_come_too_late_make_no_socket(cluster):
+    """Nor do those of which the back-end cannot tell, because it does not know the sender's clock."""
+
+    def hand_off(dispatcher, back_end, back_end_id, own):
+        import member
+
+        joined = member.Member(dispatcher, roles=member.FRONT_END)
+        joined.join()
+        joined.send(member.HELLO, joined.hello(own))
+        peer = member.Member(back_end, roles=member.FRONT_END)
+        peer.link(joined, back_end_id)
+        peer.send(member.HELLO, peer.hello(own))
+
+        def reason(conn, expires):
+            number = struct.pack("!Q", joined.id << 52 | conn)
+            ends = ("10.10.0.241", 4242), (own, 8080)
+            text = b"GET /who HTTP/1.0\r\n\r\n"
+            body = member.handoff(joined.id << 52 | conn, *ends, text, expires=expires)
+            peer.send(member.HANDOFF, body)
+            kind, body = None, b""
+            while kind not in (member.ADOPTED, member.REFUSED) or body[:8] != number:
+                kind, body = peer.receive()
+            return body[8] if kind == member.REFUSED else None
+
+        unknown = reason(1, 1 << 62)
+        clock = peer.tell_clock()
+        return [unknown, reason(2, clock - 1_000_000), reason(3, clock + 60_000_000)]
+
+    with counted(cluster, exact_be_expired=2, be_not_allowed=1, exact_be_adopted=0):
+        back_end = cluster.node(3).int
+        arguments = (ids(cluster)[back_end], cluster.node(4).int)
+        reasons = run(cluster.node(4), hand_off, cluster.node(1).int, back_end, *arguments)
+    # The last one is in time, but the member has announced no address to serve.
+    expired, not_allowed = 7, 8
+    assert reasons == [expired, expired, not_allowed], reasons
+    still_serves(cluster)
+
+
 @pytest.mark.layout(nodes=4, d=1, fe=(2,), be=(1, 3))
 def test_what_a_lost_front_end_asked_for_is_no_load_for_ever(cluster):
     """Neither of the dispatcher's own node, nor of another."""

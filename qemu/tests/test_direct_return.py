@@ -35,8 +35,10 @@ def test_a_front_end_that_serves_itself_hands_over_locally(cluster):
 
     wait_idle(cluster)
     targets = [f"/who?{number}" for number in range(30)]
+    before = cluster.stat_sum("fe_handoff_local")
     nodes = run(cluster.client, fetch, cluster.fes[0].ext, targets)
-    assert cluster.fes[0].name in nodes.values(), nodes
+    here = sum(node == cluster.fes[0].name for node in nodes.values())
+    assert here > 0 and cluster.stat_sum("fe_handoff_local") - before == here, nodes
     assert len(set(nodes.values())) == len(cluster.bes), nodes
 
 

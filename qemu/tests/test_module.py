@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """Coming and going of the module."""
 
+import os
+import re
+
 import pytest
+from lardvm import build
 from support import begin, run, set_everywhere, unloaded
 
 
@@ -109,6 +113,14 @@ def test_unloading_is_refused_while_connections_live_and_they_end_well(lab):
     guest = lab.guests[1 if lab.mode == "vms" else 0]
     refused = guest.sh("rmmod lard", check=False)
     assert refused.code != 0 and lab.loaded(guest), refused
+    # What `make unload` says on the front-end.
+    with open(os.path.join(build.TOP, "scripts", "unload"), "rb") as script:
+        lab.fes[0].put("/run/lard-test/unload-script", script.read(), 0o755)
+    refused = lab.fes[0].sh("/run/lard-test/unload-script", check=False)
+    held = re.match(r"lard is in use by (\d+) connections .*\((\d+) references", refused.stderr)
+    assert refused.code == 1 and held, refused
+    assert 6 <= int(held[1]) <= int(held[2]), refused
+    assert "cluster_startup stop --force" in refused.stderr and refused.stderr.count("\n") == 1
     for number in range(1, len(lab.nodes) + 1):
         lab.kill_node(number)
     assert guest.sh("rmmod lard", check=False).code != 0 and lab.loaded(guest)

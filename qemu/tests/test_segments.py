@@ -673,8 +673,12 @@ def test_fragments_reach_the_front_end_whole_or_not_at_all(cluster):
         assert b"\r\n\r\nnode" in peer.receive_all()
         return answered
 
-    # All or none: the front-end either has packets reassembled or takes no fragments.
-    assert run(cluster.client, fragments, cluster.fes[0].ext) in (0, 4)
+    # All or none: the front-end either has packets reassembled or takes no fragments, and says so.
+    before = cluster.stat_sum("fe_fragment")
+    answered = run(cluster.client, fragments, cluster.fes[0].ext)
+    dropped = cluster.stat_sum("fe_fragment") - before
+    # Of four SYNs in eleven fragments, five lone ones and a request in three: nobody puts them together.
+    assert (answered, dropped > 0) in ((0, True), (4, False)), (answered, dropped)
 
 
 @pytest.mark.vms
@@ -722,12 +726,14 @@ def test_ip_options_and_low_ttl_do_not_matter_to_the_front_end(host):
 def test_a_syn_flood_neither_fills_the_table_nor_keeps_clients_out(cluster):
     def flood(host, count):
         link = Link(f"10.10.0.{random.randrange(200, 225)}")
+        answered = 0
         for number in range(count):
             peer = Peer(link, host, sport=1024 + number % 60000)
             peer.segment(SYN, seq=peer.iss)
-        answered = 0
-        while link.receive(0.3):
-            answered += 1
+            # In bursts that fit what waits for a processor, else most would be lost on a slow machine.
+            if number % 100 == 99:
+                while link.receive(0.1):
+                    answered += 1
         # While the table is full, a connection is opened by cookie and works like any other.
         other = Link(f"10.10.0.{random.randrange(225, 250)}")
         for stamps in (True, False):
@@ -741,7 +747,11 @@ def test_a_syn_flood_neither_fills_the_table_nor_keeps_clients_out(cluster):
 
     node = int(cluster.fes[0].name[4:])
     cluster.set(node, "half-open-max", 256)
-    answered = run(cluster.client, flood, cluster.fes[0].ext, 3000)
+    # However long it takes, the table stays full.
+    cluster.set(node, "half-open-timeout-ms", 60_000)
+    # Three connections by cookie: two that the test makes segment by segment, and the kernel's one.
+    with counted(cluster, fe_cookie_sent=1000, exact_fe_cookie_accepted=3):
+        answered = run(cluster.client, flood, cluster.fes[0].ext, 3000)
     assert answered > 1000
     half_open = [c for c in cluster.connections(node) if c["state"] == "half-open"]
     assert len(half_open) <= 256 + 16, len(half_open)

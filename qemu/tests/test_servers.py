@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Servers of every kind, servers that are not there, and what a back-end refuses."""
+"""Servers of every kind, servers that are not there, and what a back-end refuses.
+
+Of the reasons to refuse, `no-memory` is not provoked: neither kernel of the tests has fault injection.
+"""
 
 import contextlib
 
@@ -106,6 +109,29 @@ def test_tcp_options_switched_off_on_a_back_end_lose_no_request(cluster):
         with sysctl(cluster.node(3), f"net.ipv4.{name}", 0):
             answers = run(cluster.client, ask, cluster.fes[0].ext, 12)
             assert statuses(answers) == [200], (name, answers)
+
+
+@pytest.mark.vms
+def test_options_switched_off_under_open_connections_are_refused(cluster):
+    """The handshake has promised what the back-end does not honour any more; another node does."""
+
+    def ask_late(host, count, gate):
+        held = [client.Connection(host) for _ in range(count)]
+        print("open", flush=True)
+        while not os.path.exists(gate):
+            time.sleep(0.05)
+        return [c.request(f"/who?late-{n}", close=True).node for n, c in enumerate(held)]
+
+    wait_idle(cluster)
+    gate = "/run/lard-test-options"
+    cluster.client.sh(f"rm -f {gate}")
+    running = begin(cluster.client, ask_late, cluster.fes[0].ext, 12, gate)
+    cluster.wait(lambda: "open" in running.process.stdout(), what="handshakes")
+    with sysctl(cluster.node(4), "net.ipv4.tcp_sack", 0):
+        with counted(cluster, be_options=1, fe_refused_options=1, exact_be_adopted=12):
+            cluster.client.sh(f"touch {gate}")
+            served = running.result()
+    assert set(served) == {"node2", "node3"}, served
 
 
 @pytest.mark.layout(

@@ -379,7 +379,8 @@ impl Skb {
         // destructor gives it back, or is given back here.
         unsafe {
             let full = bindings::lard_sock_is_full(sk);
-            if !(full && child::is_child(sk)) && !others() {
+            let takes_it = (full && child::is_child(sk)) || others();
+            if !takes_it {
                 bindings::sock_gen_put(sk);
                 return Err(NotDelivered::NoSocket(self));
             }
