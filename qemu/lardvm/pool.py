@@ -68,8 +68,8 @@ class Pool:
                     self.lab.reboot(number)
         if self.lab is None:
             kind = {"ns": labs.NsLab, "vms": labs.VmLab}[self.mode]
-            self.lab = kind(os.path.join(self.directory, "lab"), self.count, self.debug)
-            self.lab.start()
+            # One that does not come up is none for the next test either.
+            self.lab = kind(os.path.join(self.directory, "lab"), self.count, self.debug).start()
 
     def drop(self):
         """Takes the current cluster off the lab; a lab that cannot be cleaned is ended. Raises

@@ -79,6 +79,138 @@ def test_silent_callers_do_not_keep_members_out(cluster):
 
 
 @pytest.mark.vms
+@pytest.mark.limit(300)
+def test_malformed_frames_by_the_thousand_change_nothing_but_their_counters(cluster):
+    """At the kernel's own end: the test is the owner of a node, and passes it one connection after
+    another, as from a peer that has proved who it is."""
+
+    def malform(own, count):
+        import genl
+        import member
+
+        seed = random.randrange(1 << 32)
+        print("seed", seed, file=sys.stderr)
+        chance = random.Random(seed)
+        node, cluster, roles = 9, chance.randrange(1, 1 << 64), member.FRONT_END | member.BACK_END
+        owner = genl.Owner()
+        owner.attach(node, cluster, "target", roles, member.mapped(own))
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def peer(number):
+            """A connection to the node, from the node of that number."""
+            one = member.Member("127.0.0.1", name="liar", roles=roles)
+            one.socket = socket.create_connection(listener.getsockname(), timeout=30)
+            one.id, one.cluster = number, cluster
+            theirs, _ = listener.accept()
+            owner.add_peer(theirs, number, roles)
+            return one
+
+        def bad(to):
+            """The counter that this must raise, and what is sent."""
+            hello = member.frame(member.HELLO, to.hello(own))
+            ping = bytes(8)
+            # Some connections have said much that is right before.
+            before = hello + member.frame(member.PONG, bytes(16)) * chance.choice((0, 0, 1, 20))
+            way = chance.randrange(16)
+            if way == 0:
+                other = chance.choice([kind for kind in sizes if kind != member.HELLO])
+                return "ct_not_introduced", member.frame(other, b"", length=sizes[other])
+            if way == 1:
+                version = chance.choice([v for v in range(256) if v != 1])
+                return "ct_bad_version", before + member.frame(member.PING, ping, version=version)
+            if way == 2:
+                unknown = chance.choice([k for k in range(256) if k not in member.TYPES])
+                return "ct_bad_type", before + member.frame(unknown, ping)
+            if way == 3:
+                flags = chance.randrange(1, 1 << 16)
+                return "ct_bad_flags", before + member.frame(member.PING, ping, flags=flags)
+            if way in (4, 5):
+                kind = chance.choice(list(sizes))
+                longer = chance.choice((1, 9, 65_536, 70_000, (1 << 32) - 1 - sizes[kind]))
+                length = chance.choice((0, sizes[kind] - 1, sizes[kind] + longer))
+                if kind in (member.HELLO, member.HANDOFF):
+                    length = chance.choice((0, sizes[kind] - 1, 70_000, (1 << 32) - 1))
+                return "ct_bad_length", before + member.frame(kind, b"", length=length)
+            if way == 6:
+                # Longer and shorter than its parts, and still as long as one may be.
+                body = chance.choice((to.hello(own, tail=b"zz"), to.hello(own)[:-1]))
+                return "ct_bad_length", member.frame(member.HELLO, body)
+            if way == 7:
+                name = chance.choice(("\1\2", " ", "n\x7f", "n" * 64))
+                return "ct_bad_value", member.frame(member.HELLO, to.hello(own, name=name))
+            if way == 8:
+                number = chance.choice((4096, 10_000, 65_535))
+                return "ct_bad_value", member.frame(member.HELLO, to.hello(own, node=number))
+            if way == 9:
+                tags = chance.choice(("a b", ",", "a,,b", "t" * 40))
+                return "ct_bad_value", member.frame(member.HELLO, to.hello(own, tags=tags))
+            if way == 10:
+                body = bytearray(to.hello(own))
+                # The roles, and the last octet of the fixed part.
+                at, bit = chance.choice(((12, 3), (12, 7), (37, 0), (37, 7)))
+                body[at] ^= 1 << bit
+                return "ct_bad_reserved", member.frame(member.HELLO, bytes(body))
+            if way == 11:
+                other = {"cluster": cluster ^ 1 << chance.randrange(64)}
+                return "ct_mismatch", member.frame(member.HELLO, to.hello(own, **other))
+            if way == 12:
+                other = {"node": to.id % 64 + 1}
+                return "ct_mismatch", member.frame(member.HELLO, to.hello(own, **other))
+            if way == 13:
+                kind, body = chance.choice(
+                    (
+                        (member.ASSIGN, member.assign(to.id << 52 | 1, 1)),
+                        (member.IDLE, member.idle(to.id << 52 | 1, to.id)),
+                        (member.ADOPTED, struct.pack("!Q", to.id << 52 | 1)),
+                        (member.CLOSED, member.closed(node << 52 | 1, node)),
+                    )
+                )
+                return "ct_out_of_place", before + member.frame(kind, body)
+            if way == 14:
+                # Ends within a header, or within a body.
+                text = before + member.frame(member.PING, ping)
+                return "ct_lost_closed", text[: len(text) - chance.randrange(1, 16)]
+            noise = chance.choice((b"\0", b"GET", b"\xff")) + chance.randbytes(chance.randrange(8, 3000))
+            return "ct_bad_version", before + noise
+
+        # Of a body, the least.
+        sizes = {member.HELLO: 38, member.PING: 8, member.PONG: 16, member.BYE: 1, member.ASSIGN: 32}
+        sizes |= {member.ASSIGNED: 12, member.LOAD: 8, member.HANDOFF: 76, member.CLOSED: 28}
+        done = {}
+        for turn in range(count):
+            one = peer(10 + turn % 40)
+            name, data = bad(one)
+            try:
+                one.socket.sendall(data)
+                if name == "ct_lost_closed":
+                    one.socket.shutdown(socket.SHUT_WR)
+            except ConnectionError:
+                pass
+            assert one.ended(30), f"still open after {name}: {data[-60:]}"
+            one.close()
+            done[name] = done.get(name, 0) + 1
+        # It still speaks to who makes sense.
+        one = peer(60)
+        one.send(member.HELLO, one.hello(own))
+        assert one.tell_clock()
+        owner.detach()
+        assert one.ended()
+        return done
+
+    own = cluster.node(4)
+    before, count = cluster.stats(4), 1000
+    done = run(own, malform, own.int, count, timeout=280)
+    assert sum(done.values()) == count, done
+    after = cluster.stats(4)
+    risen = {name: after[name] - before[name] for name in after}
+    assert {name: risen[name] for name in done} == done
+    # No connection was made of it.
+    assert not [name for name, rise in risen.items() if rise and not name.startswith("ct_")]
+    assert cluster.connections(4) == []
+    still_serves(cluster)
+
+
+@pytest.mark.vms
 def test_malformed_frames_end_their_connection_and_nothing_else(cluster):
     def malform(dispatcher, ids, own, seconds):
         """Joins over and over, and sends something that makes no sense each time."""

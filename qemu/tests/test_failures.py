@@ -2,7 +2,7 @@
 """Parts of the cluster that die. Nothing is served twice, nothing hangs, the rest goes on."""
 
 import pytest
-from support import begin, counted, run, set_everywhere, unloaded
+from support import begin, counted, run, set_everywhere, unloaded, wait_idle
 
 
 def ask(host, count, mark=None):
@@ -221,11 +221,79 @@ def test_a_back_end_that_dies_silently_is_noticed_and_nothing_is_served_twice(cl
     all_served(cluster, hosts[0], without=("node4",))
 
 
+# What a machine's internal link swallows: all words that it says, but not that it has heard; or all.
+CUTS = {
+    "one way": "chain out { type filter hook egress device int0 priority 0; ip length > 67 drop; }",
+    "both ways": "chain out { type filter hook egress device int0 priority 0; policy drop; }\n"
+    "chain in { type filter hook ingress device int0 priority -500; policy drop; }",
+}
+
+
+def cut_off(machine, ways):
+    # The shortest frame makes a packet of 68 octets, an acknowledgement one of 52 to 64.
+    machine.sh("nft -f -", input=f"table netdev cut {{\n{CUTS[ways]}\n}}\n")
+
+
+def mend(machine):
+    machine.sh("nft delete table netdev cut")
+
+
 @pytest.mark.vms
-def test_a_back_end_lost_before_it_answers_the_hand_off_costs_only_resets(cluster):
-    """The internal link of one back-end swallows everything: HANDOFF leaves, ADOPTED never comes. The
-    heads are so long that its control connection does not take them all, and what has not left when it
-    is given up goes to another node."""
+@pytest.mark.parametrize("ways", CUTS)
+def test_a_back_end_lost_before_it_answers_the_hand_off_costs_only_resets(cluster, ways):
+    """HANDOFF leaves, and ADOPTED never comes: one way HANDOFF arrives, both ways it does not."""
+
+    def ask_each(host, count):
+        result = []
+
+        def work(number):
+            try:
+                answer = client.get(host, f"/who?lost-{number}")
+                result.append(answer.node if answer.status == 200 else str(answer.status))
+            except ConnectionResetError:
+                result.append("reset")
+            except OSError as error:
+                result.append(type(error).__name__)
+
+        client.side_by_side(work, count)
+        return result
+
+    def counters():
+        sent = cluster.stats(2)["fe_handoff_sent"]
+        return sent, *(cluster.stats(number)["be_adopted"] for number in (3, 4))
+
+    host, lost = cluster.node(2).ext, cluster.node(4)
+    # It is a member for as long as it takes to ask, and nothing that waits for an acknowledgement keeps
+    # HANDOFF from leaving.
+    set_everywhere(cluster, dead_after_ms=240_000, ping_interval_ms=60_000)
+    wait_idle(cluster)
+    before = counters()
+    cut_off(lost, ways)
+    try:
+        result = run(cluster.client, ask_each, host, 30)
+        # Served elsewhere; or by node4, whose answers to clients still pass; or reset because node4
+        # may be answering already. 503 is no excuse here.
+        assert len(result) == 30 and set(result) <= {"node2", "node3", "node4", "reset"}, result
+        set_everywhere(cluster, dead_after_ms=3_000, ping_interval_ms=500)
+        all_served(cluster, host, without=("node4",))
+    finally:
+        mend(lost)
+    # The link is mended, and the node is a member again.
+    cluster.wait(cluster.complete, timeout=60, what="node4 back in the cluster")
+    sent, by_3, by_4 = (now - then for now, then in zip(counters(), before, strict=True))
+    # Each HANDOFF that nobody else took was node4's.
+    assert sent > by_3, (sent, by_3, result)
+    if ways == "one way":
+        assert by_4 > 0, result
+    else:
+        # Nor has it come late, to a client that had been reset.
+        assert by_4 == 0 and "node4" not in result and "reset" in result, (by_4, result)
+
+
+@pytest.mark.vms
+def test_hand_offs_that_have_not_left_go_to_another_node(cluster):
+    """The heads are so long that the control connection of a back-end whose link is lost does not take
+    them all."""
 
     def ask_each(host, count, gate):
         result = []
@@ -324,6 +392,7 @@ def test_clients_of_a_dead_back_end_wait_for_it_or_are_reset(cluster, expire):
     assert others and all(others), others
 
 
+@pytest.mark.vms
 def test_connections_end_when_the_server_process_is_killed(cluster):
     gate = Gate(cluster, "never-opened")
     set_everywhere(cluster, time_wait_ms=2000)
@@ -337,23 +406,45 @@ def test_connections_end_when_the_server_process_is_killed(cluster):
         cluster.start_server(int(machine.name[4:]))
 
 
+def remove_interface(cluster, machine, name):
+    if cluster.mode == "ns":
+        machine.sh(f"ip link del {name}", timeout=20)
+    else:
+        machine.sh(
+            f"d=$(readlink -f /sys/class/net/{name}/device); basename $d > $d/driver/unbind",
+            timeout=20,
+        )
+    assert name not in machine.sh("ip -br link").stdout
+
+
 @pytest.mark.vms
 def test_an_interface_goes_while_connections_live(cluster):
     cluster.spoil()
     host = cluster.fes[0].ext
     gate = Gate(cluster, "interface")
     running = gate.hold(host, 9)
-    machine = cluster.node(4)
-    if cluster.mode == "ns":
-        machine.sh("ip link del int0", timeout=20)
-    else:
-        machine.sh(
-            "d=$(readlink -f /sys/class/net/int0/device); basename $d > $d/driver/unbind",
-            timeout=20,
-        )
-    assert "int0" not in machine.sh("ip -br link").stdout
+    remove_interface(cluster, cluster.node(4), "int0")
     all_served(cluster, host, without=("node4",))
     running.process.kill()
+    assert "waiting for" not in cluster.kernel_log()
+
+
+@pytest.mark.vms
+@pytest.mark.layout(nodes=4, d=1, fe=(1, 2), be=(3, 4))
+def test_the_clients_interface_of_a_front_end_goes_while_connections_live(cluster):
+    cluster.spoil()
+    lost, other = cluster.node(2), cluster.node(1)
+    gate = Gate(cluster, "front-end-interface")
+    running = gate.hold(lost.ext, 9)
+    remove_interface(cluster, lost, "ext0")
+    # Its rules, its table and its links to the others are there; it gets no packets any more.
+    all_served(cluster, other.ext)
+    assert cluster.complete()
+    assert sum(entry["state"] == "forwarding" for entry in cluster.connections(2)) >= 9
+    # The answers do not come through it; only what acknowledges them would.
+    gate.open()
+    nodes = running.result()
+    assert len(nodes) == 9 and set(nodes) <= {"node3", "node4"}, nodes
     assert "waiting for" not in cluster.kernel_log()
 
 

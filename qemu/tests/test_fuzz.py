@@ -4,7 +4,7 @@
 import random
 
 import pytest
-from support import begin, counted, run
+from support import begin, counted, run, set_everywhere
 
 
 def malformed(host, count, seed):
@@ -92,21 +92,35 @@ def fetch(host, count):
     return count
 
 
+def drain(cluster):
+    """Ends what servers have of clients that are silent for good; then nothing is left anywhere."""
+    for machine in cluster.bes:
+        # So that the kernel does not ask them for an answer for minutes.
+        machine.sh("sysctl -qw net.ipv4.tcp_orphan_retries=1")
+        cluster.stop_server(int(machine.name[4:]))
+    cluster.wait_empty()
+    for machine in cluster.bes:
+        machine.sh("sysctl -qw net.ipv4.tcp_orphan_retries=0")
+        cluster.start_server(int(machine.name[4:]))
+
+
 @pytest.mark.vms
+@pytest.mark.limit(400)
 @pytest.mark.parametrize("count", [6_000])
 def test_malformed_packets_have_no_effect_but_counters(cluster, count):
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
+    set_everywhere(cluster, head_timeout_ms=20_000, idle_timeout_ms=20_000)
     with counted(cluster, fe_checksum=10, tcp_bad_data_offset=1):
         noise = begin(cluster.client, malformed, cluster.fes[0].ext, count, seed)
         # Other clients do not notice.
         assert run(cluster.client, fetch, cluster.fes[0].ext, 20) == 20
         assert noise.result(timeout=170) == count
-    # Its connections are left as they are, and servers wait for their clients for ever.
-    cluster.spoil()
     assert run(cluster.client, fetch, cluster.fes[0].ext, 5) == 5
+    drain(cluster)
 
 
+@pytest.mark.vms
 def test_malformed_packets_for_back_ends_have_no_effect_but_counters(cluster):
     """The same at a back-end's own hook: packets for a front-end's address that end up there."""
 

@@ -8,7 +8,11 @@ import time
 
 import pytest
 from conftest import REPORTED
+from lardvm import lab as labs
 from lardvm import log_gate
+from lardvm.channel import GuestGone
+from lardvm.cluster import Layout
+from lardvm.pool import Pool
 
 
 @pytest.mark.parametrize(
@@ -141,6 +145,19 @@ def test_what_a_kernel_reports_ends_its_guest_and_has_a_status_of_its_own(
     # But for those that are to fail, none does: guests are new after a report, and kept otherwise.
     wrong = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     assert all(any(word in line for word in ("fails", "warning", "leak")) for line in wrong), wrong
+
+
+def test_guests_that_do_not_come_up_are_not_used_again(monkeypatch, tmp_path):
+    class Stuck(labs.NsLab):
+        def _start(self, keep):
+            raise GuestGone("no answer")
+
+    monkeypatch.setattr(labs, "NsLab", Stuck)
+    pool = Pool("ns", 1, str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(GuestGone):
+            pool.get(Layout(nodes=1), started=True)
+        assert pool.lab is None
 
 
 @pytest.mark.vms
