@@ -74,8 +74,15 @@ struct Hold {
 pub(crate) struct Way {
     /// The node that is to have it.
     pub(crate) to: NodeId,
-    /// The address of the node whose content that one answers with, if not its own.
-    pub(crate) supplier: Option<[u8; 4]>,
+    /// The node whose content that one answers with, if not its own.
+    pub(crate) supplier: Option<Supplier>,
+}
+
+/// A node that supplies content, and its internal address.
+#[derive(Clone, Copy)]
+pub(crate) struct Supplier {
+    pub(crate) node: NodeId,
+    pub(crate) addr: [u8; 4],
 }
 
 /// A request that was held, once its connection is free.

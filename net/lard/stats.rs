@@ -181,6 +181,9 @@ counters! {
     BusyInUse = "fe_busy_in_use",
     /// Requests that stay, and their connections for good: the answers cannot be followed.
     BusyOpaque = "fe_busy_opaque",
+    /// Requests that stay: the node that has the connection has not mounted the content of the one that was
+    /// to supply it.
+    BusyUnmounted = "fe_busy_unmounted",
     /// Connections that stay for good: what should be a request has more than one reading.
     PinnedHead = "fe_pinned_head",
     /// Connections that stay for good: a chunk of a body has more than one reading.
@@ -454,6 +457,7 @@ impl From<WhyBusy> for Counter {
             WhyBusy::InFlight => Counter::BusyInFlight,
             WhyBusy::InUse => Counter::BusyInUse,
             WhyBusy::Opaque => Counter::BusyOpaque,
+            WhyBusy::Unmounted => Counter::BusyUnmounted,
         }
     }
 }

@@ -42,6 +42,7 @@ pub(super) mod cmd {
     pub(crate) const SERVICE_SET: u8 = 17;
     pub(crate) const SERVICE_GET: u8 = 18;
     pub(crate) const DISK_SET: u8 = 19;
+    pub(crate) const MOUNTS_SET: u8 = 20;
 }
 
 pub(super) mod node {
@@ -90,6 +91,7 @@ pub(super) mod node {
     pub(crate) const WAITING: u16 = 43;
     pub(crate) const SHARES: u16 = 44;
     pub(crate) const IDLE: u16 = 45;
+    pub(crate) const MOUNTED: u16 = 46;
 }
 
 pub(super) mod conn {
