@@ -43,6 +43,7 @@ use crate::responses::Responses;
 use crate::stats::Counter;
 use crate::untold::Untold;
 use lard_core::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
+use lard_core::policy::NodeSet;
 use lard_core::wire::{
     Closed, Handoff, HowClosed, Load, Refusal, Release, Released, Roles, TsUnit, WhyBusy,
 };
@@ -70,6 +71,8 @@ pub(crate) struct BackEnd {
     ticks: Atomic<u32>,
     /// Requests that wait for the disk of this node's servers, as the owner of the node last said.
     disk_queue: Atomic<u32>,
+    /// The nodes whose documents the servers have beside their own, as the owner of the node last said.
+    mounted: Atomic<u64>,
     /// One bit for each residue of the owned ports: most packets are for none of them.
     ports: Atomic<u64>,
     owned: BhLock<KVec<Owned>>,
@@ -130,6 +133,7 @@ impl BackEnd {
             children: Atomic::new(0),
             ticks: Atomic::new(0),
             disk_queue: Atomic::new(0),
+            mounted: Atomic::new(u64::MAX),
             ports: Atomic::new(0),
             owned: kernel_net::new_bh_lock!(KVec::new(), c"lard:owned"),
             untold: Untold::new(),
@@ -147,6 +151,7 @@ impl BackEnd {
         }
         *self.internal_name.lock() = name;
         self.internal.store(config.internal_ifindex, Relaxed);
+        self.set_mounted(config.mounted);
         self.stopped.store(false, Relaxed);
     }
 
@@ -182,6 +187,11 @@ impl BackEnd {
     /// have to hold the device open, and only user space knows which one it is.
     pub(crate) fn set_disk_queue(&self, length: u32) {
         self.disk_queue.store(length, Relaxed);
+    }
+
+    /// Notes of which nodes this one has the documents beside its own.
+    pub(crate) fn set_mounted(&self, mounted: NodeSet) {
+        self.mounted.store(mounted.bits(), Relaxed);
     }
 
     /// What the dispatcher is told.
@@ -400,6 +410,10 @@ impl BackEnd {
         from: Option<NodeId>,
         release: &Release,
     ) -> Result<Released, WhyBusy> {
+        let mounted = NodeSet::from_bits(self.mounted.load(Relaxed));
+        if release.supplier.is_some_and(|by| !mounted.contains(by)) {
+            return Err(WhyBusy::Unmounted);
+        }
         let owner = from.unwrap_or(node.id());
         let flow = flow(&release.tuple).filter(|_| release.conn.node() == owner);
         let wish = GiveUp {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use lard_core::addr::{Addr, Endpoint, NodeId};
+use lard_core::policy::NodeSet;
 use lard_core::wire::{Hello, Name, Roles};
 
 /// A few values in a row, without memory of their own.
@@ -126,6 +127,9 @@ pub(crate) struct Config {
     pub(crate) weight: u16,
     /// What it has that content rules can demand, if it is a back-end.
     pub(crate) tags: TagText,
+    /// Of which nodes its servers have the documents, to begin with: all of them, unless the owner of the
+    /// node says otherwise, for an administrator may see to that.
+    pub(crate) mounted: NodeSet,
     /// The key of the target hash.
     pub(crate) hash_key: [u64; 2],
     /// The node that is the dispatcher, or none.

@@ -37,7 +37,7 @@ use crate::hand_off::Chosen;
 use crate::netns::Node;
 use crate::open::{quiet, Open};
 use crate::packet::Flow;
-use crate::persist::{Gauges, Onward, Origin, Way};
+use crate::persist::{Gauges, Onward, Origin, Supplier, Way};
 use crate::stats::Counter;
 
 impl FrontEnd {
@@ -163,7 +163,12 @@ impl FrontEnd {
             return true;
         };
         let supplier = to.filter(|to| *to != home && !moves);
-        let supplier = supplier.and_then(|to| Some(node.forward.back_end(to)?.addr()));
+        let supplier = supplier.and_then(|to| {
+            Some(Supplier {
+                node: to,
+                addr: node.forward.back_end(to)?.addr(),
+            })
+        });
         let to = match moves {
             true => to,
             false => to.map(|_| home),
@@ -214,6 +219,7 @@ impl FrontEnd {
             next: next.0,
             acked,
             requests,
+            supplier: way.supplier.map(|supplier| supplier.node),
         };
         bucket.set_deadline(conn, deadline);
         if home == node.id() {

@@ -72,7 +72,7 @@ const NODE_ID: Policy = Policy::u16(1, 64);
 const ENDPOINT: &[Policy] = &[Policy::REFUSED, Policy::bytes(16), Policy::PORT];
 
 const ATTACH: &[Policy] = &{
-    let mut p = [const { Policy::REFUSED }; 41];
+    let mut p = [const { Policy::REFUSED }; 50];
     p[node::NODE_ID as usize] = NODE_ID;
     p[node::CLUSTER_ID as usize] = Policy::UINT;
     p[node::NAME as usize] = Policy::string(63);
@@ -93,6 +93,7 @@ const ATTACH: &[Policy] = &{
     p[node::KEY as usize] = Policy::string(VALUE_LEN);
     p[node::CONTENT as usize] = Policy::string(RULE_LEN);
     p[node::TAGS as usize] = Policy::string(RULE_LEN);
+    p[node::MOUNTED as usize] = Policy::UINT;
     p
 };
 
@@ -126,6 +127,12 @@ const NODE_SET: &[Policy] = &{
 const DISK_SET: &[Policy] = &{
     let mut p = [const { Policy::REFUSED }; 42];
     p[node::DISK_QUEUE as usize] = Policy::U32;
+    p
+};
+
+const MOUNTS_SET: &[Policy] = &{
+    let mut p = [const { Policy::REFUSED }; 47];
+    p[node::MOUNTED as usize] = Policy::UINT;
     p
 };
 
@@ -176,6 +183,7 @@ impl Commands for Lard {
         Command::change(cmd::SERVICE_SET, SERVICE_SET),
         Command::dump(cmd::SERVICE_GET),
         Command::change(cmd::DISK_SET, DISK_SET),
+        Command::change(cmd::MOUNTS_SET, MOUNTS_SET),
     ];
 
     fn run(command: u8, request: &Request<'_>) -> Result {
@@ -191,6 +199,7 @@ impl Commands for Lard {
             cmd::PARAM_SET => change::param_set(&node, request),
             cmd::SERVICE_SET => change::service_set(&node, request),
             cmd::DISK_SET => change::disk_set(&node, request),
+            cmd::MOUNTS_SET => change::mounts_set(&node, request),
             _ => Err(EOPNOTSUPP),
         }
     }

@@ -197,7 +197,7 @@ impl Open {
             refused: NodeSet::EMPTY,
             tries: 0,
             room_by: None,
-            supplier: given.way.supplier,
+            supplier: given.way.supplier.map(|supplier| supplier.addr),
             persist: Some(persist),
         }
     }

@@ -74,8 +74,15 @@ struct Hold {
 pub(crate) struct Way {
     /// The node that is to have it.
     pub(crate) to: NodeId,
-    /// The address of the node whose content that one answers with, if not its own.
-    pub(crate) supplier: Option<[u8; 4]>,
+    /// The node whose content that one answers with, if not its own.
+    pub(crate) supplier: Option<Supplier>,
+}
+
+/// A node that supplies content, and its internal address.
+#[derive(Clone, Copy)]
+pub(crate) struct Supplier {
+    pub(crate) node: NodeId,
+    pub(crate) addr: [u8; 4],
 }
 
 /// A request that was held, once its connection is free.
@@ -147,10 +154,11 @@ impl Persist {
         let limit = cx.config.head_limit as usize;
         let mut follow = Follow::new(parser, first, limit, checked);
         // All of it is handed over at once, so none can change.
-        let _ = follow.read(&mut [], behind);
+        let batched = follow.read(&mut [], behind);
         if let Some(why) = follow.forbidden() {
             return Err(why.into());
         }
+        cx.stats.add(Counter::NextBatched, batched.into());
         let persist = Self {
             follow,
             settled: None,
@@ -235,7 +243,11 @@ impl Persist {
         }
         match take {
             Take::Pass => Onward::Pass(skb),
-            Take::Read(offset) => self.read_on(cx, flow, segment, skb, offset),
+            Take::Read(offset) => {
+                let (began, onward) = self.read_on(flow, segment, skb, offset);
+                cx.stats.add(Counter::NextPipelined, began);
+                onward
+            }
             Take::Gather(offset) => self.gather(cx, gauges, flow, segment, skb, offset, from),
             Take::Park => {
                 if let Some(hold) = &mut self.hold {
@@ -311,32 +323,23 @@ impl Persist {
         !same
     }
 
-    /// Reads what is to pass, from `offset` of the payload on, and passes it if it may.
-    fn read_on(
-        &mut self,
-        cx: &Context<'_>,
-        flow: &Flow,
-        segment: &Segment,
-        skb: Skb,
-        offset: u32,
-    ) -> Onward {
-        self.read(cx, flow, segment, &skb, offset);
-        match self.follow.forbidden() {
-            Some(_) => Onward::End(segment.seq.add(offset)),
-            None => Onward::Pass(skb),
-        }
-    }
-
-    fn read(&mut self, cx: &Context<'_>, flow: &Flow, segment: &Segment, skb: &Skb, offset: u32) {
+    /// Reads what is to pass, from `offset` of the payload on, and passes it if it may; with how many
+    /// requests began in it.
+    fn read_on(&mut self, flow: &Flow, segment: &Segment, skb: Skb, offset: u32) -> (u64, Onward) {
         let at = flow.payload_at(segment).saturating_add(offset as usize);
         let len = segment.payload_len.saturating_sub(offset);
         let mut passing = Passing {
             follow: &mut self.follow,
             ring: &mut self.ring,
-            pipelined: 0,
+            began: 0,
         };
-        pieces::read(skb, at, len as usize, &mut passing);
-        cx.stats.add(Counter::NextPipelined, passing.pipelined);
+        pieces::read(&skb, at, len as usize, &mut passing);
+        let began = passing.began;
+        let onward = match self.follow.forbidden() {
+            Some(_) => Onward::End(segment.seq.add(offset)),
+            None => Onward::Pass(skb),
+        };
+        (began, onward)
     }
 
     /// A request begins, or goes on, at `offset` of the payload.
@@ -352,21 +355,26 @@ impl Persist {
         from: Origin,
     ) -> Onward {
         if self.hold.is_none() {
-            cx.stats.inc(Counter::Next);
-            let hold = match from {
-                Origin::Network | Origin::HandedOver if cx.further.is_some() => Hold::new(gauges),
-                Origin::Network | Origin::HandedOver => None,
-                Origin::Parked => {
-                    cx.stats.inc(Counter::NextPipelined);
-                    None
-                }
-            };
-            if hold.is_none() {
+            let Some(mechanism) = cx.further.filter(|_| from != Origin::Parked) else {
                 self.follow.stay();
-                return self.read_on(cx, flow, segment, skb, offset);
-            }
-            self.asked = cx.further.unwrap_or(Mechanism::Move);
-            self.hold = hold;
+                let (began, onward) = self.read_on(flow, segment, skb, offset);
+                // Otherwise connections do not move any more, and nothing is counted of them.
+                if from == Origin::Parked {
+                    cx.stats.add(Counter::NextPipelined, began);
+                }
+                return onward;
+            };
+            cx.stats.inc(Counter::Next);
+            let Some(hold) = Hold::new(gauges) else {
+                cx.stats.inc(Counter::NextNoRoom);
+                self.follow.stay();
+                let (began, onward) = self.read_on(flow, segment, skb, offset);
+                let batched = began.saturating_sub(1);
+                cx.stats.add(Counter::NextBatched, batched);
+                return onward;
+            };
+            self.asked = mechanism;
+            self.hold = Some(hold);
         }
         let Some(hold) = &mut self.hold else {
             return Onward::Pass(skb);
@@ -408,11 +416,18 @@ impl Persist {
             let (start, _) = self.follow.held();
             return Onward::End(start);
         }
-        match gathered {
-            Gathered::Partial => Onward::Kept,
-            Gathered::Complete => Onward::Ask,
-            Gathered::Stays => Onward::Again(self.stay()),
+        if gathered == Gathered::Partial {
+            return Onward::Kept;
         }
+        let batched = self.follow.followers();
+        cx.stats.add(Counter::NextBatched, batched.into());
+        if gathered == Gathered::Complete {
+            return Onward::Ask;
+        }
+        if self.follow.pinned().is_none() {
+            cx.stats.inc(Counter::NextEmptyLines);
+        }
+        Onward::Again(self.stay())
     }
 
     /// Lets go of what is held: the connection stays where it is. Returns the packets, which are the
@@ -532,7 +547,7 @@ struct Passing<'a> {
     follow: &'a mut Follow,
     ring: &'a mut [u8],
     /// Requests that began in it.
-    pipelined: u64,
+    began: u64,
 }
 
 impl Reader for Passing<'_> {
@@ -550,7 +565,7 @@ impl Reader for Passing<'_> {
 
     fn feed(&mut self, bytes: &[u8]) {
         let began = self.follow.read(self.ring, bytes);
-        self.pipelined = self.pipelined.saturating_add(began.into());
+        self.began = self.began.saturating_add(began.into());
     }
 
     fn lose(&mut self) {

@@ -137,16 +137,21 @@ counters! {
     /// silent: see the parameter `expire-nodest`.
     ForwardNodest = "fe_forward_nodest",
 
-    // --- further requests on a connection, in the modes move and forward ---
+    // --- further requests on a connection, in the modes move, forward and auto ---
 
-    /// Further requests that came on connections that may move, and did not begin behind a body or
-    /// another request in the same segment.
+    /// Further requests that came on connections that may move, at the beginning of a segment and while no
+    /// other one was held. The others are counted as pipelined or batched.
     Next = "fe_next",
     /// Further requests that stay: the dispatcher named the node that has the connection.
     NextStays = "fe_next_stays",
     /// Further requests that stay: the client sent them before it had an answer to the one before, behind
     /// a body or while another one waited.
     NextPipelined = "fe_next_pipelined",
+    /// Further requests that came in one piece with the one before them, which was held or handed over
+    /// first: they go where it goes, and nobody is asked about them.
+    NextBatched = "fe_next_batched",
+    /// Further requests that stay: empty lines came before them.
+    NextEmptyLines = "fe_next_empty_lines",
     /// Further requests that stay: the client ended or reset the connection meanwhile.
     NextClosing = "fe_next_closing",
     /// Further requests that stay: their head, or the dispatcher's answer, did not come in time.
@@ -187,6 +192,9 @@ counters! {
     BusyInUse = "fe_busy_in_use",
     /// Requests that stay, and their connections for good: the answers cannot be followed.
     BusyOpaque = "fe_busy_opaque",
+    /// Requests that stay: the node that has the connection has not mounted the content of the one that was
+    /// to supply it.
+    BusyUnmounted = "fe_busy_unmounted",
     /// Connections that stay for good: what should be a request has more than one reading.
     PinnedHead = "fe_pinned_head",
     /// Connections that stay for good: a chunk of a body has more than one reading.
@@ -464,6 +472,7 @@ impl From<WhyBusy> for Counter {
             WhyBusy::InFlight => Counter::BusyInFlight,
             WhyBusy::InUse => Counter::BusyInUse,
             WhyBusy::Opaque => Counter::BusyOpaque,
+            WhyBusy::Unmounted => Counter::BusyUnmounted,
         }
     }
 }

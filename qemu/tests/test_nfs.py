@@ -338,6 +338,39 @@ def test_each_request_of_a_connection_gets_the_document_of_the_node_it_belongs_t
         assert fetch(sharing, number, f"/{other.int}{name}")[0] in ("403", "404")
 
 
+@pytest.mark.layout(**SHARED | {"options": {number: f"--nfs {DOCROOT}" for number in (2, 3)}})
+def test_what_is_not_mounted_is_answered_by_the_node_that_has_the_connection(sharing):
+    """Node 4 does not share its documents."""
+    names = [f"/document-{n}" for n in range(24)]
+    sums = {}
+    front_end = sharing.fes[0]
+    for number in BACK_ENDS:
+        machine = sharing.node(number)
+        sums[machine.name] = run(machine, make_documents, DOCROOT, machine.name, dict.fromkeys(names, 1460))
+        start_sample(sharing, number, "nginx", f"{front_end.ext}:8080", f"--uncached {DOCROOT}")
+    sharing.start()
+    sharing.wait(lambda: complete(sharing, (2, 3)), what="two have each other's documents")
+    sharing.set(1, "policy", "lb")
+    set_mode(sharing, mode="forward")
+    answers = run(sharing.client, each_alone, front_end.ext, names)
+    owners = {name: node for name, (node, _) in answers.items()}
+    assert set(owners.values()) == set(sums)
+
+    def check(home, mounted):
+        first = next(name for name in names if owners[name] == home)
+        asked = [first, *names]
+        of = [owners[name] if owners[name] in mounted else home for name in asked]
+        wanted = [[200, home, sums[node][name]] for name, node in zip(asked, of)]
+        supplied = sum(node != home for node in of)
+        unmounted = sum(owners[name] not in (home, *mounted) for name in asked)
+        counts = {"exact_fe_supplied": supplied, "exact_fe_busy_unmounted": unmounted}
+        with counted(sharing, exact_fe_move_failed=0, **counts):
+            assert run(sharing.client, all_on_one, front_end.ext, asked) == wanted
+
+    check("node2", {"node3"})
+    check("node3", {"node2"})
+
+
 @pytest.mark.layout(nodes=2, d=1, fe=(1,), be=(2,), servers=None)
 @pytest.mark.parametrize("kind", ["nginx", "apache"])
 def test_samples_answer_for_mounts_only_what_was_handed_over(cluster, kind):

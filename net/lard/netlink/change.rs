@@ -15,7 +15,7 @@ use lard_core::classify::{Rule, MAX_RULES};
 use lard_core::content::{is_tags, TooManyTags, MAX_LINES};
 use lard_core::follow::Mode;
 use lard_core::http::{BadKeyParts, KeyParts};
-use lard_core::policy::{self, Mechanism, NodeState, PolicyKind, MAX_WEIGHT};
+use lard_core::policy::{self, Mechanism, NodeSet, NodeState, PolicyKind, MAX_WEIGHT};
 use lard_core::wire::{Name, Roles};
 
 use super::numbers::{endpoint, node, param, rule, service, STATE_DRAIN, STATE_UP};
@@ -203,6 +203,7 @@ fn read_config(request: &Request<'_>) -> Result<Config> {
         any_listener: attrs.get(node::ANY_LISTENER).is_some(),
         weight: read_weight(request)?.unwrap_or(1),
         tags: read_tags(request)?,
+        mounted: read_mounted(request)?.unwrap_or(NodeSet::from_bits(u64::MAX)),
         hash_key,
         dispatcher,
         vips: read_endpoints(request, node::VIP, "vip")?,
@@ -431,6 +432,28 @@ pub(super) fn disk_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let length = request.require(node::DISK_QUEUE, "disk-queue")?.u32();
     node.back_end.set_disk_queue(length.ok_or(EINVAL)?);
     Ok(())
+}
+
+pub(super) fn mounts_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
+    let _admin = node.control.admin();
+    if !attached(node, request)?.is(Roles::BACK_END) {
+        return Err(request.fail(
+            EOPNOTSUPP,
+            format_args!("only back-ends have documents of others mounted"),
+        ));
+    }
+    let _ = request.require(node::MOUNTED, "mounted")?;
+    node.back_end
+        .set_mounted(read_mounted(request)?.ok_or(EINVAL)?);
+    Ok(())
+}
+
+/// Whose documents a back-end has, if that is said.
+fn read_mounted(request: &Request<'_>) -> Result<Option<NodeSet>> {
+    match request.attrs().get(node::MOUNTED) {
+        None => Ok(None),
+        Some(attr) => Ok(Some(NodeSet::from_bits(attr.uint().ok_or(EINVAL)?))),
+    }
 }
 
 pub(super) fn rule_set(node: &Arc<Node>, request: &Request<'_>) -> Result {

@@ -43,6 +43,7 @@ pub(super) mod cmd {
     pub(crate) const SERVICE_SET: u8 = 17;
     pub(crate) const SERVICE_GET: u8 = 18;
     pub(crate) const DISK_SET: u8 = 19;
+    pub(crate) const MOUNTS_SET: u8 = 20;
 }
 
 pub(super) mod node {
@@ -94,6 +95,7 @@ pub(super) mod node {
     pub(crate) const OPEN: u16 = 46;
     pub(crate) const HALF_OPEN: u16 = 47;
     pub(crate) const HEAD_MEMORY: u16 = 48;
+    pub(crate) const MOUNTED: u16 = 49;
 }
 
 pub(super) mod conn {

@@ -201,6 +201,8 @@ pub struct Follow {
     must_hand_over: bool,
     /// Complete requests among what is held.
     batch: u16,
+    /// Requests that began behind the first of them.
+    followers: u16,
     /// How often the back-end has said that it was a bad moment.
     tries: u8,
     /// It is to be asked again at the deadline.
@@ -232,6 +234,7 @@ impl Follow {
             handed: 0,
             must_hand_over: false,
             batch: 0,
+            followers: 0,
             tries: 0,
             again: false,
             checked,
@@ -351,7 +354,7 @@ impl Follow {
             (self.start, self.end) = (seg.seq, seg.seq);
             self.requests = self.framer.requests();
             self.must_hand_over = self.checked && self.is_far();
-            (self.batch, self.tries) = (0, 0);
+            (self.batch, self.followers, self.tries) = (0, 0, 0);
             // The caller sets a time once something is held.
             self.deadline = Instant::FAR_FUTURE;
             return Take::Gather(0);
@@ -370,17 +373,17 @@ impl Follow {
         self.read(&mut [], &[]);
     }
 
-    /// Reads the next bytes that pass. Returns whether a request began among them.
+    /// Reads the next bytes that pass. Returns how many requests began among them.
     ///
     /// `ring` is memory that belongs to the connection, always the same one, in which is kept what a
     /// client that is checked must not change. Others need none.
-    pub fn read(&mut self, ring: &mut [u8], bytes: &[u8]) -> bool {
+    pub fn read(&mut self, ring: &mut [u8], bytes: &[u8]) -> u32 {
         let mut left = bytes;
-        let mut began = false;
+        let mut began = 0u32;
         loop {
             match self.next_event(ring, &mut left) {
                 Some(Event::Begins) => {
-                    began = true;
+                    began = began.saturating_add(1);
                     self.begin_head();
                 }
                 Some(Event::Request { .. }) => self.passes(),
@@ -487,10 +490,17 @@ impl Follow {
             match self.next_event(ring, &mut left) {
                 Some(Event::Begins) if self.batch == 0 && self.next() != self.start => {
                     // Empty lines, which belong to no request, came first.
-                    self.read(ring, left);
+                    let began = self.read(ring, left);
+                    // CAST: what is held is bounded far below.
+                    self.followers = began.saturating_sub(1).min(u16::MAX.into()) as u16;
                     return Gathered::Stays;
                 }
-                Some(Event::Begins) => self.begin_head(),
+                Some(Event::Begins) => {
+                    if self.batch > 0 {
+                        self.followers = self.followers.saturating_add(1);
+                    }
+                    self.begin_head();
+                }
                 Some(Event::Request { head_len }) if self.batch == 0 => {
                     let Some(parser) = self.end_head() else {
                         return Gathered::Stays;
@@ -544,6 +554,12 @@ impl Follow {
     /// How many requests are held.
     pub fn batch(&self) -> u16 {
         self.batch
+    }
+
+    /// How many requests began behind the first one of what was held last, complete or not: they go where
+    /// it goes.
+    pub fn followers(&self) -> u16 {
+        self.followers
     }
 
     /// Must what is held be handed over, even to the node that has the connection?

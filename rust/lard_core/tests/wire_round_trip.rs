@@ -196,16 +196,20 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
             }),
         (
             (conn(), endpoint(), endpoint()),
-            (any32(), any32(), any32())
+            (any32(), any32(), any32()),
+            prop::option::of((1..=64u16).prop_map(NodeId))
         )
-            .prop_map(|((conn, client, vip), (next, acked, requests))| Release {
-                conn,
-                tuple: Tuple::new(client, vip),
-                next,
-                acked,
-                requests
-            }
-            .into()),
+            .prop_map(
+                |((conn, client, vip), (next, acked, requests), supplier)| Release {
+                    conn,
+                    tuple: Tuple::new(client, vip),
+                    next,
+                    acked,
+                    requests,
+                    supplier
+                }
+                .into()
+            ),
         (
             conn(),
             any32(),

@@ -119,6 +119,8 @@ pub struct Settings {
     pub service: Service,
     /// What the back-end has that content rules can demand: names joined by commas.
     pub tags: String,
+    /// The documents of others are mounted and unmounted by this program, which begins without any.
+    pub mounts: bool,
     /// Addresses the front-end owns.
     pub vips: Vec<SocketAddrV4>,
 }

@@ -17,17 +17,31 @@ pub mod table;
 use crate::error::{Error, Result};
 use crate::membership::message::is_docroot;
 use crate::membership::node::Log;
+use lard_core::addr::NodeId;
+use lard_core::policy::NodeSet;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use system::System;
 use table::{Export, Mount};
 
-/// The others: internal address and document root.
-pub type Others = BTreeMap<Ipv4Addr, String>;
+/// The others, by their internal addresses.
+pub type Others = BTreeMap<Ipv4Addr, Other>;
+
+/// Another node that shares its documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// Its number.
+    pub id: NodeId,
+    /// Its document root.
+    pub docroot: String,
+}
+
+/// Who wants to know whose documents are mounted; told again and again, also if nothing has changed.
+pub type Telling = Arc<dyn Fn(NodeSet) + Send + Sync>;
 
 /// How the document root is exported, before the number of its file system.
 ///
@@ -57,6 +71,7 @@ pub struct Shares<S> {
     mark: String,
     system: S,
     log: Log,
+    telling: Telling,
     wanted: Mutex<Wanted>,
     changed: Condvar,
 }
@@ -72,7 +87,7 @@ struct Wanted {
 impl<S: System> Shares<S> {
     /// Shares of the document root at `path`, if this machine can have any; what an earlier process
     /// left is taken away.
-    pub fn new(path: &Path, system: S, log: Log) -> Result<Self> {
+    pub fn new(path: &Path, system: S, log: Log, telling: Telling) -> Result<Self> {
         let failed = format!("share the documents in {}", path.display());
         let docroot = system
             .document_root(path)
@@ -92,6 +107,7 @@ impl<S: System> Shares<S> {
             docroot,
             system,
             log,
+            telling,
             wanted: Mutex::default(),
             changed: Condvar::new(),
         };
@@ -181,37 +197,48 @@ impl<S: System> Shares<S> {
                 failures.push((place, error));
             }
         };
-        let mounted = match self.remove_mounts(others, &mut note) {
+        let mut mounted = match self.remove_mounts(others, &mut note) {
             Ok(mounted) => mounted,
             Err(error) => return vec![(Place::All, error)],
         };
         note(Place::All, self.match_exports(others));
-        for (addr, docroot) in others.iter().filter(|(addr, _)| !mounted.contains(addr)) {
+        for (addr, other) in others {
             // Each may take long.
-            if !current() {
-                break;
+            if mounted.contains(other.id) || !current() {
+                continue;
             }
-            note(Place::Of(*addr), self.mount(*addr, docroot));
+            let result = self.mount(*addr, &other.docroot);
+            if result.is_ok() {
+                mounted.insert(other.id);
+                (self.telling)(mounted);
+            }
+            note(Place::Of(*addr), result);
         }
         failures
     }
 
-    /// Unmounts what is not wanted, or not as it is; the addresses whose mounts are right.
+    /// Unmounts what is not wanted, or not as it is, once it is told that it is not there; whose mounts
+    /// are right.
     fn remove_mounts(
         &self,
         others: &Others,
         note: &mut impl FnMut(Place, Result<()>),
-    ) -> Result<BTreeSet<Ipv4Addr>> {
-        let mut right = BTreeSet::new();
+    ) -> Result<NodeSet> {
+        let mut right = NodeSet::EMPTY;
+        let mut wrong = Vec::new();
         for mount in self.system.mounts()? {
             let Some(addr) = self.addr_of(&mount) else {
                 continue;
             };
-            let wanted = others.get(&addr).map(|docroot| source(addr, docroot));
-            if wanted.as_ref() == Some(&mount.source) {
-                right.insert(addr);
-                continue;
+            match others.get(&addr) {
+                Some(other) if source(addr, &other.docroot) == mount.source => {
+                    right.insert(other.id);
+                }
+                _ => wrong.push((addr, mount)),
             }
+        }
+        (self.telling)(right);
+        for (addr, mount) in wrong {
             let result = self.system.unmount(&mount.at);
             if result.is_ok() {
                 self.system.remove_place(&mount.at);

@@ -16,8 +16,8 @@ use crate::membership::message::is_name;
 use crate::membership::node::{Config, Input, Log, Node, Progress, Sharing};
 use crate::membership::store::Store;
 use crate::nfs::system::Linux;
-use crate::nfs::{Ending, Others, Shares};
-use lard_core::policy::PolicyKind;
+use crate::nfs::{Ending, Others, Shares, Telling};
+use lard_core::policy::{NodeSet, PolicyKind};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -68,6 +68,7 @@ pub fn run(options: &NodeOptions) -> Result<()> {
             docroot,
             Linux::new()?,
             Arc::clone(&log),
+            telling(&lard),
         )?)),
         None => None,
     };
@@ -122,6 +123,15 @@ pub fn run(options: &NodeOptions) -> Result<()> {
     };
     stop.store(true, Ordering::Relaxed);
     result
+}
+
+/// Tells the module whose documents are mounted.
+fn telling(lard: &Arc<Lard>) -> Telling {
+    let lard = Arc::clone(lard);
+    Arc::new(move |mounted: NodeSet| {
+        // It refuses this before the node is attached and after it is gone, and hears it again.
+        let _ = lard.set_mounted(mounted);
+    })
 }
 
 fn in_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -323,6 +333,7 @@ fn settings(options: &NodeOptions, internal: &Internal) -> Result<Settings> {
         rules,
         service: options.service.clone(),
         tags: options.tags.clone(),
+        mounts: options.nfs.is_some(),
         vips,
     })
 }

@@ -9,7 +9,7 @@ use core::fmt;
 use core::time::Duration;
 
 pub(super) const CLOSED_LEN: usize = 28;
-pub(super) const RELEASE_LEN: usize = 56;
+pub(super) const RELEASE_LEN: usize = 60;
 pub(super) const RELEASED_LEN: usize = 24;
 pub(super) const BUSY_LEN: usize = 12;
 
@@ -128,7 +128,8 @@ impl<'a> Frame<'a> for Closed {
     }
 }
 
-/// "Give the connection up, if it is idle": the front-end wants to move it for its next request.
+/// "Give the connection up, if it is idle": the front-end wants to move it for its next request, or to
+/// hand it over again with the name of the node in front that supplies the content.
 ///
 /// ```text
 ///  0              16              32                              64
@@ -144,7 +145,9 @@ impl<'a> Frame<'a> for Closed {
 /// |               | VIP's port    | start of the next request     |
 /// +---------------+---------------+-------------------------------+
 /// | client's last ACK             | requests                      |
-/// +-------------------------------+-------------------------------+
+/// +---------------+---------------+-------------------------------+
+/// | supplier      | zero          |
+/// +---------------+---------------+
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Release {
@@ -159,6 +162,8 @@ pub struct Release {
     /// Requests that the back-end got on it since it was handed over. It is idle only if so many
     /// responses are complete: a server that is still working on one may be as quiet as TCP can be.
     pub requests: u32,
+    /// The node whose content the connection comes back for, if it does: without that it stays.
+    pub supplier: Option<NodeId>,
 }
 
 impl<'a> Frame<'a> for Release {
@@ -175,6 +180,8 @@ impl<'a> Frame<'a> for Release {
         w.u32(self.next);
         w.u32(self.acked);
         w.u32(self.requests);
+        w.u16(self.supplier.unwrap_or(NodeId::NONE).0);
+        w.u16(0);
         Ok(())
     }
 
@@ -182,12 +189,17 @@ impl<'a> Frame<'a> for Release {
         let conn = ConnId::from_bits(r.u64());
         let tuple = Tuple::new(r.endpoint(), r.endpoint());
         let (next, acked, requests) = (r.u32(), r.u32(), r.u32());
+        let (supplier, zero) = (NodeId(r.u16()), r.u16());
+        if zero != 0 {
+            return Err(DecodeError::Reserved(MsgType::Release));
+        }
         Ok(Release {
             conn,
             tuple,
             next,
             acked,
             requests,
+            supplier: (supplier != NodeId::NONE).then_some(supplier),
         })
     }
 }
@@ -301,16 +313,19 @@ pub enum WhyBusy {
     /// What the server sends, or how it uses the socket, cannot be followed: this connection will
     /// never move.
     Opaque = 5,
+    /// The supplier's content is not mounted.
+    Unmounted = 6,
 }
 
 impl WhyBusy {
     /// All of them, for tables of counters.
-    pub const ALL: [WhyBusy; 5] = [
+    pub const ALL: [WhyBusy; 6] = [
         WhyBusy::Ending,
         WhyBusy::Answering,
         WhyBusy::InFlight,
         WhyBusy::InUse,
         WhyBusy::Opaque,
+        WhyBusy::Unmounted,
     ];
 
     /// A stable name, for counters and messages.
@@ -321,6 +336,7 @@ impl WhyBusy {
             WhyBusy::InFlight => "in-flight",
             WhyBusy::InUse => "in-use",
             WhyBusy::Opaque => "opaque",
+            WhyBusy::Unmounted => "unmounted",
         }
     }
 }

@@ -180,6 +180,7 @@ fn all() -> [Message<'static>; 21] {
             next: 1,
             acked: 2,
             requests: 3,
+            supplier: Some(NodeId(4)),
         }
         .into(),
         Released {

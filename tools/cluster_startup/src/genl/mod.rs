@@ -18,6 +18,7 @@ use crate::kernel::{Attach, Attached, Event, Kernel, LostReason, Peer, Roles};
 use channel::{Channel, Family};
 use codec::{Answers, Attributes, Body, Request};
 use lard_core::addr::{Addr, NodeId};
+use lard_core::policy::NodeSet;
 use spec::{command, endpoint, node};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -165,6 +166,9 @@ fn put_attach(request: &mut Request, attach: &Attach) {
     }
     if !settings.tags.is_empty() {
         request.put_str(node::TAGS, &settings.tags);
+    }
+    if settings.mounts {
+        request.put_uint(node::MOUNTED, NodeSet::EMPTY.bits());
     }
     request.put_u16(node::DISPATCHER, attach.dispatcher.0);
     for vip in &settings.vips {

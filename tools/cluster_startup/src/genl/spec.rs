@@ -30,7 +30,7 @@ numbered! {
         ATTACH = 1, DETACH = 2, PEER_ADD = 3, PEER_DEL = 4, SELF_GET = 5, NODE_GET = 6,
         NODE_SET = 7, CONN_GET = 8, STATS_GET = 9, RULE_SET = 10, RULE_GET = 11, PARAM_SET = 12,
         PARAM_GET = 13, PEER_READY = 14, PEER_LOST = 15, NODE_CHANGE = 16, SERVICE_SET = 17,
-        SERVICE_GET = 18, DISK_SET = 19,
+        SERVICE_GET = 18, DISK_SET = 19, MOUNTS_SET = 20,
     }
 }
 
@@ -50,6 +50,7 @@ numbered! {
         HEARD_MS = 31, VIP = 32, ALLOW = 33, ENTRIES = 34, CHILDREN = 35, OWNER = 36,
         STOPPING = 37, KEY = 38, CONTENT = 39, TAGS = 40, DISK_QUEUE = 41, LIMIT = 42, WAITING = 43,
         SHARES = 44, IDLE = 45, OPEN = 46, HALF_OPEN = 47, HEAD_MEMORY = 48,
+        MOUNTED = 49,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::kernel::Roles;
 use crate::service::Service;
 use lard_core::addr::{Addr, Endpoint, NodeId};
+use lard_core::policy::NodeSet;
 use serde::Serialize;
 
 /// The node of this namespace.
@@ -321,6 +322,13 @@ impl Lard {
     pub fn set_disk_queue(&self, length: u32) -> Result<()> {
         self.run("tell the disk's queue", command::DISK_SET, |request| {
             request.put_u32(node::DISK_QUEUE, length);
+        })
+    }
+
+    /// Says whose documents the servers of this node, which is a back-end, have beside their own.
+    pub fn set_mounted(&self, mounted: NodeSet) -> Result<()> {
+        self.run("tell the mounts", command::MOUNTS_SET, |request| {
+            request.put_uint(node::MOUNTED, mounted.bits());
         })
     }
 

@@ -28,7 +28,7 @@ use super::roster::Roster;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::kernel::{Attach, Event, Kernel, Settings};
-use crate::nfs::Others;
+use crate::nfs::{Other, Others};
 use lard_core::addr::NodeId;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
@@ -388,7 +388,11 @@ impl Node {
                 .docroot
                 .as_ref()
                 .filter(|path| is_docroot(path));
-            Some((known.member.addr, docroot.filter(|_| is_up)?.clone()))
+            let other = Other {
+                id: NodeId(known.member.id),
+                docroot: docroot.filter(|_| is_up)?.clone(),
+            };
+            Some((known.member.addr, other))
         });
         let sharing: Others = sharing.collect();
         if sharing != self.shared {

@@ -15,10 +15,10 @@ use super::node::{Config, Input, Log, Node, Progress};
 use super::store::Store;
 use crate::error::Result;
 use crate::kernel::{Attach, Attached, Event, Kernel, LostReason, Peer, Roles, Settings};
-use crate::nfs::Others;
+use crate::nfs::{Other, Others};
 use crate::resident::listen_to_kernel;
 use lard_core::addr::NodeId;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::BorrowedFd;
@@ -211,7 +211,14 @@ fn child() {
     let (calls, called) = (sender.clone(), Arc::clone(&log));
     thread::spawn(move || listen::run(&listener, secret, calls, called, &two));
     let progress = Arc::new(|progress: Progress| println!("progress {progress:?}"));
-    let sharing = Arc::new(|others: &Others| println!("sharing {others:?}"));
+    let sharing = Arc::new(|others: &Others| {
+        let told =
+            |(addr, other): (&_, &Other)| (*addr, format!("{}: {}", other.id, other.docroot));
+        println!(
+            "sharing {:?}",
+            others.iter().map(told).collect::<BTreeMap<Ipv4Addr, _>>()
+        );
+    });
     let result = Node::new(config, kernel, (sender, inputs), log, progress, sharing).run();
     stop.store(true, Ordering::Relaxed);
     match result {
@@ -452,14 +459,14 @@ fn who_shares_documents_is_told_as_links_come_and_go() {
     let mut one = cluster.start(1);
     let mut two = cluster.start(2);
     // The dispatcher's node is no back-end.
-    one.expect("sharing {127.0.0.72: \"/srv/72\"}");
-    two.expect("sharing {127.0.0.71: \"/srv/71\"}");
+    one.expect("sharing {127.0.0.72: \"3: /srv/72\"}");
+    two.expect("sharing {127.0.0.71: \"2: /srv/71\"}");
     two.stop();
     one.expect("sharing {}");
     drop(two);
     let mut two = cluster.start(2);
-    two.expect("sharing {127.0.0.71: \"/srv/71\"}");
-    one.expect("sharing {127.0.0.72: \"/srv/72\"}");
+    two.expect("sharing {127.0.0.71: \"2: /srv/71\"}");
+    one.expect("sharing {127.0.0.72: \"3: /srv/72\"}");
     drop(two);
     one.expect("sharing {}");
 }

@@ -18,6 +18,8 @@ struct State {
     /// Mounts of these addresses fail.
     unreachable: BTreeSet<Ipv4Addr>,
     mounting: usize,
+    /// Whose documents were said to be there last.
+    told: NodeSet,
     no_server: bool,
     not_exportable: bool,
 }
@@ -122,7 +124,11 @@ impl System for Fake {
     }
 
     fn unmount(&self, at: &Path) -> Result<()> {
-        self.state().mounts.retain(|mount| mount.at != at);
+        let mut state = self.state();
+        let last = at.extension().and_then(|last| last.to_str()?.parse().ok());
+        let told = last.is_some_and(|last| state.told.contains(NodeId(last)));
+        assert!(!told, "nobody may rely on {}", at.display());
+        state.mounts.retain(|mount| mount.at != at);
         Ok(())
     }
 
@@ -149,9 +155,13 @@ fn addr(last: u8) -> Ipv4Addr {
 }
 
 fn others(list: &[(u8, &str)]) -> Others {
-    let pairs = list
-        .iter()
-        .map(|(last, docroot)| (addr(*last), docroot.to_string()));
+    let pairs = list.iter().map(|(last, docroot)| {
+        let other = Other {
+            id: NodeId((*last).into()),
+            docroot: docroot.to_string(),
+        };
+        (addr(*last), other)
+    });
     pairs.collect()
 }
 
@@ -162,7 +172,19 @@ fn shares(fake: &Fake) -> (Result<Shares<Fake>>, Lines) {
     let lines = Lines::default();
     let kept = Arc::clone(&lines);
     let log: Log = Arc::new(move |line: &str| kept.lock().unwrap().push(line.to_string()));
-    (Shares::new(Path::new(DOCROOT), fake.clone(), log), lines)
+    let told = fake.clone();
+    let telling: Telling = Arc::new(move |mounted| {
+        let mut state = told.state();
+        // What is said to be there is, also while something is taken away.
+        let is_there = |last: u16| {
+            let server = format!("10.1.0.{last}:");
+            state.mounts.iter().any(|m| m.source.starts_with(&server))
+        };
+        assert!((1..=64).all(|n| !mounted.contains(NodeId(n)) || is_there(n)));
+        state.told = mounted;
+    });
+    let new = Shares::new(Path::new(DOCROOT), fake.clone(), log, telling);
+    (new, lines)
 }
 
 /// Runs shares in a thread while `body` goes on, and ends them.
@@ -193,6 +215,29 @@ fn what_is_shared_follows_who_is_there() {
     // Nothing is left at the end.
     let state = fake.state();
     assert!(state.exports.is_empty() && state.mounts.is_empty() && state.places.is_empty());
+}
+
+/// Bits of the nodes with these numbers.
+fn nodes(list: &[u16]) -> NodeSet {
+    list.iter()
+        .fold(NodeSet::EMPTY, |all, n| all.with(NodeId(*n)))
+}
+
+#[test]
+fn what_is_mounted_is_told() {
+    let fake = Fake::default();
+    fake.state().unreachable.insert(addr(3));
+    running(&fake, |shares, _| {
+        shares.set(&others(&[(2, DOCROOT), (3, DOCROOT), (4, DOCROOT)]));
+        fake.wait(|fake| fake.state().told == nodes(&[2, 4]));
+        fake.state().unreachable.clear();
+        fake.wait(|fake| fake.state().told == nodes(&[2, 3, 4]));
+        // Whoever has forgotten it hears it again.
+        fake.state().told = NodeSet::EMPTY;
+        shares.set(&others(&[(2, "/other"), (4, DOCROOT)]));
+        fake.wait(|fake| fake.state().told == nodes(&[2, 4]));
+    });
+    assert_eq!(fake.state().told, NodeSet::EMPTY);
 }
 
 #[test]
@@ -262,7 +307,7 @@ fn a_machine_that_cannot_share_is_refused_at_the_start() {
         "/a,b",
     ] {
         let log: Log = Arc::new(|_: &str| {});
-        let error = Shares::new(Path::new(bad), Fake::default(), log)
+        let error = Shares::new(Path::new(bad), Fake::default(), log, Arc::new(|_| {}))
             .err()
             .unwrap();
         assert!(error.to_string().contains("--nfs"), "{bad}: {error}");
@@ -274,7 +319,7 @@ fn the_mark_is_the_same_in_each_run_and_other_for_another_directory() {
     let fake = Fake::default();
     let mark = |path: &str| {
         let log: Log = Arc::new(|_: &str| {});
-        Shares::new(Path::new(path), fake.clone(), log)
+        Shares::new(Path::new(path), fake.clone(), log, Arc::new(|_| {}))
             .unwrap()
             .mark
     };
