@@ -289,21 +289,24 @@ class Cluster:
             time.sleep(0.2)
 
     def wait_empty(self, timeout=90):
-        """Until no node has a connection."""
+        """Until no node has a connection, nor anything that it keeps for one."""
+        kinds = ("entries", "children", "open", "half_open", "head_memory")
         left = {}
 
         def empty():
             left.clear()
             for number in self.layout.members():
-                rows = self.connections(number)
-                if rows:
-                    left[number] = rows[:5]
+                node = self.status(number).get("node") or {}
+                counts = {kind: node[kind] for kind in kinds if node.get(kind)}
+                if counts:
+                    left[number] = counts
             return not left
 
         try:
             self.wait(empty, timeout, "no connection is left")
         except AssertionError as error:
-            raise AssertionError(f"{error}: {left}") from None
+            rows = {number: self.connections(number)[:5] for number in left}
+            raise AssertionError(f"{error}: {left}: {rows}") from None
 
     # --- around each test
 

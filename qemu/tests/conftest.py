@@ -25,6 +25,7 @@ from lardvm import build, log_gate  # noqa: E402
 from lardvm.channel import GuestGone  # noqa: E402
 from lardvm.cluster import Layout  # noqa: E402
 from lardvm.pool import Pool, Reported  # noqa: E402
+from support import MODES, counted, enter  # noqa: E402
 
 LIMIT = 180  # seconds for one test
 CAPTURED = 4000  # packets kept of each test
@@ -167,6 +168,15 @@ def cluster(request, pool):
 @pytest.fixture
 def lab(request, pool):
     yield from around(request, pool, started=False)
+
+
+@pytest.fixture(params=MODES)
+def mode(request, cluster):
+    """A cluster in this mode of persistent connections, of which nothing is left behind the test."""
+    enter(cluster, request.param)
+    with counted(cluster, exact_fe_move_failed=0, exact_fe_client_reset=0, exact_fe_503=0):
+        yield request.param
+        cluster.wait_empty()
 
 
 @pytest.fixture

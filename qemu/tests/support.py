@@ -8,6 +8,7 @@ arguments and those modules. `on_client` makes such a function a test of its own
 
 import contextlib
 import inspect
+import itertools
 import json
 import os
 import random
@@ -15,6 +16,8 @@ import sys
 import textwrap
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(__file__)), "lardvm", "guest"))
+import client  # noqa: E402
+import content  # noqa: E402
 
 PRELUDE = """\
 import contextlib, hashlib, json, os, random, re, select, socket, struct, subprocess, sys, threading, time
@@ -40,6 +43,21 @@ def _main(function, arguments):
 
 # The first paper's layout, with four nodes that serve; the front-end's own is one of them.
 FOUR = {"nodes": 4, "d": 1, "fe": (1,), "be": (1, 2, 3, 4)}
+# The same with a front-end that serves nothing itself: all links are crossed.
+CROSSED = {"nodes": 4, "d": 1, "fe": (1,), "be": (2, 3, 4)}
+
+# Which machine's sending side: what the client sends, what the front-end sends to the client and to
+# the back-ends, what the back-ends send to the front-end and to the client.
+LINKS = ("client-ext0", "front-end-ext0", "front-end-int0", "back-end-int0", "back-end-ext0")
+
+# The modes of persistent connections, and what the dispatcher is told for them. In auto all disks
+# count as busy, so that a request leaves for the node that has its target.
+MODES = {
+    "pin": {"mode": "pin"},
+    "move": {"mode": "move"},
+    "forward": {"mode": "forward"},
+    "auto": {"disk_queue": 0, "mechanism": "move", "mode": "auto"},
+}
 
 
 def source(function):
@@ -84,6 +102,104 @@ def begin(machine, function, *arguments):
     return Running(machine, function, arguments)
 
 
+def converse(host, steps):
+    """One connection that does what it is told, file by file, and says in a line what came of it."""
+    connection = client.Connection(host, timeout=150)
+    print(json.dumps(connection.socket.getsockname()[1]), flush=True)
+
+    def do(what, text):
+        if what == "send":
+            return connection.send(text.encode("latin-1"))
+        if what == "answer":
+            answer = connection.answer()
+            names = ("status", "node", "supplier", "length", "sha256")
+            return {name: getattr(answer, name) for name in names}
+        if what == "read":
+            while len(connection.buffer) < len(text):
+                connection.more()
+            return connection.take(len(text)).decode("latin-1")
+        if what == "end":
+            return connection.at_end()
+        return getattr(connection, what)()
+
+    for number in range(1 << 30):
+        while True:
+            try:
+                what, text = json.load(open(f"{steps}-{number}"))
+                break
+            except (FileNotFoundError, ValueError):
+                # Not there, or not all of it.
+                time.sleep(0.02)
+        os.unlink(f"{steps}-{number}")
+        try:
+            print(json.dumps(do(what, text)), flush=True)
+        except (OSError, client.Closed) as error:
+            print(json.dumps(type(error).__name__), flush=True)
+        if what == "close":
+            return None
+
+
+class Talk:
+    """A connection of the client machine that the test leads step by step."""
+
+    numbers = itertools.count()
+
+    def __init__(self, cluster, front_end=None):
+        self.cluster = cluster
+        self.steps = f"/tmp/talk-{os.getpid()}-{next(self.numbers)}"
+        self.begun = self.heard = 0
+        host = (front_end or cluster.fes[0]).ext
+        self.running = begin(cluster.client, converse, host, self.steps)
+        self.port = self.result()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.do("close")
+            self.running.result()
+
+    def begin(self, what, text=""):
+        """Has it do something, and does not wait."""
+        self.cluster.client.write(f"{self.steps}-{self.begun}", json.dumps([what, text]))
+        self.begun += 1
+
+    def result(self):
+        """What came of the next thing: a value, or the name of an error."""
+
+        def line():
+            lines = self.running.process.stdout().split("\n")[:-1]
+            assert len(lines) > self.heard or self.running.process.poll() is None, self.running.result()
+            return lines[self.heard :]
+
+        found = self.cluster.wait(line, timeout=170, what="an answer")[0]
+        self.heard += 1
+        return json.loads(found)
+
+    def do(self, what, text=""):
+        self.begin(what, text)
+        return self.result()
+
+    def send(self, data):
+        assert self.do("send", data.decode("latin-1")) is None
+
+    def request(self, target, **named):
+        """Its answer, or the name of an error."""
+        self.begin("send", client.head(target, **named).decode("latin-1"))
+        self.begin("answer")
+        return [self.result(), self.result()][1]
+
+    def who(self, target):
+        """The node that answers, and the address of the one that supplies the content."""
+        answer = self.request(target)
+        assert answer["status"] == 200, (target, answer)
+        if target.startswith("/size/"):
+            size = int(target.partition("?")[0].rpartition("/")[2])
+            assert answer["sha256"] == content.sha256(size), (target, answer)
+        return [answer["node"], answer["supplier"]]
+
+
 def on_client(function):
     """The body runs on the client machine; its argument is the address of a front-end."""
 
@@ -98,15 +214,20 @@ def on_client(function):
 
 def set_everywhere(cluster, **params):
     """Parameters of all members, with `_` for `-`, until the end of the test."""
+    for number in cluster.layout.members():
+        set_on(cluster, number, **params)
+
+
+def set_on(cluster, number, **params):
+    """Parameters of one node, in this order, with `_` for `-`, until the end of the test."""
     words = {name.replace("_", "-"): value for name, value in params.items()}
     line = " ".join(f"{name}={value}" for name, value in words.items())
-    for number in cluster.layout.members():
-        machine = cluster.node(number)
-        before = json.loads(machine.sh("cluster_startup set --json").stdout)
-        machine.sh(f"cluster_startup set {line}")
-        for param in before:
-            if param["name"] in words:
-                cluster.changed.append((machine, param["name"], param["value"]))
+    machine = cluster.node(number)
+    before = json.loads(machine.sh("cluster_startup set --json").stdout)
+    machine.sh(f"cluster_startup set {line}")
+    for param in before:
+        if param["name"] in words:
+            cluster.changed.append((machine, param["name"], param["value"]))
 
 
 def two_requests(host):
@@ -117,18 +238,60 @@ def two_requests(host):
 
 def follows(cluster, front_end):
     """Does this front-end look at further requests?"""
-    before = totals(cluster)["fe_next"]
+    number = int(front_end.name.removeprefix("node"))
+    before = cluster.stats(number)["fe_next"]
     run(cluster.client, two_requests, front_end.ext)
-    return totals(cluster)["fe_next"] > before
+    return cluster.stats(number)["fe_next"] > before
 
 
 def set_mode(cluster, **params):
-    """Parameters of the dispatcher, in this order, with which further requests are looked at, until the
-    end of the test; returns once they are."""
-    for name, value in params.items():
-        cluster.set(cluster.layout.d, name.replace("_", "-"), value)
+    """Parameters of the dispatcher, in this order, until the end of the test; returns once front-ends look
+    at further requests, or with mode="pin" do not."""
+    set_on(cluster, cluster.layout.d, **params)
+    wanted = params["mode"] != "pin"
     for machine in cluster.fes:
-        cluster.wait(lambda: follows(cluster, machine), what=f"{machine.name} follows connections")
+        cluster.wait(lambda: follows(cluster, machine) == wanted, what=f"{machine.name}: {params}")
+
+
+def enter(cluster, mode):
+    """The cluster is in this mode of MODES, and quiet."""
+    set_mode(cluster, **MODES[mode])
+    wait_idle(cluster)
+
+
+def owners(host, targets):
+    """Which node serves each target, asked on a connection of its own."""
+    return {target: client.get(host, target).node for target in targets}
+
+
+def due(cluster, mode, owned):
+    """Who answers in a mode, when targets are owned so: {the node of the first request: {target: [the
+    node that answers, the address of the one that supplies the content, if it is another]}}."""
+    addresses = {machine.name: machine.int for machine in cluster.bes}
+
+    def who(home, owner):
+        if mode == "forward" and owner != home:
+            return [home, addresses[owner]]
+        return [home if mode in ("pin", "forward") else owner, None]
+
+    homes = sorted(set(owned.values()))
+    return {home: {target: who(home, owner) for target, owner in owned.items()} for home in homes}
+
+
+def elsewhere(mode, answers):
+    """What is counted for requests of one connection that were answered by these."""
+    nodes = [node for node, _ in answers]
+    return {
+        "pin": {"exact_fe_next": 0},
+        "forward": {"fe_supplied": sum(supplier is not None for _, supplier in answers)},
+    }.get(mode, {"fe_move_begun": sum(a != b for a, b in zip(nodes, nodes[1:]))})
+
+
+def senders(cluster, link):
+    """The machines whose side of a link of LINKS it is, and the interface."""
+    role, _, interface = link.rpartition("-")
+    group = {"client": [cluster.client], "front-end": cluster.fes[:1], "back-end": cluster.bes}
+    return group[role], interface
 
 
 def unloaded(lab):
@@ -145,7 +308,8 @@ def wait_idle(cluster):
 
     def idle():
         nodes = cluster.status(cluster.layout.d).get("nodes", [])
-        return nodes and not any(node.get("load") for node in nodes)
+        kinds = ("load", "idle", "shares")
+        return nodes and not any(node.get(kind) for node in nodes for kind in kinds)
 
     cluster.wait(idle, timeout=40, what="no load")
 

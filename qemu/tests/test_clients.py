@@ -5,9 +5,8 @@ can be checked is right, and nothing is left of them."""
 import re
 
 import pytest
-from support import FOUR, counted, run, set_mode, wait_idle
+from support import FOUR, counted, due, elsewhere, run
 
-MODES = ("pin", "move", "forward")
 SERVERS = {1: "nginx", 2: "python", 3: "apache", 4: "nginx"}
 SIZES = (0, 100, 1460, 10_000, 100_000)
 # What wrk does: it asks for the targets in turn, and checks status and length of the answers.
@@ -34,17 +33,6 @@ end
 pytestmark = pytest.mark.layout(**FOUR, servers=SERVERS)
 
 
-@pytest.fixture(params=MODES)
-def mode(request, cluster):
-    """A cluster in this mode, of which nothing is left behind the test."""
-    if request.param != "pin":
-        set_mode(cluster, mode=request.param)
-    wait_idle(cluster)
-    with counted(cluster, exact_fe_move_failed=0, exact_fe_503=0):
-        yield request.param
-        cluster.wait_empty()
-
-
 def targets_of(name, count):
     return [f"/size/{SIZES[n % len(SIZES)]}?{name}-{n}" for n in range(count)]
 
@@ -62,16 +50,10 @@ def owners(host, targets):
 
 def expected(cluster, mode, targets):
     """Who answers for each target when all are asked for on one connection, and what is counted."""
-    nodes = run(cluster.client, owners, cluster.fes[0].ext, targets)
-    assert len(set(nodes.values())) > 1, nodes
-    belongs = [nodes[target] for target in targets]
-    elsewhere = sum(node != belongs[0] for node in belongs)
-    moves = sum(a != b for a, b in zip(belongs, belongs[1:]))
-    return {
-        "pin": (belongs[:1] * len(targets), {"exact_fe_next": 0}),
-        "move": (belongs, {"fe_move_begun": moves}),
-        "forward": (belongs[:1] * len(targets), {"fe_supplied": elsewhere}),
-    }[mode]
+    owned = run(cluster.client, owners, cluster.fes[0].ext, targets)
+    assert len(set(owned.values())) > 1, owned
+    answers = [due(cluster, mode, owned)[owned[targets[0]]][target] for target in targets]
+    return [node for node, _ in answers], elsewhere(mode, answers)
 
 
 def test_curl_with_many_urls(cluster, mode):

@@ -3,7 +3,20 @@
 which prefers the node that has a connection unless its disk is busy."""
 
 import pytest
-from support import FOUR, begin, counted, queues, read_hard, run, set_everywhere, set_mode, wait_idle
+from support import (
+    FOUR,
+    begin,
+    counted,
+    due,
+    elsewhere,
+    owners,
+    queues,
+    read_hard,
+    run,
+    set_everywhere,
+    set_mode,
+    wait_idle,
+)
 
 IDLE_MS = 300
 UNIT = 1 << 16
@@ -290,11 +303,6 @@ def test_without_room_connections_count_as_one_and_nothing_is_left(watched):
 TWO = {"nodes": 3, "d": 1, "fe": (2,), "be": (2, 3)}
 
 
-def owners(host, targets):
-    """Which node serves each target, asked on a connection of its own."""
-    return {target: client.get(host, target).node for target in targets}
-
-
 def visit(host, steps, name):
     """Targets on one connection, each when it is told; which node answered each, and who supplied."""
     nodes = []
@@ -416,16 +424,11 @@ def test_a_hundred_requests_on_one_connection(cluster, mechanism):
     owned = run(cluster.client, owners, host, targets)
     assert len(set(owned.values())) == 4
     names = [targets[n % 24] for n in range(100)]
-    addresses = {machine.name: machine.int for machine in cluster.bes}
     home = owned[names[0]]
-    if mechanism == "move":
-        wanted = [[owned[name], None] for name in names]
-        leave = sum(owned[a] != owned[b] for a, b in zip(names, names[1:]))
-    else:
-        wanted = [[home, addresses[owned[name]] if owned[name] != home else None] for name in names]
-        leave = sum(owned[name] != home for name in names)
+    # With all disks busy a request leaves whenever it belongs elsewhere.
+    wanted = [due(cluster, mechanism, owned)[home][name] for name in names]
     wait_idle(cluster)
-    with counted(cluster, exact_fe_move_begun=leave, exact_fe_move_failed=0):
+    with counted(cluster, exact_fe_move_failed=0, **elsewhere(mechanism, wanted)):
         assert run(cluster.client, follow, host, names) == wanted
     cluster.set(1, "disk-queue", 1)
     with counted(cluster, fe_next_stays=99, exact_fe_move_begun=0):

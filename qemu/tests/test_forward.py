@@ -54,25 +54,6 @@ def follow(host, targets, expected, addresses, method="GET"):
 
 
 @pytest.mark.layout(**FOUR)
-def test_a_hundred_requests_on_one_connection(forwarding):
-    sizes = [0, 1, 100, 1460, 10_000, 100_000]
-    targets = [f"/size/{sizes[n % 6]}?hundred-{n}" for n in range(24)]
-    addresses, expected = placed(forwarding, targets)
-    assert len(set(expected.values())) == 4
-    host = forwarding.fes[0].ext
-    names = [targets[n % 24] for n in range(100)]
-    with counted(forwarding, fe_supplied=70):
-        assert 70 <= run(forwarding.client, follow, host, names, expected, addresses) <= 80
-
-
-def test_every_front_end_forwards(forwarding):
-    targets = [f"/size/1460?every-{n}" for n in range(12)]
-    addresses, expected = placed(forwarding, targets)
-    for machine in forwarding.fes:
-        assert run(forwarding.client, follow, machine.ext, targets * 3, expected, addresses) > 0
-
-
-@pytest.mark.layout(**FOUR)
 def test_heads_are_forwarded_too(forwarding):
     targets = [f"/size/1460?head-{n}" for n in range(12)]
     addresses, expected = placed(forwarding, targets)
@@ -106,73 +87,6 @@ def test_the_name_of_the_node_stands_in_front_of_the_path(forwarding):
 
 
 @pytest.mark.layout(**FOUR)
-def test_pipelined_pairs_and_bursts(forwarding):
-    targets = [f"/size/{100 * n}?burst-{n}" for n in range(24)]
-    addresses, expected = placed(forwarding, targets)
-
-    def bursts(host, targets, expected, addresses, size):
-        with client.Connection(host) as connection:
-            home = connection.request("/who").node
-            for at in range(0, len(targets), size):
-                batch = targets[at : at + size]
-                connection.send(b"".join(client.head(target) for target in batch))
-                answers = [connection.answer() for _ in batch]
-                for target, answer in zip(batch, answers):
-                    length = int(target.partition("?")[0].rpartition("/")[2])
-                    assert answer.status == 200 and answer.length == length, target
-                    assert answer.sha256 == content.sha256(length), target
-                    assert answer.node == home
-                # Of a batch the first one is asked about.
-                own = addresses[home] == expected[batch[0]]
-                assert answers[0].supplier == (None if own else expected[batch[0]]), batch
-                assert not any(answer.supplier for answer in answers[1:]), batch
-
-    host = forwarding.fes[0].ext
-    for size in (2, 3, 8, 24):
-        run(forwarding.client, bursts, host, targets, expected, addresses, size)
-
-
-@pytest.mark.layout(**FOUR)
-def test_posts_between_gets(forwarding):
-    targets = [f"/size/1460?post-{n}" for n in range(12)]
-    addresses, expected = placed(forwarding, targets)
-
-    def posts(host, targets, expected, addresses):
-        with client.Connection(host) as connection:
-            home = connection.request("/who").node
-            for number, target in enumerate(targets * 3):
-                answer = connection.request(target)
-                assert answer.sha256 == content.sha256(1460)
-                own = addresses[home] == expected[target]
-                assert answer.supplier == (None if own else expected[target]), (number, target)
-                size = [0, 1, 1000, 40_000, 300_000][number % 5]
-                body = content.stream()[number : number + size]
-                if number % 2:
-                    fields = [("Content-Length", str(size))]
-                    sent = [body]
-                else:
-                    fields = [("Transfer-Encoding", "chunked")]
-                    step = max(1, size // 7)
-                    parts = [body[at : at + step] for at in range(0, size, step)]
-                    sent = [b"%x\r\n%s\r\n" % (len(part), part) for part in parts]
-                    sent.append(b"0\r\n\r\n")
-                head = client.head(f"/echo?{number}", method="POST", fields=fields)
-                if number % 3:
-                    connection.send(head)
-                    for piece in sent:
-                        connection.send(piece)
-                else:
-                    connection.send(head + b"".join(sent))
-                answer = connection.answer()
-                assert answer.node == home and not answer.supplier
-                got = answer.json()
-                assert got == {"length": size, "sha256": hashlib.sha256(body).hexdigest()}, number
-
-    with counted(forwarding, fe_supplied=20, fe_next_method=20):
-        run(forwarding.client, posts, forwarding.fes[0].ext, targets, expected, addresses)
-
-
-@pytest.mark.layout(**FOUR)
 def test_answers_of_every_kind(forwarding):
     kinds = ["/size/0", "/status/204", "/status/304", "/chunked/5000", "/chunked/0", "/size/100000"]
     targets = [f"{kind}?kind-{n}" for n in range(6) for kind in kinds]
@@ -194,35 +108,6 @@ def test_answers_of_every_kind(forwarding):
 
     with counted(forwarding, fe_supplied=20, exact_fe_busy_opaque=0):
         run(forwarding.client, kinds_of, forwarding.fes[0].ext, targets, expected, addresses)
-
-
-@pytest.mark.layout(**FOUR)
-def test_a_request_that_waits_for_a_slow_answer_is_answered_at_home(forwarding):
-    targets = [f"/size/100?slow-{n}" for n in range(12)]
-    addresses, expected = placed(forwarding, targets)
-
-    def slow(host, targets, expected, addresses):
-        with client.Connection(host) as connection:
-            home = connection.request("/who").node
-            for number, target in enumerate(targets):
-                name = f"slow-{number}-{os.getpid()}"
-                connection.send(client.head(f"/slow/{name}"))
-                while not connection.buffer.endswith(b"0123456789"):
-                    connection.more()
-                # The server has said half, TCP is quiet, and the next request is there.
-                connection.send_acknowledged(client.head(target))
-                open("/run/lard-test/" + name, "w").close()
-                first = connection.answer()
-                assert first.body == b"0123456789abcdefghij", first.body
-                second = connection.answer()
-                assert second.sha256 == content.sha256(100)
-                assert (first.node, second.node, second.supplier) == (home, home, None)
-                # And from then on it is supplied again.
-                own = addresses[home] == expected[target]
-                assert connection.request(target).supplier == (None if own else expected[target])
-
-    with counted(forwarding, fe_busy_answering=6, fe_supplied=6):
-        run(forwarding.client, slow, forwarding.fes[0].ext, targets, expected, addresses)
 
 
 @pytest.mark.layout(**FOUR)
@@ -482,112 +367,6 @@ def test_connections_of_another_mode_end_with_the_next_bytes(cluster):
 
 
 @pytest.mark.layout(**FOUR)
-def test_the_client_closes_at_each_point(forwarding):
-    targets = [f"/size/1460?leave-{n}" for n in range(12)]
-
-    def leave(host, targets):
-        for number in range(60):
-            connection = client.Connection(host)
-            for target in targets[: 1 + number % 5]:
-                connection.request(target)
-            head = client.head(targets[number % 12])
-            connection.send(head[: [0, 20, len(head)][number % 3]])
-            [connection.close, connection.reset, connection.half_close][number % 4 % 3]()
-            if number % 4 == 2:
-                # What a client that has only closed its own direction is owed.
-                if number % 3 == 2:
-                    assert connection.answer().sha256 == content.sha256(1460)
-                connection.close()
-
-    run(forwarding.client, leave, forwarding.fes[0].ext, targets, timeout=170)
-
-
-@pytest.mark.long
-@pytest.mark.layout(**FOUR, servers={1: "nginx", 2: "nginx", 3: "apache", 4: "nginx"})
-@pytest.mark.limit(400)
-def test_two_thousand_forwarded_requests_and_nothing_is_left(forwarding):
-    targets = [f"/size/{size}?many-{n}" for n in range(16) for size in (100, 1460, 10_000)]
-    addresses, expected = placed(forwarding, targets)
-    assert len(set(expected.values())) == 4
-
-    def many(host, targets, expected, addresses, connections, rounds):
-        wrong = []
-
-        def work(number):
-            try:
-                own = random.Random(number)
-                with client.Connection(host) as connection:
-                    home = None
-                    for _ in range(rounds):
-                        target = own.choice(targets)
-                        answer = connection.request(target)
-                        size = int(target.partition("?")[0].rpartition("/")[2])
-                        assert answer.sha256 == content.sha256(size), target
-                        home = home or answer.node
-                        assert answer.node == home
-            except Exception as error:
-                wrong.append(f"{number}: {type(error).__name__} {error}")
-
-        client.side_by_side(work, connections)
-        return wrong
-
-    host = forwarding.fes[0].ext
-    with counted(forwarding, fe_supplied=2000, timeout=30):
-        wrong = run(forwarding.client, many, host, targets, expected, addresses, 8, 400, timeout=380)
-        assert wrong == []
-    forwarding.wait_empty()
-
-
-@pytest.mark.long
-@pytest.mark.layout(**FOUR)
-@pytest.mark.parametrize("fault", ["loss 3%", "delay 10ms 4ms reorder 30% 50% duplicate 10%"])
-@pytest.mark.parametrize("link", ["client", "front-end", "back-end"])
-def test_forwarding_on_a_bad_link(forwarding, link, fault):
-    host = forwarding.fes[0].ext
-    targets = [f"/size/{size}?bad-{n}" for n in range(8) for size in (100, 10_000)]
-    machines = {"client": [forwarding.client], "front-end": forwarding.fes, "back-end": forwarding.bes}
-    for machine in machines[link]:
-        machine.netem("int0" if link == "front-end" else "ext0", fault)
-
-    def bad(host, targets):
-        with client.Connection(host, timeout=120) as connection:
-            for number, target in enumerate(targets * 2):
-                answer = connection.request(target)
-                size = int(target.partition("?")[0].rpartition("/")[2])
-                assert answer.sha256 == content.sha256(size), target
-                body = content.stream()[number : number + 3000]
-                fields = [("Content-Length", "3000")]
-                connection.send(client.head("/echo", method="POST", fields=fields) + body)
-                assert connection.answer().json()["sha256"] == hashlib.sha256(body).hexdigest()
-                pair = b"".join(client.head(name) for name in (target, targets[0]))
-                connection.send(pair)
-                assert connection.answer().sha256 == content.sha256(size), target
-                assert connection.answer().sha256 == content.sha256(100), target
-
-    with counted(forwarding, fe_supplied=8):
-        run(forwarding.client, bad, host, targets, timeout=170)
-
-
-@pytest.mark.layout(**FOUR)
-def test_ports_are_used_again(forwarding):
-    targets = [f"/size/100?reuse-{n}" for n in range(12)]
-
-    def reuse(host, targets):
-        for number in range(60):
-            reuse = [(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)]
-            source = ("", 30_000 + number % 3)
-            with client.Connection(host, source=source, options=reuse) as connection:
-                for target in targets[: 3 + number % 4]:
-                    assert connection.request(target).sha256 == content.sha256(100)
-                # The server closes first, so that TIME_WAIT stays there and not here.
-                connection.request(targets[number % 12], close=True)
-                assert connection.at_end()
-
-    with counted(forwarding, tcp_reused=30, fe_supplied=60):
-        run(forwarding.client, reuse, forwarding.fes[0].ext, targets)
-
-
-@pytest.mark.layout(**FOUR)
 def test_a_server_that_is_gone_is_replaced_and_serves_by_itself(forwarding):
     """Between two requests the server's listener ends, its process lives: home refuses."""
     targets = [f"/size/100?gone-{n}" for n in range(24)]
@@ -651,51 +430,3 @@ def test_without_a_dispatcher_connections_are_checked(cluster):
     after = cluster.stats(2)
     assert after["fe_next_no_dispatcher"] >= before["fe_next_no_dispatcher"] + 19
     assert after["fe_checked_reserved"] == before["fe_checked_reserved"] + 1
-
-
-@pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
-def test_a_node_that_falls_silent_costs_its_connections(cluster):
-    set_mode(cluster, mode="forward")
-    targets = [f"/size/100?silent-{n}" for n in range(12)]
-    addresses, expected = placed(cluster, targets)
-    home = next(name for name, address in addresses.items() if address == expected[targets[0]])
-    other = next(target for target in targets if expected[target] != expected[targets[0]])
-    host = cluster.fes[0].ext
-    cluster.client.sh("rm -f /run/lard-test/silent-*")
-
-    def serve(host, first, second):
-        with client.Connection(host) as connection:
-            connection.request(first)
-            open("/run/lard-test/silent-begun", "w").close()
-            while not os.path.exists("/run/lard-test/silent-go"):
-                time.sleep(0.05)
-            try:
-                return connection.request(second).status
-            except ConnectionResetError:
-                return "reset"
-
-    running = begin(cluster.client, serve, host, targets[0], other)
-    cluster.wait(
-        lambda: cluster.client.sh("test -e /run/lard-test/silent-begun", check=False).code == 0,
-        what="the connection is there",
-    )
-    cluster.spoil()
-    cluster.node(int(home.removeprefix("node"))).sh("ip link set int0 down")
-    cluster.client.sh("touch /run/lard-test/silent-go")
-    assert running.result() == "reset"
-    assert cluster.stats(1)["fe_move_failed"] >= 1
-
-
-@pytest.mark.long
-@pytest.mark.layout(**FOUR)
-def test_common_clients(forwarding):
-    host = forwarding.fes[0].ext
-    urls = " ".join(f"http://{host}:8080/size/1460?curl-{n}" for n in range(30))
-    fetched = forwarding.client.sh(f"curl -sS {urls} | wc -c").stdout
-    assert int(fetched) == 30 * 1460
-    with counted(forwarding, fe_next=1500):
-        done = forwarding.client.sh(
-            f"ab -q -k -n 2000 -c 16 http://{host}:8080/size/1460 2>&1", timeout=170
-        ).stdout
-    assert "Complete requests:      2000" in done, done
-    assert "Failed requests:        0" in done and "Non-2xx" not in done, done

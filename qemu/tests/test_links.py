@@ -2,24 +2,13 @@
 """Bad networks: loss, reordering, duplication and delay on each link, contents compared."""
 
 import pytest
-from support import counted, run, set_everywhere
+from support import CROSSED, LINKS, counted, run, senders, set_everywhere
 
 FAULTS = {
     "loss-2": "loss 2%",
     "loss-10": "loss 10%",
     "disorder": "delay 40ms 15ms reorder 30% 50% duplicate 10%",
 }
-
-# Which machine's sending side: what the client sends, what the front-end sends to the client and to
-# the back-ends, what the back-ends send to the front-end and to the client.
-LINKS = ("client-ext0", "front-end-ext0", "front-end-int0", "back-end-int0", "back-end-ext0")
-
-
-def machines(cluster, link):
-    role, _, interface = link.rpartition("-")
-    group = {"client": [cluster.client], "front-end": cluster.fes[:1], "back-end": cluster.bes}
-    return group[role], interface
-
 
 def transfer(host, threads, timeout):
     """Downloads and uploads at once; returns what went wrong."""
@@ -46,12 +35,11 @@ def transfer(host, threads, timeout):
     return wrong
 
 
-# The layout of the first paper: the front-end serves nothing itself, all links are crossed.
-@pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
+@pytest.mark.layout(**CROSSED)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("link", LINKS)
 def test_contents_survive_a_bad_link(cluster, link, fault):
-    group, interface = machines(cluster, link)
+    group, interface = senders(cluster, link)
     for machine in group:
         machine.netem(interface, FAULTS[fault])
     assert run(cluster.client, transfer, cluster.fes[0].ext, 6, 100, timeout=150) == []
@@ -86,7 +74,7 @@ def test_hand_offs_wait_for_room_on_a_narrow_link_to_the_only_back_end(cluster):
 
 
 @pytest.mark.vms
-@pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
+@pytest.mark.layout(**CROSSED)
 def test_contents_survive_faults_on_all_links_at_once(cluster):
     # Across machines the client is a namespace of this one, whose kernel may have no netem.
     clients = [cluster.client] if cluster.mode == "ns" else []
@@ -98,7 +86,7 @@ def test_contents_survive_faults_on_all_links_at_once(cluster):
 
 
 @pytest.mark.vms
-@pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
+@pytest.mark.layout(**CROSSED)
 # As much disorder as above with a tenth of the delay: over 40 ms Linux's own TCP falls to 125 kB/s.
 @pytest.mark.parametrize("fault", [FAULTS["loss-2"], "delay 4ms 2ms reorder 30% 50% duplicate 10%"])
 def test_sixteen_mebibytes_survive_a_bad_link(cluster, fault):

@@ -7,18 +7,18 @@ import time
 
 import pytest
 from lardvm import build, nfs
-from support import counted, run, set_mode
+from support import MODES, begin, counted, due, elsewhere, enter, run, set_mode
 
 DOCROOT = "/srv/www"
-BACK_ENDS = (2, 3, 4)
-SHARED = {
-    "nodes": 4,
-    "d": 1,
-    "fe": (1,),
-    "be": BACK_ENDS,
-    "servers": None,
-    "options": {number: f"--nfs {DOCROOT}" for number in BACK_ENDS},
-}
+
+
+def shared(*back_ends):
+    """The layout in which these share their documents."""
+    options = {number: f"--nfs {DOCROOT}" for number in back_ends}
+    return {"nodes": 4, "d": 1, "fe": (1,), "be": back_ends, "servers": None, "options": options}
+
+
+SHARED = shared(2, 3, 4)
 # What Debian's own configuration has around that of a site; and answers name their node.
 APACHE = """\
 ServerRoot {state}
@@ -81,8 +81,8 @@ def fetch(cluster, number, target):
     return status, redirected.partition(":7080")[2] or redirected, checksum
 
 
-def complete(cluster, numbers=BACK_ENDS):
-    return nfs.complete([cluster.node(number) for number in numbers], DOCROOT)
+def complete(cluster, numbers=None):
+    return nfs.complete([cluster.node(number) for number in numbers or cluster.layout.be], DOCROOT)
 
 
 @pytest.fixture
@@ -90,13 +90,16 @@ def sharing(lab):
     """A cluster of which each back-end has an NFS server; nothing of the cluster is started."""
     if not nfs.possible(lab):
         pytest.skip("this kernel has no NFS")
-    machines = [lab.node(number) for number in BACK_ENDS]
+    machines = lab.bes
     servers = [(machine, nfs.start(machine, DOCROOT)) for machine in machines]
     for machine in machines:
         machine.sh(f"echo {machine.name} >{DOCROOT}/who; head -c 100000 /dev/urandom >{DOCROOT}/big")
     for machine in machines:
         lab.wait(lambda: nfs.ready(machine), timeout=40, what=f"NFS of {machine.name}")
     yield lab
+    if not all(guest.alive() for guest in lab.guests):
+        # A test has killed one: no machine is used again.
+        return
     lab.stop_nodes()
     for machine, server in servers:
         nfs.stop(machine, DOCROOT, server)
@@ -298,20 +301,106 @@ def all_on_one(host, names):
         return [[answer.status, answer.node, answer.sha256] for answer in answers]
 
 
+def serve_documents(cluster, kinds, documents):
+    """Starts the cluster, with the same names and other octets on each node, and gives the checksums."""
+    sums = {}
+    for number, kind in kinds.items():
+        machine = cluster.node(number)
+        sums[machine.name] = run(machine, make_documents, DOCROOT, machine.name, documents)
+        start_sample(cluster, number, kind, f"{cluster.fes[0].ext}:8080", f"--uncached {DOCROOT}")
+    cluster.start()
+    cluster.wait(lambda: complete(cluster), what="all documents are mounted")
+    return sums
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**shared(1, 2, 3, 4))
+@pytest.mark.limit(300)
+def test_a_hundred_requests_on_one_connection_in_each_mode(sharing):
+    kinds = {1: "nginx", 2: "apache", 3: "nginx", 4: "apache"}
+    sizes = (20, 1460, 10_000, 100_000)
+    documents = {f"/document-{n}": sizes[n % len(sizes)] for n in range(24)}
+    sums = serve_documents(sharing, kinds, documents)
+    by_address = {machine.int: machine.name for machine in sharing.bes}
+    for mode in MODES:
+        enter(sharing, mode)
+        alone = run(sharing.client, each_alone, sharing.fes[0].ext, list(documents))
+        owned = {name: node for name, (node, _) in alone.items()}
+        assert set(owned.values()) == set(sums)
+        assert all(alone[name][1] == sums[node][name] for name, node in owned.items()), alone
+        # Apache ends a connection with its hundredth request.
+        first = next(name for name in documents if kinds[int(owned[name].removeprefix("node"))] == "nginx")
+        names = [first, *(list(documents) * 5)][:100]
+        answers = [due(sharing, mode, owned)[owned[first]][name] for name in names]
+        wanted = [
+            [200, node, sums[by_address.get(supplier, node)][name]]
+            for name, (node, supplier) in zip(names, answers)
+        ]
+        with counted(sharing, exact_fe_move_failed=0, exact_fe_503=0, **elsewhere(mode, answers)):
+            assert run(sharing.client, all_on_one, sharing.fes[0].ext, names) == wanted, mode
+        sharing.wait_empty()
+
+
+def begin_to_read(host, first, second):
+    """What becomes of the answer to the second request, of which the beginning has come."""
+    with client.Connection(host, timeout=150) as connection:
+        home = connection.request(first).node
+        connection.send(client.head(second))
+        while len(connection.buffer) < 20_000:
+            connection.more()
+        print("under way", flush=True)
+        try:
+            return [home, connection.answer(keep_body=False).status]
+        except (OSError, client.Closed) as error:
+            return [home, type(error).__name__]
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**SHARED)
+def test_a_supplier_that_dies_in_the_middle_of_an_answer_costs_that_answer(sharing):
+    documents = {f"/document-{n}": 8_000_000 if n < 6 else 1000 for n in range(12)}
+    sums = serve_documents(sharing, dict.fromkeys(sharing.layout.be, "nginx"), documents)
+    enter(sharing, "forward")
+    host = sharing.fes[0].ext
+    alone = run(sharing.client, each_alone, host, list(documents))
+    owned = {name: node for name, (node, _) in alone.items()}
+    long = next(name for name in documents if documents[name] > 1000)
+    short = next(name for name in documents if documents[name] == 1000 and owned[name] != owned[long])
+    home = owned[short]
+    supplier = sharing.node(int(owned[long].removeprefix("node")))
+    # Some seconds for all of it; what waits on the link keeps no sign of life up for long.
+    supplier.netem("int0", "rate 10mbit")
+    with counted(sharing, fe_supplied=1):
+        running = begin(sharing.client, begin_to_read, host, short, long)
+        sharing.wait(lambda: "under way" in running.process.stdout(), what="an answer under way")
+    sharing.spoil()
+    supplier.kill()
+    begun = time.monotonic()
+    node, outcome = running.result(timeout=60 * sharing.slow)
+    # The mount gives up after four seconds, or is taken away when the node is missed.
+    assert node == home and outcome in ("Closed", "ConnectionResetError"), outcome
+    assert time.monotonic() - begun < 20 * sharing.slow
+    # The server at home goes on, with its only worker.
+    assert fetch(sharing, int(home.removeprefix("node")), short) == ("200", "", sums[home][short])
+    rest = tuple(n for n in sharing.layout.be if sharing.node(n) is not supplier)
+    sharing.wait(lambda: complete(sharing, rest), what="the others have taken its documents away")
+
+    def elsewhere_now():
+        answers = run(sharing.client, each_alone, host, list(documents))
+        return all(node != supplier.name and sum == sums[node][name]
+                   for name, (node, sum) in answers.items())
+
+    sharing.wait(elsewhere_now, what="everything is served by the others")
+
+
 @pytest.mark.vms
 @pytest.mark.layout(**SHARED)
 def test_each_request_of_a_connection_gets_the_document_of_the_node_it_belongs_to(sharing):
     servers = {2: "nginx", 3: "apache", 4: "nginx"}
     sizes = (20, 1460, 10_000, 100_000)
     documents = {f"/document-{n}": sizes[n % len(sizes)] for n in range(24)}
-    sums = {}
     front_end = sharing.fes[0]
-    for number, kind in servers.items():
-        machine = sharing.node(number)
-        sums[machine.name] = run(machine, make_documents, DOCROOT, machine.name, documents)
-        start_sample(sharing, number, kind, f"{front_end.ext}:8080", f"--uncached {DOCROOT}")
-    sharing.start()
-    sharing.wait(lambda: complete(sharing), what="all documents are mounted")
+    sums = serve_documents(sharing, servers, documents)
     sharing.set(1, "policy", "lb")
     set_mode(sharing, mode="forward")
 

@@ -18,6 +18,7 @@ import argparse
 import ctypes
 import hashlib
 import json
+import mmap
 import os
 import pathlib
 import re
@@ -118,12 +119,18 @@ class Handler:
     GET /status/204   and 304: answers without a body
     GET /close/N      N bytes of the stream, and the end of the connection for their end
     GET /hang         never answers; ends when the client does
+    GET /leave/NAME   answers, and ends the connection once the file /run/lard-test/NAME exists
+    GET /drop         ends the connection, without an answer
+    GET /page/N       4096 bytes from page N of /dev/slow, which are first read when they are sent
     GET /count        requests this server process has begun, by target, as JSON
+    GET /ends         how connections have ended so far, by the client's port, as JSON
+    CONNECT           and Upgrade: echo; from there the client gets back what it sends
 
     Below /10.20.0.N/ is all of that once more, and the answer names the node in X-Supplier.
     """
 
     counts = {}
+    ends = {}
     lock = threading.Lock()
     data = None
 
@@ -134,7 +141,10 @@ class Handler:
         self.requests = 0
 
     def run(self):
+        end = "closed"
+        port = None
         try:
+            port = self.connection.getpeername()[1]
             while self.request():
                 pass
             self.connection.shutdown(socket.SHUT_WR)
@@ -142,10 +152,12 @@ class Handler:
             self.connection.settimeout(2)
             while self.connection.recv(65536):
                 pass
-        except OSError:
-            pass
+        except OSError as error:
+            end = type(error).__name__
         finally:
             self.connection.close()
+            with self.lock:
+                self.ends.setdefault(port, []).append(end)
 
     def more(self):
         data = self.connection.recv(262144)
@@ -168,6 +180,8 @@ class Handler:
         self.requests += 1
         with self.lock:
             self.counts[target] = self.counts.get(target, 0) + 1
+        if method == "CONNECT" or fields.get("upgrade") == "echo":
+            return self.tunnel("200 OK" if method == "CONNECT" else "101 Switching Protocols")
         if fields.get("expect", "").lower() == "100-continue":
             self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = self.body(fields, target)
@@ -195,6 +209,13 @@ class Handler:
         self.connection.sendall(reply.encode() + bytes(answer))
         return keep and target != "/until-eof"
 
+    def tunnel(self, status):
+        self.connection.sendall(f"HTTP/1.1 {status}\r\nX-Node: {self.name}\r\n\r\n".encode())
+        while self.buffer or self.more():
+            self.connection.sendall(self.buffer)
+            self.buffer = b""
+        return False
+
     def special(self, path):
         """Answers without a length of their own; whether the connection goes on, None for others."""
         _, kind, word = (path + "//").split("/")[:3]
@@ -218,6 +239,19 @@ class Handler:
             reply = f"HTTP/1.1 200 OK\r\n{start}Connection: close\r\n\r\n".encode()
             self.connection.sendall(reply + bytes(self.data[: int(word)]))
             return False
+        elif kind == "leave":
+            self.connection.sendall(f"HTTP/1.1 200 OK\r\n{start}Content-Length: 0\r\n\r\n".encode())
+            self.wait_for(word)
+            return False
+        elif kind == "drop":
+            return False
+        elif kind == "page":
+            head = f"HTTP/1.1 200 OK\r\n{start}Content-Length: 4096\r\n\r\n"
+            self.connection.sendall(head.encode())
+            with open("/dev/slow", "rb") as disk:
+                page = mmap.mmap(disk.fileno(), 4096, prot=mmap.PROT_READ, offset=int(word) * 4096)
+            # The socket is locked while the page is read.
+            self.connection.sendall(page)
         else:
             return None
         return True
@@ -283,9 +317,10 @@ class Handler:
         if path.startswith("/wait/"):
             self.wait_for(path[6:])
             return "200 OK", f"{self.name}\n".encode()
-        if path == "/count":
+        if path in ("/count", "/ends"):
             with self.lock:
-                return "200 OK", json.dumps(self.counts).encode()
+                told = self.counts if path == "/count" else self.ends
+                return "200 OK", json.dumps(told).encode()
         if path == "/hang":
             return "200 OK", None
         return "404 Not Found", b"no such thing\n"

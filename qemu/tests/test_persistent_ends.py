@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What ends in the middle of a persistent connection: a server's side of it, a server, a node."""
+
+import client
+import pytest
+from support import CROSSED, FOUR, Talk, counted, enter, owners, run, set_everywhere
+
+# The dispatcher, the front-end and the back-ends on nodes of their own.
+APART = {"nodes": 4, "d": 1, "fe": (2,), "be": (3, 4)}
+
+
+def machine_of(cluster, name):
+    return cluster.node(int(name.removeprefix("node")))
+
+
+def sockets(machine, port, states=""):
+    """What the machine has for a client's port, in these states or in any."""
+    return machine.sh(f"ss -Htan {states} 'dport = :{port}'").stdout.splitlines()
+
+
+def ends(host, port):
+    """How connections of a client's port have ended at a server, asked of its own port."""
+    with client.Connection(host, port=7080) as connection:
+        return connection.request("/ends", close=True).json().get(str(port), [])
+
+
+def has_ended(cluster, machine, port, how):
+    cluster.wait(
+        lambda: run(cluster.client, ends, machine.ext, port) == [how], what=f"the server sees {how}"
+    )
+
+
+def by_owner(cluster, kind="/size/100"):
+    """Targets of each node, by node."""
+    targets = [f"{kind}?ends-{n}" for n in range(12)]
+    owned = run(cluster.client, owners, cluster.fes[0].ext, targets)
+    return {node: [t for t in targets if owned[t] == node] for node in sorted(set(owned.values()))}
+
+
+@pytest.mark.layout(**FOUR)
+@pytest.mark.parametrize("mode", ["move", "forward", "auto"], indirect=True)
+def test_the_old_server_sees_the_end_of_its_connection(cluster, mode):
+    """And nobody else does."""
+    (old, first), (other, second) = list(by_owner(cluster).items())[:2]
+    new = old if mode == "forward" else other
+    with Talk(cluster) as talk:
+        assert talk.who(first[0]) == [old, None]
+        before = sockets(machine_of(cluster, old), talk.port, "state established")
+        assert len(before) == 1, before
+        assert talk.who(second[0])[0] == new
+        has_ended(cluster, machine_of(cluster, old), talk.port, "ConnectionResetError")
+        # Handed over again to the same node, it is another socket there.
+        assert len(sockets(machine_of(cluster, old), talk.port)) == (new == old)
+        assert len(sockets(machine_of(cluster, new), talk.port, "state established")) == 1
+        assert talk.who(second[0])[0] == new
+
+
+@pytest.mark.layout(**APART)
+@pytest.mark.parametrize("mode", ["move", "forward"], indirect=True)
+@pytest.mark.parametrize("point", ["gathered", "asked", "released"])
+def test_the_old_server_closes_while_the_next_request_is_held(cluster, mode, point):
+    """The client sees it close, as any that has let its connection idle for too long, and nobody serves
+    the request."""
+    gate = f"/run/lard-test/close-{point}-{mode}"
+    leaving = f"/leave/close-{point}-{mode}"
+
+    def each(command):
+        for machine in cluster.bes:
+            machine.sh(f"mkdir -p /run/lard-test; {command} {gate}")
+
+    each("touch")
+    old = run(cluster.client, owners, cluster.fes[0].ext, [leaving])[leaving]
+    each("rm")
+    targets = by_owner(cluster)
+    asks_for = next(targets[node][0] for node in targets if node != old)
+    head = client.head(asks_for)
+    # What is gathered is not held for longer than a tenth of a second; the messages take their time.
+    held, slow, came_of_it = {
+        "gathered": ("fe_next", None, "fe_next_expired"),
+        "asked": ("fe_next", cluster.node(1), "fe_busy_ending"),
+        "released": ("fe_release_sent", cluster.node(2), "fe_busy_ending"),
+    }[point]
+    set_everywhere(cluster, dead_after_ms=60_000, handoff_timeout_ms=30_000)
+    with Talk(cluster) as talk, counted(
+        cluster, exact_fe_move_begun=0, exact_fe_supplied=0, **{came_of_it: 1}
+    ):
+        assert talk.who(leaving) == [old, None]
+        if slow:
+            slow.netem("int0", "delay 5s")
+        before = cluster.stats(2)[held]
+        talk.send(head[:20] if point == "gathered" else head)
+        cluster.wait(lambda: cluster.stats(2)[held] > before, what=f"the request is {point}")
+        each("touch")
+        cluster.wait(
+            lambda: not sockets(machine_of(cluster, old), talk.port, "state established"),
+            what="the server has closed",
+        )
+        if point == "gathered":
+            talk.send(head[20:])
+        assert talk.do("answer") in ("Closed", "ConnectionResetError")
+
+    def asked_for(host, target):
+        with client.Connection(host, port=7080) as connection:
+            return connection.request("/count", close=True).json().get(target, 0)
+
+    # Once for its owner.
+    asked = [run(cluster.client, asked_for, machine.ext, asks_for) for machine in cluster.bes]
+    assert sorted(asked) == [0, 1], asked
+
+
+@pytest.mark.layout(**FOUR)
+@pytest.mark.parametrize("mode", ["move", "forward"], indirect=True)
+def test_the_new_server_closes_without_an_answer(cluster, mode):
+    home, (first, *_) = list(by_owner(cluster).items())[0]
+    with counted(cluster, fe_move_begun=3):
+        for number in range(6):
+            with Talk(cluster) as talk:
+                assert talk.who(first) == [home, None]
+                assert talk.request(f"/drop?{mode}-{number}") == "Closed"
+
+
+def has_missed(cluster, name):
+    """Does the front-end know that it cannot reach a node any more?"""
+    links = [node["link"] for node in cluster.status(1)["nodes"] if node["name"] == name]
+    return "ready" not in links
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**CROSSED)
+def test_a_node_dies_before_its_connection_moves(cluster):
+    """As without moves: the client waits for a server that is gone, or is reset."""
+    enter(cluster, "move")
+    (old, (first, *_)), (_, (second, *_)), *_ = by_owner(cluster).items()
+    with Talk(cluster) as talk:
+        assert talk.who(first) == [old, None]
+        cluster.spoil()
+        machine_of(cluster, old).kill()
+        cluster.wait(lambda: has_missed(cluster, old), what="the node is missed")
+        before = cluster.stats(1)
+        talk.send(client.head(second))
+        talk.begin("answer")
+        cluster.wait(
+            lambda: cluster.stats(1)["fe_release_not_sent"] > before["fe_release_not_sent"],
+            what="the request stays",
+        )
+        cluster.set(1, "expire-nodest", 1)
+        assert talk.result() == "ConnectionResetError"
+        after = cluster.stats(1)
+    assert after["fe_forward_nodest"] == before["fe_forward_nodest"] + 1
+    assert after["fe_move_failed"] == before["fe_move_failed"]
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**CROSSED)
+@pytest.mark.parametrize("mode,who", [("move", "old"), ("move", "new"), ("forward", "old")])
+def test_a_node_that_dies_in_a_move_costs_its_connection(cluster, mode, who):
+    """Nobody can say who has the connection: the client is told, and never served twice."""
+    enter(cluster, mode)
+    (old, (first, *_)), (new, (second, *_)), (third, rest) = by_owner(cluster).items()
+    # The dead one is not missed before it is asked.
+    cluster.set(1, "dead-after-ms", 60_000)
+    with Talk(cluster) as talk:
+        assert talk.who(first) == [old, None]
+        cluster.spoil()
+        machine_of(cluster, {"old": old, "new": new}[who]).kill()
+        counter = {"old": "fe_move_failed", "new": "tcp_handoff_silent"}[who]
+        before = cluster.stats(1)[counter]
+        assert talk.request(second) == "ConnectionResetError"
+        assert cluster.stats(1)[counter] == before + 1
+    # The others go on.
+    with Talk(cluster) as talk:
+        assert [talk.who(target) for target in rest] == [[third, None]] * len(rest)
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**CROSSED)
+def test_a_node_that_dies_after_its_connection_has_moved_is_not_missed_by_it(cluster):
+    enter(cluster, "move")
+    (old, (first, *_)), (new, (second, *_)), (third, (last, *_)) = by_owner(cluster).items()
+    with Talk(cluster) as talk:
+        assert [talk.who(first), talk.who(second)] == [[old, None], [new, None]]
+        before = cluster.stats(1)
+        cluster.spoil()
+        machine_of(cluster, old).kill()
+        assert [talk.who(second), talk.who(last)] == [[new, None], [third, None]]
+        cluster.wait(lambda: has_missed(cluster, old), what="the node is missed")
+        # What was its own belongs to another one now.
+        assert talk.who(first)[0] in (new, third)
+        assert talk.who(second) == [new, None]
+        after = cluster.stats(1)
+    for counter in ("fe_move_failed", "fe_forward_nodest", "tcp_handoff_silent"):
+        assert after[counter] == before[counter], counter
