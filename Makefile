@@ -16,7 +16,8 @@
 #   make bench           what a request costs the front-end: LARD, IPVS, nginx, HAProxy;
 #                        make bench-quick: 6 KB and 1 MB; make bench-modes: persistent connections
 #   make bench-locality  what LARD is worth where the disk is slow: WRR, LARD and others;
-#                        make bench-persistent: LARD with many requests on a connection
+#                        make bench-persistent: LARD with many requests on a connection;
+#                        make bench-batching: how many questions to the dispatcher share a write
 #   make clean
 #
 #   KDIR=DIR             a kernel tree with Rust metadata; without it, that of the running kernel
@@ -36,7 +37,7 @@ KERNEL_ROOTS := rust/kernel_net/lib.rs net/lard/lard_main.rs
 .DEFAULT_GOAL := all
 .PHONY: all module tools load unload install check fmt fmt-check clippy figures bench-policy demo test \
 	test-host test-ns test-across test-vms test-debug bench bench-quick bench-modes bench-locality \
-	bench-persistent setup clean
+	bench-persistent bench-batching setup clean
 
 all: module tools
 
@@ -152,6 +153,9 @@ bench-locality: setup
 bench-persistent: setup
 	$(CARGO) build --release --package lard_sim
 	/usr/bin/python3 qemu/bench-locality --persistent
+
+bench-batching: setup
+	/usr/bin/python3 qemu/bench-batching
 
 clean:
 	rm -rf $(BUILD)

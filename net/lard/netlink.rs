@@ -131,7 +131,7 @@ const DISK_SET: &[Policy] = &{
 };
 
 const MOUNTS_SET: &[Policy] = &{
-    let mut p = [const { Policy::REFUSED }; 47];
+    let mut p = [const { Policy::REFUSED }; 50];
     p[node::MOUNTED as usize] = Policy::UINT;
     p
 };

@@ -433,7 +433,7 @@ def test_what_is_not_mounted_is_answered_by_the_node_that_has_the_connection(sha
     names = [f"/document-{n}" for n in range(24)]
     sums = {}
     front_end = sharing.fes[0]
-    for number in BACK_ENDS:
+    for number in SHARED["be"]:
         machine = sharing.node(number)
         sums[machine.name] = run(machine, make_documents, DOCROOT, machine.name, dict.fromkeys(names, 1460))
         start_sample(sharing, number, "nginx", f"{front_end.ext}:8080", f"--uncached {DOCROOT}")

@@ -72,7 +72,7 @@ impl Shape {
     pub fn trace(&self, requests: usize, seed: u64) -> Trace {
         let mut rng = Pcg64::seed_from_u64(seed);
         let sizes = self.sizes(&mut rng);
-        // The numbers of targets say nothing about their ranks.
+        // Targets are numbered by rank, the most popular one first.
         let zipf = Zipf::new(f64::from(self.targets), self.alpha).expect("a valid exponent");
         let embedded = Geometric::new(1.0 / (1.0 + self.embedded)).expect("a probability");
         let mut trace = Trace {
