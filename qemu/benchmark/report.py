@@ -7,7 +7,7 @@ import shutil
 import statistics
 import subprocess
 
-WIDTH = 26
+WIDTH = 34
 # Before the name of an area, what the front-end spends there.
 IN = "front_end in "
 # The contestant whose further requests all stay where the first one was.
