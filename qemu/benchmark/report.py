@@ -13,7 +13,7 @@ IN = "front_end in "
 # The contestant whose further requests all stay where the first one was.
 STAYS = "pin"
 # Kinds of work of which the report shows the areas.
-BY_AREA = ("6 KB", "1 MB", "head of 8 KB")
+BY_AREA = ("6 KB", "1 MB", "head of 8 KB", "6 KB, 16 a connection")
 PLOTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "plots.gp")
 
 
@@ -155,10 +155,11 @@ class Report:
 
         def added(runs, _):
             stay = self._runs(runs[0]["work"], STAYS)
-            if not stay or not any(row.get("moved") for row in runs):
+            moved = median(runs, "moved") if "moved" in runs[0] else 0
+            if not stay or not moved:
                 return "-"
             more = median(runs, "next_mean_ms") - median(stay, "next_mean_ms")
-            return f"{more / median(runs, 'moved'):.1f}"
+            return f"{more / moved:.1f}"
 
         def answered(runs, _):
             return f"{runs[0]['requests'] / median(runs, 'seconds'):.0f}"
