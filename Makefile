@@ -14,7 +14,8 @@
 #   make test-ns         all tests in namespaces; make test-debug: on a debug kernel
 #   make test-vms        all tests across machines
 #   make bench           what a request costs the front-end: LARD, IPVS, nginx, HAProxy;
-#                        make bench-quick: 6 KB and 1 MB; make bench-modes: persistent connections
+#                        make bench-quick: 6 KB and 1 MB; make bench-modes: persistent connections;
+#                        make bench-native: times of a packet, a hand-off, a decision on this machine
 #   make bench-locality  what LARD is worth where the disk is slow: WRR, LARD and others;
 #                        make bench-persistent: LARD with many requests on a connection;
 #                        make bench-batching: how many questions to the dispatcher share a write
@@ -36,8 +37,8 @@ KERNEL_ROOTS := rust/kernel_net/lib.rs net/lard/lard_main.rs
 
 .DEFAULT_GOAL := all
 .PHONY: all module tools load unload install check fmt fmt-check clippy figures bench-policy demo test \
-	test-host test-ns test-across test-vms test-debug bench bench-quick bench-modes bench-locality \
-	bench-persistent bench-batching setup clean
+	test-host test-ns test-across test-vms test-debug bench bench-quick bench-modes bench-native \
+	bench-locality bench-persistent bench-batching setup clean
 
 all: module tools
 
@@ -144,7 +145,12 @@ bench-quick: setup
 	/usr/bin/python3 qemu/bench --quick
 
 bench-modes: setup
-	/usr/bin/python3 qemu/bench --modes
+	/usr/bin/python3 qemu/bench --modes --runs 2
+
+bench-native: setup
+	scripts/debug-kernel --plain
+	DEBUG=plain scripts/build-module
+	LARD_UML=plain /usr/bin/python3 qemu/bench --native
 
 bench-locality: setup
 	$(CARGO) build --release --package lard_sim

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use kernel::alloc::AllocError;
 use kernel::prelude::*;
 use kernel_net::child::Payload;
 use kernel_net::skb::Skb;
@@ -113,23 +114,26 @@ pub(crate) enum NotKept {
 
 /// Adds `len` bytes at `at` to what is kept; `charged` of them count in `held`. All or none.
 pub(crate) fn append(
-    source: &impl Source,
+    skb: &Skb,
     at: usize,
     len: usize,
     kept: &mut KVec<u8>,
     held: &mut Held,
     charged: usize,
 ) -> Result<(), NotKept> {
-    let start = kept.len();
     if !held.grow(charged) {
         return Err(NotKept::Full);
     }
-    let why = match kept.resize(start.saturating_add(len), 0, quiet()) {
-        Ok(()) if kept.get_mut(start..).is_some_and(|to| source.copy(at, to)) => return Ok(()),
-        Ok(()) => NotKept::Short,
-        Err(_) => NotKept::NoMemory,
+    // As much as the allocator gives anyway, so that the next segment needs no other memory, which would
+    // be cleared and copied to.
+    let whole = kept.len().saturating_add(len);
+    let block = whole.checked_next_power_of_two().unwrap_or(whole);
+    let room = kept.reserve(block.saturating_sub(kept.len()), quiet());
+    let why = match room.and_then(|()| skb.append(at, len, kept, quiet())) {
+        Ok(true) => return Ok(()),
+        Ok(false) => NotKept::Short,
+        Err(AllocError) => NotKept::NoMemory,
     };
-    kept.truncate(start);
     held.shrink(charged);
     Err(why)
 }

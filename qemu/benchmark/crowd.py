@@ -5,8 +5,9 @@
     crowd.py --front-end 10.10.0.1 --own 10.10.0.100 --commands /run/crowd
 
 The back-end is a member of the cluster that says ADOPTED to each HANDOFF and has no socket for it, so
-that a front-end can have very many connections without a machine that serves them. Commands come as
-lines to a Unix socket, each answered by a line of JSON:
+that a front-end can have very many connections without a machine that serves them. With `--blind` the
+front-end is one that passes on the first packet, too, as IPVS does, and the back-end nothing at all.
+Commands come as lines to a Unix socket, each answered by a line of JSON:
 
     open N      until there are N connections in all
     packets N   N acknowledgements on connections of the crowd, picked at random, each of which the
@@ -84,6 +85,8 @@ class BackEnd:
 
 
 class Crowd:
+    """Clients of a cluster."""
+
     def __init__(self, front_end, port, own):
         self.link = rawtcp.Link(own)
         self.to = socket.inet_aton(front_end)
@@ -95,8 +98,11 @@ class Crowd:
         # From here on each call says itself whether it waits.
         self.link.socket.setblocking(True)
         self.head = mac + self.link.mac + struct.pack("!H", rawtcp.IPV4)
-        self.back_end = BackEnd(front_end, own)
+        self.back_end = self.join(front_end, own)
         self.open_ones = []
+
+    def join(self, front_end, own):
+        return BackEnd(front_end, own)
 
     @staticmethod
     def client(number):
@@ -118,18 +124,20 @@ class Crowd:
         """The TCP packets that have come, and the clients that were adopted."""
         self.back_end.tick()
         ready, _, _ = select.select([self.link.socket, self.back_end], [], [], seconds)
-        packets, adopted = [], []
-        if self.back_end in ready:
-            adopted = self.back_end.receive()
-        while self.link.socket in ready:
+        adopted = self.back_end.receive() if self.back_end in ready else []
+        return self.come() if self.link.socket in ready else [], adopted
+
+    def come(self):
+        """The TCP packets that are there."""
+        packets = []
+        while True:
             try:
                 frame, address = self.link.socket.recvfrom(1 << 16, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                break
+                return packets
             ours = address[2] != rawtcp.PACKET_OUTGOING and len(frame) >= ETHERNET + IP + TCP
             if ours and frame[12:14] == b"\x08\x00" and frame[ETHERNET + 9] == rawtcp.TCP:
                 packets.append(frame[ETHERNET:])
-        return packets, adopted
 
     def open(self, count):
         """Connections up to `count` in all."""
@@ -194,6 +202,39 @@ class Crowd:
         self.poll(0)
 
 
+class BlindCrowd(Crowd):
+    """Clients whose handshake comes back as it was sent, by a front-end that sees one way of it only: SYN
+    and ACK are an established connection to it."""
+
+    def join(self, front_end, own):
+        return None
+
+    def poll(self, seconds):
+        ready, _, _ = select.select([self.link.socket], [], [], seconds)
+        return self.come() if ready else [], []
+
+    def handshakes(self, clients):
+        iss = random.randrange(1 << 31)
+        self.back_and_forth(clients, rawtcp.SYN, iss)
+        self.back_and_forth(clients, rawtcp.ACK, iss + 1, 1)
+        return [(client, iss + 1, 1) for client in clients]
+
+    def back_and_forth(self, clients, flags, seq, ack=0):
+        """Sends a packet of each until all have been passed on."""
+        waiting, end, again = set(clients), time.monotonic() + LIMIT, 0.0
+        while waiting:
+            if time.monotonic() >= end:
+                raise TimeoutError(f"of {len(clients)} packets {len(waiting)} are not passed on")
+            if time.monotonic() >= again:
+                again = time.monotonic() + AGAIN
+                for client in waiting:
+                    self.send(client, flags, seq, ack)
+            for packet in self.poll(0.05)[0]:
+                if packet[16:20] == self.to and packet[IP + 13] == flags:
+                    [port] = struct.unpack_from("!H", packet, IP)
+                    waiting.discard((packet[12:16], port))
+
+
 def serve(crowd, path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -224,8 +265,10 @@ def main():
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--own", required=True, help="this end's address")
     parser.add_argument("--commands", required=True, help="path of a Unix socket")
+    parser.add_argument("--blind", action="store_true", help="the front-end passes on all it gets")
     options = parser.parse_args()
-    serve(Crowd(options.front_end, options.port, options.own), options.commands)
+    kind = BlindCrowd if options.blind else Crowd
+    serve(kind(options.front_end, options.port, options.own), options.commands)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ Node 1 is the front-end, node 2 the back-end, node 3 the dispatcher where that i
 LARD's. Each front-end listens at node 1's address in the clients' network and reaches node 2 by the
 internal one.
 
+Servers and module stay from one turn of a front-end to the next, since to start them takes longer than a
+run. A module without a node has no hook, and a server without requests nothing to do.
+
 Those that remember connections which have ended, IPVS and LARD, do so for `MEMORY` seconds only, so that
 to forget them is part of the run that made them.
 """
@@ -81,13 +84,41 @@ listen front
 """
 
 
+class Stage:
+    """What stays."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.servers = {}
+        self.loaded = False
+
+    def serve(self, machine, words, port):
+        """A server there, unless it is there already."""
+        key = (machine.name, words, port)
+        if key not in self.servers:
+            command = f"exec python3 $G/serve.py nginx --name {machine.name} --port {port} {words}"
+            self.servers[key] = machine._spawn(command, None)
+
+    def load(self, cluster):
+        """The module, on all machines."""
+        if not self.loaded:
+            cluster.load()
+        self.loaded = True
+
+    def end(self):
+        for server in self.servers.values():
+            server.kill()
+        if self.loaded:
+            Cluster(self.lab, Layout(nodes=len(self.lab.nodes))).tear_down()
+
+
 class FrontEnd(abc.ABC):
     """Set up by `start`, taken away by `stop`; between them clients may come."""
 
     name = None
     # Of the nodes that take part, in order.
     roles = ("front_end", "back_end")
-    # Seconds until connections that have ended are forgotten.
+    # Seconds until connections that have ended are forgotten: IPVS sees one end after the other.
     aftermath = 2 * MEMORY + 0.5
     # What HAProxy does with its connections to the back-end.
     reuse = "always"
@@ -96,8 +127,9 @@ class FrontEnd(abc.ABC):
     # What serve.py is told of documents.
     documents = ""
 
-    def __init__(self, lab):
-        self.lab = lab
+    def __init__(self, stage):
+        self.stage = stage
+        self.lab = lab = stage.lab
         self.front, self.back = lab.nodes[:2]
         self.backs = [node for node, role in zip(lab.nodes, self.roles) if role == "back_end"]
         self.names = {
@@ -116,9 +148,7 @@ class FrontEnd(abc.ABC):
 
     def serve(self, words, port):
         for machine in self.backs:
-            machine.spawn(
-                f"exec python3 $G/serve.py nginx --name {machine.name} --port {port} {words} {self.documents}"
-            )
+            self.stage.serve(machine, f"{words} {self.documents}", port)
 
     @abc.abstractmethod
     def start(self):
@@ -194,6 +224,8 @@ class Lard(FrontEnd):
     """The dispatcher on the same node."""
 
     name = "LARD"
+    # It knows the end of a connection when the back-end tells it.
+    aftermath = MEMORY + 0.5
     dispatcher = 1
     # Of cluster_startup, by node.
     options = {}
@@ -204,7 +236,7 @@ class Lard(FrontEnd):
             nodes=3, d=self.dispatcher, fe=(1,), be=be, servers=None, options=self.options
         )
         self.cluster = Cluster(self.lab, layout)
-        self.cluster.load()
+        self.stage.load(self.cluster)
         self.serve("", BACK_END_PORT)
         self.cluster.start()
         self.front.sh(f"cluster_startup set time-wait-ms={1000 * MEMORY}")
@@ -220,7 +252,7 @@ class Lard(FrontEnd):
 
     def stop(self):
         super().stop()
-        self.cluster.tear_down()
+        self.cluster.stop_nodes()
 
 
 class LardRemote(Lard):

@@ -58,26 +58,12 @@ def busy(stat):
 
 
 class Meter:
-    """One guest. What it does by itself in a second of its clock, and to tell its counters, is
-    measured at first and taken off each of the parts, but not from the places."""
+    """One guest. What it does by itself in a second of its clock, and to tell its counters, is taken off
+    each of the parts, but not from the places; `calm` finds it out."""
 
     def __init__(self, machine):
         self.machine = machine
         self.fixed = self.rate = (0,) * len(PARTS)
-        self.fixed, _ = self._calm(0)
-        above, seconds = self._calm(2)
-        self.rate = tuple(cost / seconds for cost in above)
-
-    def _calm(self, seconds):
-        """The parts in a time without work; and that time."""
-        costs = []
-        for _ in range(3):
-            self.begin()
-            time.sleep(seconds)
-            counts, _ = self.end()
-            costs.append([counts[name] for name in (*PARTS, "seconds")])
-        *parts, passed = (statistics.median(cost) for cost in zip(*costs))
-        return tuple(parts), passed
 
     def _own(self, seconds):
         return [fixed + seconds * rate for fixed, rate in zip(self.fixed, self.rate)]
@@ -109,3 +95,25 @@ class Meter:
             counters[name] -= own
         counters["seconds"] = seconds
         return counters, places
+
+
+def calm(meters):
+    """Has them learn what their guests do in a time without work. They wait for it together."""
+    for meter in meters:
+        [parts] = _calm([meter], 0)
+        meter.fixed = parts[:-1]
+    for meter, (*parts, seconds) in zip(meters, _calm(meters, 2)):
+        meter.rate = [cost / seconds for cost in parts]
+
+
+def _calm(meters, seconds):
+    """Of each, the parts and the guest's seconds: medians of three times."""
+    seen = [[] for _ in meters]
+    for _ in range(3):
+        for meter in meters:
+            meter.begin()
+        time.sleep(seconds)
+        for meter, runs in zip(meters, seen):
+            counts, _ = meter.end()
+            runs.append([counts[name] for name in (*PARTS, "seconds")])
+    return [[statistics.median(cost) for cost in zip(*runs)] for runs in seen]

@@ -2,8 +2,9 @@
 """Requests on persistent connections: the modes of LARD, and relaying by HAProxy.
 
 Node 1 is the front-end, with the dispatcher, nodes 2 and 3 are back-ends. A document belongs to one of
-them by a hash of its name, so that a further request belongs to the other node half of the time. All have
-the same servers and documents; for the mode forward these are shared over NFS.
+them by a hash of its name, so that a further request belongs to the other node half of the time; in the
+mode auto, to those that LARD and its extension have mapped it to. All have the same servers and documents;
+for the mode forward these are shared over NFS.
 """
 
 import time
@@ -27,7 +28,7 @@ class Relay(front_ends.Haproxy):
 
 
 class Pin(front_ends.Lard):
-    name = "pin"
+    name = mode = "pin"
     roles = ROLES
     # Past the page cache goes only what is read from another node.
     documents = f"--root {DOCROOT} --uncached"
@@ -36,7 +37,7 @@ class Pin(front_ends.Lard):
 
     def start(self):
         super().start()
-        words = " ".join(f"{key}={value}" for key, value in {"mode": self.name, **self.parameters}.items())
+        words = " ".join(f"{key}={value}" for key, value in {"mode": self.mode, **self.parameters}.items())
         self.front.sh(f"cluster_startup set {words}")
 
     def moved(self):
@@ -44,11 +45,11 @@ class Pin(front_ends.Lard):
 
 
 class Move(Pin):
-    name = "move"
+    name = mode = "move"
 
 
 class Forward(Pin):
-    name = "forward"
+    name = mode = "forward"
     options = {**Pin.options, **dict.fromkeys((2, 3), f"--nfs {DOCROOT}")}
 
     def start(self):
@@ -56,14 +57,24 @@ class Forward(Pin):
         self.cluster.wait(lambda: nfs.complete(self.backs, DOCROOT), what="the documents are shared")
 
 
-class Auto(Pin):
-    """Extended LARD decides; where nothing waits for a disk it leaves a connection where it is."""
+class AutoMove(Move):
+    """Extended LARD decides, with disks that count as busy whatever waits for them: else it leaves each
+    connection where it is. Its rule knows only what is in the table of targets, which `lb` has not."""
 
-    name = "auto"
-    parameters = {"mechanism": "move"}
+    name, mode = "auto, move", "auto"
+    options = {**Move.options, 1: "--policy lard"}
+    parameters = {"mechanism": "move", "disk-queue": 0}
 
 
-ALL = [Relay, Pin, Move, Forward, Auto]
+class AutoForward(Forward):
+    """The same, with content read from the other node."""
+
+    name, mode = "auto, forward", "auto"
+    options = {**Forward.options, 1: AutoMove.options[1]}
+    parameters = {"mechanism": "forward", "disk-queue": 0}
+
+
+ALL = [Relay, Pin, Move, Forward, AutoMove, AutoForward]
 FLOOR = Relay.name
 
 

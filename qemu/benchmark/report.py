@@ -7,7 +7,13 @@ import shutil
 import statistics
 import subprocess
 
-WIDTH = 26
+WIDTH = 34
+# Before the name of an area, what the front-end spends there.
+IN = "front_end in "
+# The contestant whose further requests all stay where the first one was.
+STAYS = "pin"
+# Kinds of work of which the report shows the areas.
+BY_AREA = ("6 KB", "1 MB", "head of 8 KB", "6 KB, 16 a connection")
 PLOTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "plots.gp")
 
 
@@ -21,6 +27,14 @@ def spread(rows, what):
     return (max(values) - min(values)) / 2 / statistics.median(values)
 
 
+def save(rows, path):
+    with open(path, "w", newline="") as file:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(file, names, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 class Report:
     """Rows of several runs; `floor` is the front-end that the others are ratios of."""
 
@@ -30,13 +44,6 @@ class Report:
 
     def add(self, **row):
         self.rows.append(row)
-
-    def save(self, path):
-        with open(path, "w", newline="") as file:
-            names = list(dict.fromkeys(name for row in self.rows for name in row))
-            writer = csv.DictWriter(file, names, restval="")
-            writer.writeheader()
-            writer.writerows(self.rows)
 
     def plot(self, directory):
         """Tables of medians, a line for each kind of work, and plots of them. Says what it made."""
@@ -83,7 +90,32 @@ class Report:
             lines.append(f"{work:<{WIDTH}}" + "".join(f"{text:>16}" for text in cells))
         return lines
 
+    def _areas(self, kind):
+        """A line for each area of the front-end's instructions, a column for each front-end."""
+        columns = self._names("front_end")
+        found = {name: self._runs(kind, name) for name in columns}
+        areas = {what for row in self.rows for what in row if what.startswith(IN)}
+
+        def cost(area, name):
+            return statistics.median(row.get(area, 0) for row in found[name]) if found[name] else 0
+
+        lines = ["", f"{kind}: thousand instructions a request by area", " " * WIDTH]
+        lines[-1] += "".join(f"{name:>16}" for name in columns)
+        for area in sorted(areas, key=lambda area: -max(cost(area, name) for name in columns)):
+            cells = (f"{cost(area, name) / 1000:>16.1f}" for name in columns)
+            lines.append(f"{area.removeprefix(IN):<{WIDTH}}" + "".join(cells))
+        return lines
+
     def text(self):
+        """All tables. Areas are those of some kinds of work; they are in the list of all runs for each."""
+        kinds = self._names("work")
+        shown = [kind for kind in kinds if kind in BY_AREA] or kinds
+        lines = [line for title, cell in self._parts() for line in self._table(title, cell)]
+        return "\n".join(lines + [line for kind in shown for line in self._areas(kind)])
+
+    def _parts(self):
+        """Titles of tables, and what is in a cell."""
+
         def ratio(what):
             def cell(runs, floor):
                 return f"{median(runs, what) / median(floor, what):.2f}" if floor else "-"
@@ -119,7 +151,15 @@ class Report:
             return f"{1e9 / median(runs, 'front_end_instructions'):.0f}"
 
         def elsewhere(runs, _):
-            return f"{100 * median(runs, 'moved'):.1f}"
+            return f"{100 * median(runs, 'moved'):.1f}" if "moved" in runs[0] else "-"
+
+        def added(runs, _):
+            stay = self._runs(runs[0]["work"], STAYS)
+            moved = median(runs, "moved") if "moved" in runs[0] else 0
+            if not stay or not moved:
+                return "-"
+            more = median(runs, "next_mean_ms") - median(stay, "next_mean_ms")
+            return f"{more / moved:.1f}"
 
         def answered(runs, _):
             return f"{runs[0]['requests'] / median(runs, 'seconds'):.0f}"
@@ -133,7 +173,7 @@ class Report:
 
             return cell
 
-        parts = [
+        return [
             (f"front-end's instructions a request, {self.floor} = 1", ratio("front_end_instructions")),
             (f"back-ends' instructions a request, {self.floor} = 1", ratio("back_end_instructions")),
             ("front-end: thousand instructions a request, median and spread", thousands),
@@ -141,7 +181,8 @@ class Report:
             ("front-end: thousand instructions as /proc/stat has them", by_proc_stat),
             ("front-end: % of it in user space, system, softirqs", parts_of_it),
             ("front-end: packets and KB a request, in and out", through),
-            ("% of requests handed over on a connection that had been before", elsewhere),
+            ("% of further requests for which the connection was handed over again", elsewhere),
+            (f"client: ms that each of these takes more than one in the mode {STAYS}, in the mean", added),
             ("segments sent again in a run, by anybody", lambda runs, _: median(runs, "sent_again")),
             ("requests a second at 10^9 instructions a second", rate),
             ("requests a second answered, of all machines on this one", answered),
@@ -149,4 +190,3 @@ class Report:
             ("client: ms from a further request to its first byte, median and 99th percentile", times("next")),
             ("client: ms to the end, median and 99th percentile", times("total")),
         ]
-        return "\n".join(line for title, cell in parts for line in self._table(title, cell))

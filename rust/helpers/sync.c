@@ -6,6 +6,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
+#include <linux/rcupdate.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 
@@ -90,4 +91,10 @@ bool lard_sync_queue_bh_work(struct work_struct *work)
 bool lard_sync_schedule_work(struct work_struct *work)
 {
 	return schedule_work(work);
+}
+
+/* A macro for synchronize_rcu() in kernels whose functions are not preempted. */
+void lard_sync_rcu_tasks(void)
+{
+	synchronize_rcu_tasks();
 }

@@ -13,6 +13,7 @@ use crate::route::{Error, RouteCache};
 use crate::sync::BhDisabled;
 use core::ffi::c_void;
 use core::ptr::NonNull;
+use kernel::alloc::{AllocError, Flags, KVec};
 use kernel::sync::rcu;
 
 /// Bytes of an IPv4 header without options.
@@ -159,6 +160,33 @@ impl Skb {
         };
         // SAFETY: The buffer is owned; the function checks the range against it.
         unsafe { bindings::skb_copy_bits(self.raw(), offset, to.as_mut_ptr().cast(), len) == 0 }
+    }
+
+    /// Adds `len` bytes from `offset` on to `kept`, without writing to its memory before; `false` if the
+    /// packet does not have that many.
+    pub fn append(
+        &self,
+        offset: usize,
+        len: usize,
+        kept: &mut KVec<u8>,
+        flags: Flags,
+    ) -> Result<bool, AllocError> {
+        let (Ok(offset), Ok(wanted)) = (i32::try_from(offset), i32::try_from(len)) else {
+            return Ok(false);
+        };
+        kept.reserve(len, flags)?;
+        let Some(room) = kept.spare_capacity_mut().get_mut(..len) else {
+            return Ok(false);
+        };
+        let to = room.as_mut_ptr().cast();
+        // SAFETY: The buffer is owned; the function checks the range against it, and writes no more than
+        // `room` has.
+        let copied = unsafe { bindings::skb_copy_bits(self.raw(), offset, to, wanted) == 0 };
+        if copied {
+            // SAFETY: These bytes are within the capacity and have just been written.
+            unsafe { kept.inc_len(len) };
+        }
+        Ok(copied)
     }
 
     /// The number of the interface it came in by.

@@ -203,7 +203,7 @@ impl Drop for ModuleRef {
 pub fn wait_for_returns() {
     // SAFETY: Process context, no locks held.
     unsafe {
-        bindings::synchronize_rcu_tasks();
+        bindings::lard_sync_rcu_tasks();
         bindings::synchronize_net();
     }
 }
