@@ -223,19 +223,19 @@ def test_a_back_end_that_dies_silently_is_noticed_and_nothing_is_served_twice(cl
 
 # What a machine's internal link swallows: all words that it says, but not that it has heard; or all.
 CUTS = {
-    "one way": "chain out { type filter hook egress device int0 priority 0; ip length > 67 drop; }",
-    "both ways": "chain out { type filter hook egress device int0 priority 0; policy drop; }\n"
-    "chain in { type filter hook ingress device int0 priority -500; policy drop; }",
+    "one way": "chain out { type filter hook output priority -500; oifname int0 ip length > 67 drop; }",
+    "both ways": "chain out { type filter hook output priority -500; oifname int0 drop; }\n"
+    "chain in { type filter hook prerouting priority -500; iifname int0 drop; }",
 }
 
 
 def cut_off(machine, ways):
     # The shortest frame makes a packet of 68 octets, an acknowledgement one of 52 to 64.
-    machine.sh("nft -f -", input=f"table netdev cut {{\n{CUTS[ways]}\n}}\n")
+    machine.sh("nft -f -", input=f"table ip cut {{\n{CUTS[ways]}\n}}\n")
 
 
 def mend(machine):
-    machine.sh("nft delete table netdev cut")
+    machine.sh("nft delete table ip cut")
 
 
 @pytest.mark.vms

@@ -5,6 +5,7 @@ import contextlib
 import re
 
 import pytest
+from lardvm import crossing
 from support import counted, run, set_everywhere, wait_idle
 
 
@@ -67,11 +68,19 @@ def test_ten_thousand_connections_leave_nothing_behind(cluster):
         for _ in range(3):
             benchmark(cluster, host, 300, 16, target="/size/100")
         before = retransmissions(cluster)
+        for machine in cluster.fes:
+            crossing.count(machine)
         with counted(cluster, exact_be_adopted=10_000):
             benchmark(cluster, host, 10_000, 64, target="/size/100", timeout=300)
         after = retransmissions(cluster)
     assert after == before
+    assert {machine.name: crossing.octets(machine) for machine in cluster.fes} == {
+        machine.name: 0 for machine in cluster.fes
+    }
+    for machine in cluster.fes:
+        crossing.stop(machine)
     cluster.wait_empty(timeout=100)
+    wait_idle(cluster)
 
 
 @pytest.mark.vms
@@ -98,10 +107,18 @@ def test_nginx_with_reuseport_and_four_workers(cluster):
     with counted(cluster, exact_be_adopted=600, exact_be_not_created=0):
         benchmark(cluster, cluster.fes[0].ext, 600, 16, target="/size/1460")
 
-    def fetch(host):
-        return [client.check_size(host, 1460, fields=[("X", str(n))]) for n in range(40)]
+    def workers(host, count):
+        """Which processes of nginx answered, by node."""
+        found = {}
+        for number in range(count):
+            answer = client.get(host, f"/size/1460?{number}")
+            assert answer.sha256 == content.sha256(1460)
+            found.setdefault(answer.node, set()).add(answer.fields["x-worker"])
+        return {node: sorted(pids) for node, pids in found.items()}
 
-    assert len(run(cluster.client, fetch, cluster.fes[0].ext)) == 40
+    # Each of four is as likely for each connection, so that 20 for one have a chance of 4^-19.
+    found = run(cluster.client, workers, cluster.fes[0].ext, 60)
+    assert len(found) == 3 and all(len(pids) > 1 for pids in found.values()), found
 
 
 @pytest.mark.layout(servers={2: "nginx", 3: "apache", 4: "nginx"})

@@ -66,6 +66,7 @@ def test_the_same_port_serves_both_stacks(cluster, addresses):
     assert nodes["10.10.0.100"] in {m.name for m in cluster.bes}, nodes
 
 
+@pytest.mark.vms
 def test_the_rules_of_the_seed(cluster, addresses):
     machine = cluster.fes[0]
     regular_server(cluster, machine)

@@ -9,7 +9,8 @@
 nginx and Apache are the distribution's, unmodified, started through `lard_run` (`--plain`: on the
 regular stack). The python server answers requests that show what really arrived; see `Handler`.
 All serve `/who` and `/size/N` of content.py, or with `--root` the files there, and mark answers with
-`X-Node`; nginx answers a POST to `/take` once it has the whole body.
+`X-Node`; nginx answers a POST to `/take` once it has the whole body, and with `--reuseport` names the
+process that answers in `X-Worker`.
 
 The program stays in the foreground; SIGTERM ends it and the server.
 """
@@ -59,7 +60,7 @@ http {{
         root {content};
         add_header X-Node {name} always;
         add_header X-Supplier $supplier always;
-        location = /who {{ return 200 "{name}\\n"; }}
+        {worker}location = /who {{ return 200 "{name}\\n"; }}
         location = /take {{
             client_max_body_size 0;
             client_body_buffer_size 2m;
@@ -378,6 +379,7 @@ def command(options):
         "workers": options.workers,
         "backlog": options.backlog,
         "reuseport": " reuseport" if options.reuseport else "",
+        "worker": "add_header X-Worker $pid always;\n        " if options.reuseport else "",
         "rcvbuf": f" rcvbuf={options.rcvbuf}" if options.rcvbuf else "",
         # What is mapped goes through the cache.
         "maps": "Off" if options.uncached else "On",
