@@ -352,6 +352,7 @@ impl Open {
 
     fn run(&mut self, cx: &Context<'_>, output: Output, packet: Option<Came>) -> Step {
         let mut step = Step::default();
+        let timed = packet.is_none();
         let [first, second] = &mut step.send;
         *first = output.send;
         let mut packet = packet;
@@ -391,9 +392,25 @@ impl Open {
             Action::Done | Action::Store(_) => Then::Stay,
         };
         if self.responder.is_closing() {
+            self.count_unfinished(cx, timed);
             self.close();
         }
         step
+    }
+
+    /// Counts why a head is answered that is neither complete nor refused by the parser.
+    fn count_unfinished(&self, cx: &Context<'_>, timed: bool) {
+        let is_unfinished = matches!(self.parser.status(), http::Status::Partial);
+        if !matches!(self.stage, Stage::Reading) || self.head.is_empty() || !is_unfinished {
+            return;
+        }
+        let why = match (timed, self.responder.has_fin()) {
+            (true, _) => BadHead::TooSlow,
+            (false, true) => BadHead::Truncated,
+            // There is no window for the rest.
+            (false, false) => BadHead::TooLarge,
+        };
+        cx.stats.inc(why.into());
     }
 
     /// The front-end has begun to answer by itself: nothing will be handed over.

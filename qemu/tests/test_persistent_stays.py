@@ -4,7 +4,7 @@ each reason is counted under its name."""
 
 import client
 import pytest
-from support import FOUR, Talk, begin, counted, owners, run
+from support import FOUR, Talk, begin, counted, owners, run, set_on
 
 pytestmark = pytest.mark.layout(**FOUR)
 
@@ -138,7 +138,7 @@ def test_without_room_to_hold_it_a_request_stays(cluster, mode):
     """Unfinished heads of other connections take all there is."""
     (home, first), (_, second) = list(by_owner(cluster).items())[:2]
     room = 65_536
-    cluster.set(1, "head-memory", room)
+    set_on(cluster, 1, head_memory=room, head_timeout_ms=600_000)
 
     def fill(host, count):
         with contextlib.ExitStack() as stack:

@@ -306,7 +306,8 @@ def test_a_head_that_never_ends_is_answered_with_408(cluster):
             return [status, time.monotonic() - began, connection.at_end()]
 
     set_everywhere(cluster, head_timeout_ms=3000)
-    status, seconds, ended = run(cluster.client, slow, cluster.fes[0].ext)
+    with counted(cluster, exact_http_too_slow=1):
+        status, seconds, ended = run(cluster.client, slow, cluster.fes[0].ext)
     assert status == 408 and ended
     assert 1.5 < seconds < 30
 
@@ -323,7 +324,25 @@ def test_a_head_that_keeps_dripping_is_ended_too(cluster):
         return None
 
     set_everywhere(cluster, head_timeout_ms=3000)
-    assert run(cluster.client, drip, cluster.fes[0].ext) == 408
+    with counted(cluster, exact_http_too_slow=1):
+        assert run(cluster.client, drip, cluster.fes[0].ext) == 408
+
+
+def test_a_head_that_ends_before_it_is_complete_is_answered_with_400(cluster):
+    def cut(host):
+        statuses = []
+        # The FIN comes by itself, and with the last octets.
+        for flags in (ACK | PSH, ACK | PSH | FIN):
+            peer = Peer(Link(f"10.10.0.{random.randrange(200, 250)}"), host)
+            peer.handshake()
+            peer.send(b"GET /who HTTP/1.1\r\nHost: a\r\n", flags=flags)
+            if not flags & FIN:
+                peer.send(flags=ACK | FIN)
+            statuses.append(peer.receive_all()[9:12].decode())
+        return statuses
+
+    with counted(cluster, exact_http_truncated=2):
+        assert run(cluster.client, cut, cluster.fes[0].ext) == ["400", "400"]
 
 
 @pytest.mark.vms

@@ -338,6 +338,12 @@ impl Responder {
         matches!(self.state, State::Closing(_) | State::TimeWait { .. })
     }
 
+    /// Has the client closed its direction?
+    #[inline]
+    pub const fn has_fin(&self) -> bool {
+        self.fin
+    }
+
     /// The number of the client's first byte.
     pub const fn first(&self) -> Seq {
         self.irs.add(1)
