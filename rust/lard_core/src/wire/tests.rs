@@ -246,7 +246,7 @@ fn lengths_are_what_the_diagrams_say() {
         8,
         12,
         28,
-        56,
+        60,
         24,
         12,
     ];
@@ -417,7 +417,7 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(released, 20, 4), Reserved(MsgType::Released)),
         (damaged(released, 23, 1), Reserved(MsgType::Released)),
         (damaged(busy, 8, 0), Value(MsgType::Busy, "reason")),
-        (damaged(busy, 8, 6), Value(MsgType::Busy, "reason")),
+        (damaged(busy, 8, 7), Value(MsgType::Busy, "reason")),
         (damaged(busy, 11, 1), Reserved(MsgType::Busy)),
     ];
     for (i, (got, expected)) in cases.into_iter().enumerate() {

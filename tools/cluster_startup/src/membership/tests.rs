@@ -457,6 +457,8 @@ fn who_shares_documents_is_told_as_links_come_and_go() {
     let cluster = Cluster::new(70);
     let _dispatcher = cluster.start(0);
     let mut one = cluster.start(1);
+    // Numbers are given in the order of arrival.
+    one.expect("attached 2 ");
     let mut two = cluster.start(2);
     // The dispatcher's node is no back-end.
     one.expect("sharing {127.0.0.72: \"3: /srv/72\"}");
