@@ -150,15 +150,16 @@ def test_gos_client_whose_node_is_drained(cluster, mode):
     in a mode in which they can."""
     host = cluster.fes[0].ext
     owner = run(cluster.client, owners, host, ["/size/1460?hey"])["/size/1460?hey"]
-    running = cluster.client.spawn(
-        f"hey -n 1600 -c 8 -q 50 -t 60 'http://{host}:8080/size/1460?hey'"
-    )
 
     def under_way():
         rows = cluster.connections(cluster.layout.fe[0])
-        return sum(row["state"] == "forwarding" for row in rows) >= 8
+        return sum(row["state"] == "forwarding" for row in rows)
 
-    cluster.wait(under_way, what="eight connections")
+    cluster.wait(lambda: under_way() == 0, what="no connection of before")
+    running = cluster.client.spawn(
+        f"hey -n 1600 -c 8 -q 50 -t 60 'http://{host}:8080/size/1460?hey'"
+    )
+    cluster.wait(lambda: under_way() >= 8, what="eight connections")
     dispatcher = cluster.node(cluster.layout.d)
     try:
         with counted(cluster, **({"fe_move_begun": 8} if mode == "move" else {})):

@@ -438,5 +438,8 @@ def test_a_wrong_secret_keeps_a_node_out(lab):
 
 def test_a_user_namespace_of_its_own_is_not_privileged(cluster):
     """What a node costs the machine is not accounted to who asks, so anybody must not ask."""
-    done = cluster.node(2).sh("unshare -Urn cluster_startup set mode=move", check=False)
+    machine = cluster.node(2)
+    if machine.sh("unshare -U true", check=False).code:
+        pytest.skip("this kernel has no user namespaces")
+    done = machine.sh("unshare -Urn cluster_startup set mode=move", check=False)
     assert done.code == 1 and "needs CAP_NET_ADMIN" in done.stderr, done
