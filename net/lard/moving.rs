@@ -316,7 +316,22 @@ impl FrontEnd {
             pernet::hasten(net);
             return;
         }
+        if why == WhyBusy::Unmounted && self.without_supplier(conn, from) {
+            node.stats.inc(why.into());
+            self.release(node, net, conn);
+            return;
+        }
         self.not_released(node, net, conn, from, why.into());
+    }
+
+    /// Has the request to be handed over to `from` again, which is to answer it by itself?
+    fn without_supplier(&self, conn: ConnId, from: NodeId) -> bool {
+        let again = self.with_forward(conn, |forward| {
+            let persist = forward.persist.as_mut();
+            let persist = persist.filter(|p| forward.to.node() == from && p.is_in_doubt())?;
+            Some(persist.without_supplier())
+        });
+        again.unwrap_or(false)
     }
 
     /// Has `from` soon to be asked again to let go?

@@ -482,6 +482,15 @@ impl Persist {
         hold.and_then(|hold| hold.to)
     }
 
+    /// The back-end cannot answer with the supplier's content. Returns whether it is to be asked to let go
+    /// all the same, so that the request is handed over to it without.
+    pub(crate) fn without_supplier(&mut self) -> bool {
+        if let Some(way) = self.hold.as_mut().and_then(|hold| hold.to.as_mut()) {
+            way.supplier = None;
+        }
+        self.follow.must_hand_over()
+    }
+
     /// The back-end was asked at a bad moment. Returns whether it is to be asked again soon.
     pub(crate) fn ask_again(&mut self, now: Instant) -> bool {
         self.follow.ask_again(now)

@@ -71,6 +71,7 @@ def test_a_request_behind_a_body_stays(cluster, mode):
         run(cluster.client, post, cluster.fes[0].ext)
 
 
+@pytest.mark.layout(**FOUR, servers="nginx")
 def test_a_request_behind_an_empty_line_stays(cluster, mode):
     def lines(host):
         with client.Connection(host) as connection:

@@ -459,6 +459,21 @@ def test_what_is_not_mounted_is_answered_by_the_node_that_has_the_connection(sha
     check("node2", {"node3"})
     check("node3", {"node2"})
 
+    def head_between(host, first, missing, mounted):
+        with client.Connection(host) as connection:
+            home = connection.request(first).node
+            head = connection.request(missing, method="HEAD")
+            length = head.fields["content-length"]
+            return [home, head.status, head.node, length, connection.request(mounted).sha256]
+
+    # HEAD is handed over all the same, so that the connection can still be followed.
+    first, mounted, missing = [
+        next(name for name in names if owners[name] == node) for node in ("node2", "node3", "node4")
+    ]
+    with counted(sharing, exact_fe_busy_unmounted=1, exact_fe_supplied=1, exact_fe_move_begun=2):
+        answers = run(sharing.client, head_between, front_end.ext, first, missing, mounted)
+    assert answers == ["node2", 200, "node2", "1460", sums["node3"][mounted]]
+
 
 @pytest.mark.layout(nodes=2, d=1, fe=(1,), be=(2,), servers=None)
 @pytest.mark.parametrize("kind", ["nginx", "apache"])
