@@ -107,7 +107,17 @@ def converse(host, steps):
     connection = client.Connection(host, timeout=150)
     print(json.dumps(connection.socket.getsockname()[1]), flush=True)
 
+    def who(target):
+        answer = connection.request(target)
+        assert answer.status == 200, (target, answer.status)
+        if target.startswith("/size/"):
+            size = int(target.partition("?")[0].rpartition("/")[2])
+            assert answer.sha256 == content.sha256(size), (target, answer.length)
+        return [answer.node, answer.supplier]
+
     def do(what, text):
+        if what == "who":
+            return [who(target) for target in text]
         if what == "send":
             return connection.send(text.encode("latin-1"))
         if what == "answer":
@@ -190,14 +200,10 @@ class Talk:
         self.begin("answer")
         return [self.result(), self.result()][1]
 
-    def who(self, target):
-        """The node that answers, and the address of the one that supplies the content."""
-        answer = self.request(target)
-        assert answer["status"] == 200, (target, answer)
-        if target.startswith("/size/"):
-            size = int(target.partition("?")[0].rpartition("/")[2])
-            assert answer["sha256"] == content.sha256(size), (target, answer)
-        return [answer["node"], answer["supplier"]]
+    def who(self, *targets):
+        """For each the node that answers and the address of the one that supplies the content, or the
+        name of an error."""
+        return self.do("who", targets)
 
 
 def on_client(function):

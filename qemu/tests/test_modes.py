@@ -355,12 +355,7 @@ def test_the_mode_changes_while_connections_live(cluster):
 
     def behaves(talk):
         """As a connection does in which mode?"""
-        answers = []
-        for target in targets:
-            answer = talk.request(target)
-            if isinstance(answer, str):
-                return answer
-            answers.append([answer["node"], answer["supplier"]])
+        answers = talk.who(*targets)
         for mode in ("pin", "move", "forward"):
             for row in due(cluster, mode, owned).values():
                 if answers == [row[target] for target in targets]:

@@ -36,15 +36,13 @@ def test_a_connection_that_cannot_be_followed_stays_for_good(cluster, mode):
     targets = by_owner(cluster)
     for why, (head, behind) in PINNED.items():
         with counted(cluster, **{f"exact_fe_pinned_{why}": 1}), Talk(cluster) as talk:
-            for node, target in targets.items():
-                assert talk.who(target) == [node, None]
+            assert talk.who(*targets.values()) == [[node, None] for node in targets]
             talk.send(head)
             if behind:
                 talk.send(behind)
             answer = talk.do("answer")
             assert answer["status"] == 200, (why, answer)
-            for target in targets.values():
-                assert talk.who(target) == [answer["node"], None], why
+            assert talk.who(*targets.values()) == [[answer["node"], None]] * len(targets), why
 
 
 @moving
@@ -56,8 +54,7 @@ def test_another_protocol_passes_unread(cluster, mode):
     for why, head, says in (("upgrade", upgrade, "HTTP/1.1 101 "), ("connect", connect, "HTTP/1.1 200 ")):
         for before in (targets, {}):
             with counted(cluster, **{f"exact_fe_pinned_{why}": 1}), Talk(cluster) as talk:
-                for node, target in before.items():
-                    assert talk.who(target) == [node, None]
+                assert talk.who(*before.values()) == [[node, None] for node in before]
                 talk.send(head)
                 assert talk.do("read", says) == says
                 # The rest of a head with the name of some node.
@@ -73,7 +70,7 @@ def test_another_protocol_passes_unread(cluster, mode):
 def test_the_last_request_of_a_connection_may_move_once_more(cluster, mode):
     (one, first), (two, second) = list(by_owner(cluster).items())[:2]
     with counted(cluster, exact_fe_pinned_closing=1, exact_fe_move_begun=1), Talk(cluster) as talk:
-        assert talk.who(first) == [one, None]
+        assert talk.who(first) == [[one, None]]
         answer = talk.request(second, close=True)
         assert answer["node"] == two
         assert talk.do("end") is True
@@ -125,7 +122,7 @@ def test_a_target_with_the_host_in_it_alone_is_served_at_home(cluster, mode):
     targets = by_owner(cluster)
     home, first = next(iter(targets.items()))
     with counted(cluster, exact_fe_next_unsuited=len(targets), exact_fe_supplied=0), Talk(cluster) as talk:
-        assert talk.who(first) == [home, None]
+        assert talk.who(first) == [[home, None]]
         for target in targets.values():
             head = f"GET http://cluster{target} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
             talk.send(head.encode())
@@ -158,7 +155,7 @@ def test_without_room_to_hold_it_a_request_stays(cluster, mode):
 
     cluster.client.sh("mkdir -p /run/lard-test; rm -f /run/lard-test/no-room")
     with Talk(cluster) as talk:
-        assert talk.who(first) == [home, None]
+        assert talk.who(first) == [[home, None]]
         running = begin(cluster.client, fill, cluster.fes[0].ext, 8)
         cluster.wait(lambda: "full" in running.process.stdout(), what="no room")
         assert room - 1500 < cluster.status(1)["node"]["head_memory"] <= room
