@@ -50,7 +50,9 @@ def addresses(cluster):
 def regular_server(cluster, machine):
     machine.spawn("python3 $G/serve.py python --plain --name regular --port 8080")
     cluster.wait(
-        lambda: ":8080 " in machine.sh("ss -Hltn").stdout, what="the regular server listens"
+        lambda: ":8080 " in machine.sh("ss -Hltn").stdout,
+        timeout=60,
+        what="the regular server listens",
     )
 
 
