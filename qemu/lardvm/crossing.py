@@ -14,11 +14,9 @@ TABLE = "crossing"
 def count(machine):
     """Counts from now on."""
     stop(machine)
-    machine.sh(
-        "nft -f -",
-        input=f"table ip {TABLE} {{ chain in {{ type filter hook prerouting priority -450;"
-        f' iifname {{ "ext0", "int0" }} tcp sport {FRONT_END_PORT} counter; }} }}\n',
-    )
+    rule = f'iifname {{ "ext0", "int0" }} tcp sport {FRONT_END_PORT} counter'
+    chain = f"chain in {{\ntype filter hook prerouting priority -450;\n{rule}\n}}\n"
+    machine.sh("nft -f -", input=f"table ip {TABLE} {{\n{chain}}}\n")
 
 
 def octets(machine):
