@@ -129,7 +129,8 @@ def test_no_more_wait_than_may(cluster):
             cluster.wait(lambda: cluster.stats(2)["fe_no_back_end"] >= 3, what="three refused")
             open_gate(cluster, "full")
             answers, _ = running.result()
-            assert answers == [OK] * 3 + [UNAVAILABLE] * 3
+            # Heads of different connections may overtake each other in a guest of two processors.
+            assert sorted(answers) == [OK] * 3 + [UNAVAILABLE] * 3
 
 
 def test_who_leaves_while_it_waits_takes_nobodys_place(cluster):
