@@ -17,6 +17,7 @@ from support import (
     run,
     senders,
     set_mode,
+    wait_idle,
 )
 
 SERVERS = {1: "nginx", 2: "nginx", 3: "apache", 4: "nginx"}
@@ -310,6 +311,8 @@ def test_thousands_of_requests_for_other_nodes_and_nothing_is_left(cluster, mode
     host = cluster.fes[0].ext
     with counted(cluster, **{counter: least}, exact_fe_move_failed=0, exact_fe_client_reset=0):
         assert run(cluster.client, many, host, targets, owned, connections, rounds, timeout=880) == []
+    # Nor does the dispatcher count any.
+    wait_idle(cluster)
 
 
 @pytest.mark.long
