@@ -97,7 +97,7 @@ def sharing(lab):
     for machine in machines:
         lab.wait(lambda: nfs.ready(machine), timeout=40, what=f"NFS of {machine.name}")
     yield lab
-    if not all(guest.alive() for guest in lab.guests):
+    if not all(guest.alive() for guest in lab.lab.guests):
         # A test has killed one: no machine is used again.
         return
     lab.stop_nodes()
