@@ -7,7 +7,7 @@ import time
 
 import pytest
 from lardvm import build, nfs
-from support import MODES, begin, counted, due, elsewhere, enter, run, set_mode
+from support import MODES, begin, counted, due, elsewhere, enter, run, set_everywhere, set_mode
 
 DOCROOT = "/srv/www"
 
@@ -314,6 +314,7 @@ def serve_documents(cluster, kinds, documents):
 
 
 @pytest.mark.vms
+@pytest.mark.long
 @pytest.mark.layout(**shared(1, 2, 3, 4))
 @pytest.mark.limit(300)
 def test_a_hundred_requests_on_one_connection_in_each_mode(sharing):
@@ -322,6 +323,8 @@ def test_a_hundred_requests_on_one_connection_in_each_mode(sharing):
     documents = {f"/document-{n}": sizes[n % len(sizes)] for n in range(24)}
     sums = serve_documents(sharing, kinds, documents)
     by_address = {machine.int: machine.name for machine in sharing.bes}
+    # Each mode waits for the entries of the one before.
+    set_everywhere(sharing, time_wait_ms=8000)
     for mode in MODES:
         enter(sharing, mode)
         alone = run(sharing.client, each_alone, sharing.fes[0].ext, list(documents))
