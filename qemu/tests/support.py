@@ -309,6 +309,21 @@ def unloaded(lab):
     return all(results)
 
 
+def lose_dispatcher(cluster):
+    """Ends that of node 1; returns once the front-end of node 2 misses it."""
+    cluster.kill_node(1)
+    cluster.spoil()
+
+    def lost():
+        return all(
+            node["link"] != "ready"
+            for node in cluster.status(2)["nodes"]
+            if node["name"] == "node1"
+        )
+
+    cluster.wait(lost, what="the front-end misses its dispatcher")
+
+
 def wait_idle(cluster):
     """Until the dispatcher counts no load: then policies place new targets as if on a new cluster."""
 

@@ -7,7 +7,7 @@ which one it is from.
 """
 
 import pytest
-from support import FOUR, begin, counted, follows, run, set_mode, wait_idle
+from support import FOUR, begin, counted, follows, lose_dispatcher, run, set_mode, wait_idle
 
 
 @pytest.fixture
@@ -404,17 +404,7 @@ def test_a_server_that_is_gone_is_replaced_and_serves_by_itself(forwarding):
 
 def test_without_a_dispatcher_connections_are_checked(cluster):
     set_mode(cluster, mode="forward")
-    cluster.kill_node(1)
-    cluster.spoil()
-
-    def lost():
-        return all(
-            node["link"] != "ready"
-            for node in cluster.status(2)["nodes"]
-            if node["name"] == "node1"
-        )
-
-    cluster.wait(lost, what="the front-end misses its dispatcher")
+    lose_dispatcher(cluster)
 
     def nodes(host):
         with client.Connection(host) as connection:

@@ -13,6 +13,7 @@ from support import (
     due,
     elsewhere,
     enter,
+    lose_dispatcher,
     owners,
     run,
     senders,
@@ -251,17 +252,7 @@ def test_ports_are_used_again(cluster, mode):
 
 @pytest.mark.parametrize("mode", ASKING, indirect=True)
 def test_without_a_dispatcher_connections_stay(cluster, mode):
-    cluster.kill_node(1)
-    cluster.spoil()
-
-    def lost():
-        return all(
-            node["link"] != "ready"
-            for node in cluster.status(2)["nodes"]
-            if node["name"] == "node1"
-        )
-
-    cluster.wait(lost, what="the front-end misses its dispatcher")
+    lose_dispatcher(cluster)
 
     def who(host):
         with client.Connection(host) as connection:

@@ -7,14 +7,12 @@
 use crate::bindings;
 use crate::child;
 use crate::inject;
-use crate::net::{copy_name, Net, SoftNet, IFNAMSIZ};
+use crate::net::{copy_name, SoftNet, IFNAMSIZ};
 use crate::pernet;
 use crate::route::{Error, RouteCache};
-use crate::sync::BhDisabled;
 use core::ffi::c_void;
 use core::ptr::NonNull;
 use kernel::alloc::{AllocError, Flags, KVec};
-use kernel::sync::rcu;
 
 /// Bytes of an IPv4 header without options.
 pub(crate) const IP_LEN: usize = 20;
@@ -329,10 +327,8 @@ impl Skb {
     ///
     /// # Context
     ///
-    /// Any but hard interrupts.
-    pub fn forward(self, net: &Net, cache: &RouteCache) -> Result<(), Error> {
-        let _bh = BhDisabled::new();
-        let _rcu = rcu::read_lock();
+    /// No lock held, because the packet leaves at once.
+    pub fn forward(self, net: &SoftNet, cache: &RouteCache) -> Result<(), Error> {
         // SAFETY: The buffer is owned; after the call the header is linear and not shared.
         unsafe {
             if bindings::skb_ensure_writable(self.raw(), IP_LEN as u32) != 0 {
