@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """Clusters for one test after another: the lab is booted once, a cluster kept while it is good."""
 
-import os
 import time
 
 from . import lab as labs
@@ -69,7 +68,7 @@ class Pool:
         if self.lab is None:
             kind = {"ns": labs.NsLab, "vms": labs.VmLab}[self.mode]
             # One that does not come up is none for the next test either.
-            self.lab = kind(os.path.join(self.directory, "lab"), self.count, self.debug).start()
+            self.lab = kind(self.directory, self.count, self.debug).start()
 
     def drop(self):
         """Takes the current cluster off the lab; a lab that cannot be cleaned is ended. Raises

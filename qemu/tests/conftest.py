@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -47,6 +48,7 @@ def pytest_configure(config):
     for line in (
         "layout(**fields): the cluster this test wants, see lardvm.cluster.Layout",
         "vms: also run with a guest a node",
+        "faults: needs a kernel that fails on demand, the debug kernel",
         "long: takes minutes under emulation; not in `make test` but in `make test-ns`, and in"
         " `make test-debug`, where nothing is emulated",
         "limit(seconds): longest time of the test",
@@ -70,11 +72,14 @@ def layout_of(item):
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--vms"):
-        away = [item for item in items if not item.get_closest_marker("vms")]
+    for unwanted in (
+        lambda item: config.getoption("--vms") and not item.get_closest_marker("vms"),
+        lambda item: not config.getoption("--debug-kernel") and item.get_closest_marker("faults"),
+    ):
+        away = [item for item in items if unwanted(item)]
         if away:
             config.hook.pytest_deselected(items=away)
-            items[:] = [item for item in items if item.get_closest_marker("vms")]
+            items[:] = [item for item in items if not unwanted(item)]
     config.largest = max([layout_of(item).nodes for item in items], default=4)
     # Tests of one layout follow each other, so that a cluster serves many.
     first = {}
@@ -128,6 +133,15 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.line(f"KERNEL REPORT {name}: not made good by another run", red=True)
 
 
+def on_signal(number, handler):
+    """Whether it is handled now: an execnet before 2.1 runs a worker's tests in another thread than the
+    main one now and then. The guests end with their worker, and waits have limits of their own."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    signal.signal(number, handler)
+    return True
+
+
 def ended(number, _):
     # As an exception, so that guests and namespaces are removed on the way out; once.
     signal.signal(number, signal.SIG_IGN)
@@ -143,8 +157,8 @@ def pool(request):
     directory = f"/run/lard-tests/{os.getpid()}"
     pool = Pool(mode, config.largest, directory, debug)
     atexit.register(pool.stop)
-    signal.signal(signal.SIGTERM, ended)
-    signal.signal(signal.SIGHUP, ended)
+    on_signal(signal.SIGTERM, ended)
+    on_signal(signal.SIGHUP, ended)
     yield pool
     try:
         pool.finish()
@@ -202,10 +216,15 @@ def late(*_):
     raise Late("the test took longer than its limit")
 
 
+def limit(seconds):
+    """From now on; 0 for none."""
+    if on_signal(signal.SIGALRM, late):
+        signal.alarm(int(seconds))
+
+
 def around(request, pool, started):
     item = request.node
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(600)
+    limit(600)
     try:
         cluster = pool.get(layout_of(item), started)
     except BaseException:
@@ -219,9 +238,9 @@ def around(request, pool, started):
         raise
     capture = start_capture(item.config, cluster)
     mark = item.get_closest_marker("limit")
-    signal.alarm(int((mark.args[0] if mark else LIMIT) * max(1, cluster.slow / 3)))
+    limit((mark.args[0] if mark else LIMIT) * max(1, cluster.slow / 3))
     yield cluster
-    signal.alarm(300)
+    limit(300)
     failed = getattr(item, "failed", False)
     problems = []
     mark = item.get_closest_marker("log_allows")
@@ -254,7 +273,7 @@ def around(request, pool, started):
     if reported:
         # A checker that has reported once may have switched itself off.
         pool.stop()
-    signal.alarm(0)
+    limit(0)
     if reported:
         raise KernelReport("\n".join([*problems, *reported][:120]), pytrace=False)
     if problems:

@@ -103,6 +103,49 @@ def test_the_old_server_closes_while_the_next_request_is_held(cluster, mode):
     assert [asked_for(machine) for machine in cluster.bes] == asked
 
 
+@pytest.mark.layout(**APART)
+@pytest.mark.parametrize("mode", ["move", "forward"], indirect=True)
+def test_the_old_server_closes_about_when_it_is_asked_to_let_go(cluster, mode):
+    """Before the request, while the dispatcher is asked, while RELEASE is under way, or too late: the
+    request is served once, by whom the mode names, or not at all."""
+
+    def race(host, last, targets, count, lingers):
+        """Requests of which each comes about when the server of the one before closes."""
+        outcomes = []
+        for number in range(count):
+            with client.Connection(host) as connection:
+                assert connection.request(f"{last}-{number}").status == 200
+                time.sleep(random.uniform(0, 2 * lingers))
+                try:
+                    answer = connection.request(targets[number % len(targets)])
+                    outcomes.append([answer.status, answer.node, answer.supplier])
+                except (client.Closed, OSError) as error:
+                    outcomes.append(type(error).__name__)
+        return outcomes
+
+    def begun(hosts, targets):
+        """How often the servers have begun with one of these, be it for another node."""
+        total = 0
+        for host in hosts:
+            with client.Connection(host, port=7080) as connection:
+                counts = connection.request("/count", close=True).json()
+            total += sum(counts[t] for t in counts if t.endswith(tuple(targets)))
+        return total
+
+    host, servers = cluster.fes[0].ext, [machine.ext for machine in cluster.bes]
+    targets, count, lingers = by_owner(cluster)["node3"], 60, 20
+    before = run(cluster.client, begun, servers, targets)
+    moved = "fe_supplied" if mode == "forward" else "fe_move_begun"
+    with counted(cluster, fe_busy_ending=1, **{moved: 1}):
+        arguments = (host, f"/linger/{lingers}?{mode}", targets, count, lingers / 1000)
+        outcomes = run(cluster.client, race, *arguments)
+    served = [outcome for outcome in outcomes if isinstance(outcome, list)]
+    assert 0 < len(served) < count and {status for status, *_ in served} == {200}, outcomes
+    by = {supplier or node for _, node, supplier in served}
+    assert by <= {"node3", cluster.node(3).int}, outcomes
+    assert run(cluster.client, begun, servers, targets) == before + len(served)
+
+
 @pytest.mark.layout(**FOUR)
 @pytest.mark.parametrize("mode", ["move", "forward"], indirect=True)
 def test_the_new_server_closes_without_an_answer(cluster, mode):

@@ -121,6 +121,7 @@ class Handler:
     GET /close/N      N bytes of the stream, and the end of the connection for their end
     GET /hang         never answers; ends when the client does
     GET /leave/NAME   answers, and ends the connection once the file /run/lard-test/NAME exists
+    GET /linger/MS    answers, and ends the connection after so many milliseconds
     GET /drop         ends the connection, without an answer
     GET /page/N       4096 bytes from page N of /dev/slow, which are first read when they are sent
     GET /count        requests this server process has begun, by target, as JSON
@@ -243,6 +244,10 @@ class Handler:
         elif kind == "leave":
             self.connection.sendall(f"HTTP/1.1 200 OK\r\n{start}Content-Length: 0\r\n\r\n".encode())
             self.wait_for(word)
+            return False
+        elif kind == "linger":
+            self.connection.sendall(f"HTTP/1.1 200 OK\r\n{start}Content-Length: 0\r\n\r\n".encode())
+            time.sleep(int(word) / 1000)
             return False
         elif kind == "drop":
             return False

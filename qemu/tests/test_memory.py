@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Memory that is not there. The debug kernel makes allocations fail on demand (failslab); what fails
+gives way with a reason and a counter, and everything is as before when there is memory again."""
+
+import contextlib
+
+import pytest
+from support import counted, run
+
+pytestmark = pytest.mark.faults
+
+FAILSLAB = "/sys/kernel/debug/failslab"
+# What connections, packets and the module's own entries are made of. Not that of serial lines, on
+# which the harness speaks with its guest.
+CACHES = (
+    "TCP request_sock_TCP skbuff_head_cache skbuff_fclone_cache skbuff_small_head"
+    " kmalloc-32 kmalloc-64 kmalloc-96 kmalloc-128 kmalloc-192 kmalloc-256 kmalloc-2k"
+).split()
+
+
+@contextlib.contextmanager
+def failing(cluster, caches, percent):
+    """Allocations in atomic context fail, of these caches and this often."""
+    (guest,) = cluster.lab.roots()
+    failing = [f"/sys/kernel/slab/{cache}/failslab" for cache in caches]
+    guest.sh(
+        f"cd {FAILSLAB}; echo 0 >verbose; echo -1 >times; echo Y >cache-filter\n"
+        f"for file in {' '.join(failing)}; do echo 1 >$file; done\n"
+        f"echo {percent} >probability"
+    )
+    try:
+        yield
+    finally:
+        guest.sh(
+            f"echo 0 >{FAILSLAB}/probability\n"
+            f"for file in {' '.join(failing)}; do echo 0 >$file; done"
+        )
+
+
+def ask(host, count):
+    answers = [client.get(host, f"/who?{random.random()}") for _ in range(count)]
+    return sorted({answer.status for answer in answers})
+
+
+def test_a_back_end_without_memory_for_a_connection_refuses_it(cluster):
+    host = cluster.fes[0].ext
+    with failing(cluster, ["request_sock_TCP"], 100):
+        with counted(cluster, be_no_memory=3, fe_refused_no_memory=3, fe_503=3):
+            assert run(cluster.client, ask, host, 3) == [503]
+    assert run(cluster.client, ask, host, 3) == [200]
+    cluster.wait_empty()
+
+
+@pytest.mark.parametrize("mode", ["pin", "move", "forward"], indirect=True)
+def test_allocations_that_fail_now_and_then_cost_requests_and_nothing_else(cluster, mode):
+    """What is answered is right, the tables are empty at the end, and all is served again."""
+
+    def storm(hosts, workers, count, requests):
+        outcomes = {}
+
+        def work(number):
+            for n in range(number, count, workers):
+                try:
+                    with client.Connection(hosts[n % len(hosts)], timeout=20) as connection:
+                        for request in range(requests):
+                            size = 3000 + n % 5
+                            answer = connection.request(f"/size/{size}?{n}-{request}")
+                            outcome = answer.status
+                            if outcome == 200 and answer.sha256 != content.sha256(size):
+                                outcome = "wrong"
+                except (OSError, client.Closed) as error:
+                    outcome = type(error).__name__
+                outcomes[outcome] = outcomes.get(outcome, 0) + 1
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(workers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return {str(outcome): count for outcome, count in outcomes.items()}
+
+    hosts = [machine.ext for machine in cluster.fes]
+    cluster.spoil()
+    with failing(cluster, CACHES, 2), counted(cluster, fe_no_memory=1, be_no_memory=1):
+        outcomes = run(cluster.client, storm, hosts, 8, 200, 4)
+    print(outcomes)
+    assert outcomes.get("200", 0) > 0 and "wrong" not in outcomes, outcomes
+    assert run(cluster.client, storm, hosts, 8, 40, 4) == {"200": 40}
