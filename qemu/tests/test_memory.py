@@ -5,16 +5,17 @@ gives way with a reason and a counter, and everything is as before when there is
 import contextlib
 
 import pytest
-from support import counted, run
+from support import counted, enter, run
 
 pytestmark = pytest.mark.faults
 
 FAILSLAB = "/sys/kernel/debug/failslab"
-# What connections, packets and the module's own entries are made of. Not that of serial lines, on
-# which the harness speaks with its guest.
+# What packets, requests and the module's own entries are made of. Not what TCP sends from: a FIN that has
+# no memory is never sent. Not what reference trackers and serial lines are made of, which the checks and
+# the harness stand on.
 CACHES = (
-    "TCP request_sock_TCP skbuff_head_cache skbuff_fclone_cache skbuff_small_head"
-    " kmalloc-32 kmalloc-64 kmalloc-96 kmalloc-128 kmalloc-192 kmalloc-256 kmalloc-2k"
+    "TCP request_sock_TCP skbuff_head_cache"
+    " kmalloc-96 kmalloc-128 kmalloc-192 kmalloc-256 kmalloc-2k"
 ).split()
 
 
@@ -51,7 +52,7 @@ def test_a_back_end_without_memory_for_a_connection_refuses_it(cluster):
     cluster.wait_empty()
 
 
-@pytest.mark.parametrize("mode", ["pin", "move", "forward"], indirect=True)
+@pytest.mark.parametrize("mode", ["pin", "move", "forward"])
 def test_allocations_that_fail_now_and_then_cost_requests_and_nothing_else(cluster, mode):
     """What is answered is right, the tables are empty at the end, and all is served again."""
 
@@ -79,6 +80,7 @@ def test_allocations_that_fail_now_and_then_cost_requests_and_nothing_else(clust
             thread.join()
         return {str(outcome): count for outcome, count in outcomes.items()}
 
+    enter(cluster, mode)
     hosts = [machine.ext for machine in cluster.fes]
     cluster.spoil()
     with failing(cluster, CACHES, 2), counted(cluster, fe_no_memory=1, be_no_memory=1):
@@ -86,3 +88,4 @@ def test_allocations_that_fail_now_and_then_cost_requests_and_nothing_else(clust
     print(outcomes)
     assert outcomes.get("200", 0) > 0 and "wrong" not in outcomes, outcomes
     assert run(cluster.client, storm, hosts, 8, 40, 4) == {"200": 40}
+    cluster.wait_empty()
