@@ -7,7 +7,7 @@ from . import lab as labs
 from .channel import GuestGone
 from .cluster import Cluster
 
-TIME_WAIT_MS = 8000
+TIME_WAIT_MS = 3000
 # Seconds; kmemleak suspects nothing younger than five.
 LEAK_AGE = 6
 

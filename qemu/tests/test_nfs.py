@@ -324,7 +324,7 @@ def test_a_hundred_requests_on_one_connection_in_each_mode(sharing):
     sums = serve_documents(sharing, kinds, documents)
     by_address = {machine.int: machine.name for machine in sharing.bes}
     # Each mode waits for the entries of the one before.
-    set_everywhere(sharing, time_wait_ms=8000)
+    set_everywhere(sharing, time_wait_ms=3000)
     for mode in MODES:
         enter(sharing, mode)
         alone = run(sharing.client, each_alone, sharing.fes[0].ext, list(documents))
