@@ -89,3 +89,87 @@ def test_allocations_that_fail_now_and_then_cost_requests_and_nothing_else(clust
     assert outcomes.get("200", 0) > 0 and "wrong" not in outcomes, outcomes
     assert run(cluster.client, storm, hosts, 8, 40, 4) == {"200": 40}
     cluster.wait_empty()
+
+
+def exhaust(kind):
+    """Has a process do something, with its first allocation failing, then with its second, until none is
+    left. How often it failed for that, and how often it got by without."""
+    import ctypes
+    import genl
+    import member
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(function, *arguments):
+        if function(*arguments) < 0:
+            raise OSError(ctypes.get_errno(), "refused")
+
+    def load():
+        module = os.open("/lard/lard.ko", os.O_RDONLY)
+        call(libc.syscall, ctypes.c_long(313), module, b"", 0)  # finit_module
+
+    def unload():
+        subprocess.run(["rmmod", "lard"], check=True)
+
+    def namespace():
+        call(libc.unshare, 0x40000000)  # CLONE_NEWNET
+
+    def node():
+        owner = genl.Owner()
+        owner.attach(7, 77, "seven", 7, member.mapped("127.0.0.1"))
+        peer = socket.create_connection(listener.getsockname())
+        owner.add_peer(peer, 3, member.FRONT_END | member.BACK_END)
+        owner.detach()
+
+    def server():
+        with socket.socket(21, socket.SOCK_STREAM) as target:
+            target.bind(("127.0.0.1", 7080))
+            target.listen(8)
+
+    action = {"load": load, "namespace": namespace, "node": node, "server": server}[kind]
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    refused = went_on = 0
+    for number in range(1, 1 << 16):
+        child = os.fork()
+        if child == 0:
+            nth = os.open("/proc/thread-self/fail-nth", os.O_RDWR)
+            os.write(nth, b"%d" % number)
+            done = False
+            try:
+                action()
+                done = True
+            except (OSError, LookupError, MemoryError):
+                pass
+            finally:
+                os._exit(done + 2 * (int(os.pread(nth, 20, 0)) > 0))
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        done, left = code & 1, code & 2
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                listener.accept()
+        if done and kind == "load":
+            unload()
+        if done and left:
+            return refused, went_on
+        # Without a failed allocation everything goes well.
+        assert not left, (number, code)
+        refused, went_on = refused + (not done), went_on + done
+
+
+@pytest.mark.limit(600)
+@pytest.mark.parametrize("kind", ["load", "namespace", "node", "server"])
+def test_each_allocation_that_fails_is_an_error_and_leaves_nothing(lab, kind):
+    """Nothing that checks on the debug kernel finds, be it lost memory or a reference too many."""
+    (guest,) = lab.lab.roots()
+    if kind == "load":
+        guest.sh("rmmod lard")
+    guest.sh(
+        f"cd {FAILSLAB}; echo 0 >verbose; echo -1 >times; echo N >cache-filter; echo N >ignore-gfp-wait"
+    )
+    try:
+        refused, went_on = run(guest, exhaust, kind, timeout=500)
+    finally:
+        guest.sh(f"echo Y >{FAILSLAB}/ignore-gfp-wait")
+    print(f"{refused} times an error, {went_on} times none")
+    assert refused

@@ -104,3 +104,37 @@ def test_parameters_are_checked_before_any_is_changed(cluster):
         result = machine.sh(f"cluster_startup set {words}", check=False)
         assert result.code in (1, 2) and result.stderr.strip(), (words, result)
     assert machine.sh("cluster_startup set").stdout == before
+
+
+@pytest.mark.layout(
+    nodes=3,
+    d=1,
+    fe=(2,),
+    be=(3,),
+    options={1: "--set mode=move --set t-low=30", 2: "--set head-limit=2000"},
+)
+def test_parameters_given_at_the_start_hold_from_then_on(cluster):
+    def has(number, *wanted):
+        values = json.loads(cluster.node(number).sh("cluster_startup set --json").stdout)
+        return {value["name"]: value["value"] for value in values}.items() >= set(wanted)
+
+    def holds():
+        return (
+            has(1, ("mode", "move"), ("t-low", "30"))
+            and has(2, ("head-limit", "2000"))
+            and cluster.status(2)["service"]["mode"] == "move"
+        )
+
+    assert holds()
+    # SIGTERM: what the node was is forgotten.
+    for number in (1, 2):
+        cluster.kill_node(number, 15)
+        cluster.start_node(number)
+    cluster.wait(cluster.complete, what="the nodes are back")
+    cluster.wait(holds, what="all is as before")
+    cluster.spoil()
+    cluster.kill_node(1, 15)
+    command = f"{cluster.layout.words(1)} --set t-low=0"
+    result = cluster.node(1).sh(command, check=False, timeout=60)
+    assert result.code == 1 and "t-low" in result.stderr and "--set" in result.stderr, result
+    assert "node" not in cluster.status(1)

@@ -72,6 +72,7 @@ pub struct NodeOptions {
     pub secret_file: Option<PathBuf>,
     pub name: Option<String>,
     pub policy: Option<String>,
+    pub params: Vec<(String, String)>,
     pub weight: u32,
     pub rules: Vec<String>,
     pub service: Service,
@@ -224,6 +225,7 @@ fn command() -> Command {
         .arg(text("secret-file", "FILE").value_parser(value_parser!(PathBuf)))
         .arg(text("name", "NAME"))
         .arg(text("policy", "POLICY").value_parser(policies()))
+        .arg(text("set", "KEY=VALUE").action(ArgAction::Append))
         .arg(text("weight", "N").value_parser(value_parser!(u32).range(1..=i64::from(MAX_WEIGHT))))
         .arg(text("rule", "RULE").action(ArgAction::Append))
         .arg(text("tag", "NAME").action(ArgAction::Append))
@@ -308,11 +310,7 @@ fn wish(matches: &ArgMatches) -> Result<Wish> {
             weight: sub.get_one("weight").copied().unwrap_or(1),
         },
         "set" => Wish::Set {
-            changes: sub
-                .get_many::<String>("change")
-                .unwrap_or_default()
-                .map(|change| key_value(change))
-                .collect::<Result<_>>()?,
+            changes: key_values(sub, "change")?,
             json: json(),
         },
         "rules" => rules_wish(sub)?,
@@ -322,6 +320,11 @@ fn wish(matches: &ArgMatches) -> Result<Wish> {
         },
         other => return Err(Error::usage(format!("there is no command {other}"))),
     })
+}
+
+fn key_values(matches: &ArgMatches, option: &str) -> Result<Vec<(String, String)>> {
+    let changes = matches.get_many::<String>(option).unwrap_or_default();
+    changes.map(|change| key_value(change)).collect()
 }
 
 fn key_value(change: &str) -> Result<(String, String)> {
@@ -486,6 +489,7 @@ fn node_options(matches: &ArgMatches) -> Result<NodeOptions> {
         secret_file: matches.get_one::<PathBuf>("secret-file").cloned(),
         name,
         policy: string("policy"),
+        params: key_values(matches, "set")?,
         weight: matches.get_one::<u32>("weight").copied().unwrap_or(1),
         rules,
         service,

@@ -113,6 +113,8 @@ pub struct Settings {
     pub weight: u32,
     /// The dispatcher's policy.
     pub policy: Option<String>,
+    /// Parameters that are not to have their defaults, and their values.
+    pub params: Vec<(String, String)>,
     /// Classification rules in order.
     pub rules: Vec<String>,
     /// What the front-ends have in common; only of the dispatcher.
@@ -236,7 +238,7 @@ pub trait Kernel: Send + Sync {
     /// Connections that would suffer if the node went away now; those that have ended, and are only
     /// remembered, do not count.
     fn alive(&self) -> Result<u64>;
-    /// Makes this namespace a node.
+    /// Makes this namespace a node, or leaves it as it is.
     fn attach(&self, attach: &Attach) -> Result<()>;
     /// Stops being one.
     fn detach(&self, force: bool) -> Result<()>;

@@ -330,6 +330,7 @@ fn settings(options: &NodeOptions, internal: &Internal) -> Result<Settings> {
         any_listener: options.any_listener,
         weight: options.weight,
         policy: options.roles.dispatcher.then_some(policy),
+        params: options.params.clone(),
         rules,
         service: options.service.clone(),
         tags: options.tags.clone(),

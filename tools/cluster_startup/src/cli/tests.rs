@@ -50,6 +50,17 @@ fn the_seeds_command_lines_are_understood_to_the_letter() {
 }
 
 #[test]
+fn parameters_may_be_set_from_the_start() {
+    let options = node("-D --set mode=move --policy lardr --set t-low=30");
+    let change = |key: &str, value: &str| (key.to_string(), value.to_string());
+    assert_eq!(
+        options.params,
+        [change("mode", "move"), change("t-low", "30")]
+    );
+    assert_eq!(node("-D").params, []);
+}
+
+#[test]
 fn any_combination_of_components_in_any_order() {
     for (line, bits) in [
         ("-D -FE", 3),
@@ -98,6 +109,7 @@ fn what_makes_no_sense_is_refused_with_the_remedy() {
     }
     assert!(refused("-D --name a_b;c").contains("cannot be a node's name"));
     assert!(refused("set a").contains("KEY=VALUE"));
+    assert!(refused("-D --set mode").contains("KEY=VALUE"));
     assert!(refused_all(&["rules", "--set", "accept from 10.0.0.1/8"]).contains("accept|pass"));
     let text = refused("-FE -fp x -da n");
     assert!(text.contains("-fp") && !text.contains("--fp"), "{text}");

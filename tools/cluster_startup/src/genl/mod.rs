@@ -216,6 +216,16 @@ impl Kernel for Lard {
     fn attach(&self, attach: &Attach) -> Result<()> {
         self.run("attach the node", command::ATTACH, |request| {
             put_attach(request, attach);
+        })?;
+        let params = &attach.settings.params;
+        if params.is_empty() {
+            return Ok(());
+        }
+        // Before there are peers: the dispatcher's are those of all front-ends.
+        self.set_params(params).map_err(|error| {
+            // It takes connections already, with values that were not asked for.
+            let _ = self.detach(false);
+            error.remedy("`cluster_startup set` lists what --set can change, with its ranges")
         })
     }
 
