@@ -3,7 +3,7 @@
 # What a person types. The module's own build description is Kbuild.
 #
 #   make                 lard.ko (build/) and the tools (target/release/)
-#   make load, unload    the module on this machine
+#   make load, unload    the module on this machine; PARAMS=family=19: with this parameter
 #   make install         module, tools, man pages, unit and additions to units on this machine
 #   make check           host tests      make fmt, clippy    format, lints (CLIPPY=1: kernel side too)
 #   make figures         simulations (figures/)   make bench-policy   what decisions cost
