@@ -157,7 +157,8 @@ impl FrontEnd {
     /// takes the place of that one's. This also holds while too many handshakes are unfinished, as for a
     /// SYN that meets a TIME_WAIT in TCP: the entries do not become more, the client is evidently real,
     /// and a cookie cannot promise to lie above the former numbers. Where no entry can be made the
-    /// former one stays, and the SYN finds it when it comes again.
+    /// former one stays, and the SYN finds it when it comes again. The same goes for a front-end that does
+    /// not know the settings of the service: what it let pass unread could ask for another node's mount.
     pub(crate) fn open(
         &self,
         node: &Node,
@@ -167,6 +168,10 @@ impl FrontEnd {
         mut bucket: Bucket<'_>,
         follows: Option<(ConnId, Seq)>,
     ) {
+        if !node.services.are_known() {
+            node.stats.inc(Counter::NoService);
+            return;
+        }
         let Settings { config, secret, .. } = *self.settings.lock();
         let half_open = Held::one(&self.half_open);
         let answer = if half_open.is_none() && follows.is_none() {

@@ -108,6 +108,8 @@ const MOVES: u32 = 1;
 const FORWARDS: u32 = 2;
 /// Front-ends tell the dispatcher of connections that fall idle.
 const TELLS_IDLE: u32 = 4;
+/// There are settings.
+const KNOWN: u32 = 8;
 
 fn text(bytes: &[u8]) -> &str {
     // They were copied from text.
@@ -210,8 +212,8 @@ impl Service {
             (Mode::Forward, _) | (Mode::Auto, Mechanism::Forward) => FORWARDS,
         };
         match self.tells_idle {
-            true => further | TELLS_IDLE,
-            false => further,
+            true => KNOWN | further | TELLS_IDLE,
+            false => KNOWN | further,
         }
     }
 
@@ -325,6 +327,11 @@ impl Services {
             MOVES => Some(Mechanism::Move),
             _ => Some(Mechanism::Forward),
         }
+    }
+
+    /// Were any made or received? Any context.
+    pub(crate) fn are_known(&self) -> bool {
+        self.word.load(Relaxed) & KNOWN != 0
     }
 
     /// Is the dispatcher to be told of connections that fall idle? Any context.

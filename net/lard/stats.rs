@@ -76,6 +76,9 @@ counters! {
     /// Dropped: while it was looked at, another processor opened or ended its connection. The client
     /// sends it again.
     Overtaken = "fe_overtaken",
+    /// Dropped: SYNs before the dispatcher has told this front-end the settings of the service. The
+    /// client sends them again.
+    NoService = "fe_no_service",
     /// ICMP errors about connections that were not handed over yet; nothing is done.
     IcmpIgnored = "fe_icmp_ignored",
     /// Segments of the front-end that could not be sent.

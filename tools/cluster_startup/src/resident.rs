@@ -7,7 +7,7 @@ use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::genl::Lard;
 use crate::interface::{self, Internal};
-use crate::kernel::{Kernel, Settings};
+use crate::kernel::{Kernel, Settings, MAX_VIPS};
 use crate::local;
 use crate::membership::auth::Secret;
 use crate::membership::dial;
@@ -73,7 +73,7 @@ pub fn run(options: &NodeOptions) -> Result<()> {
         None => None,
     };
     let config = Config {
-        settings: settings(options, &internal)?,
+        settings: settings(options, &internal, &log)?,
         name,
         internal: internal.addr,
         is_guess: options.internal.is_none() && options.roles.dispatcher,
@@ -302,7 +302,7 @@ fn listen_at(options: &NodeOptions, internal: &Internal, log: &Log) -> Result<Tc
     Ok(listener)
 }
 
-fn settings(options: &NodeOptions, internal: &Internal) -> Result<Settings> {
+fn settings(options: &NodeOptions, internal: &Internal, log: &Log) -> Result<Settings> {
     let mut rules = options.rules.clone();
     let mut vips = Vec::new();
     if let Some(port) = options.fe_port {
@@ -315,6 +315,14 @@ fn settings(options: &NodeOptions, internal: &Internal) -> Result<Settings> {
             let own = options.vips.iter();
             own.map(|addr| SocketAddrV4::new(*addr, port)).collect()
         };
+        if let Some(left_out) = vips.get(MAX_VIPS) {
+            log(&format!(
+                "of {} addresses {MAX_VIPS} are announced; connections to {left_out} and behind are refused by \
+                 other nodes: --vip names those that clients use",
+                vips.len()
+            ));
+            vips.truncate(MAX_VIPS);
+        }
     }
     let policy = options
         .policy
