@@ -91,9 +91,9 @@ def test_allocations_that_fail_now_and_then_cost_requests_and_nothing_else(clust
     cluster.wait_empty()
 
 
-def exhaust(kind):
-    """Has a process do something, with its first allocation failing, then with its second, until none is
-    left. How often it failed for that, and how often it got by without."""
+def exhaust(kind, last):
+    """Has a process do something, with one of its allocations failing, then with the next, for the last
+    ones that there are. How many there are, how often it failed for that, and how often it did not."""
     import ctypes
     import genl
     import member
@@ -129,8 +129,10 @@ def exhaust(kind):
     action = {"load": load, "namespace": namespace, "node": node, "server": server}[kind]
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    refused = went_on = 0
-    for number in range(1, 1 << 16):
+
+    def fail(number):
+        """Is it done, and how many allocations more would there have to be for one to fail?"""
+        reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
             nth = os.open("/proc/thread-self/fail-nth", os.O_RDWR)
@@ -142,18 +144,29 @@ def exhaust(kind):
             except (OSError, LookupError, MemoryError):
                 pass
             finally:
-                os._exit(done + 2 * (int(os.pread(nth, 20, 0)) > 0))
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        done, left = code & 1, code & 2
+                os.write(writing, b"%d %s" % (done, os.pread(nth, 20, 0)))
+                os._exit(0)
+        os.waitpid(child, 0)
         with contextlib.suppress(BlockingIOError):
             while True:
                 listener.accept()
+        done, left = map(int, os.read(reading, 50).split())
+        os.close(reading)
+        os.close(writing)
         if done and kind == "load":
             unload()
-        if done and left:
-            return refused, went_on
-        # Without a failed allocation everything goes well.
-        assert not left, (number, code)
+        return done, left
+
+    plenty = 1 << 20
+    done, left = fail(plenty)
+    assert done and left
+    refused = went_on = 0
+    for number in range(max(1, plenty - left - last), plenty):
+        done, left = fail(number)
+        if left:
+            # Without a failed allocation everything goes well.
+            assert done, number
+            return plenty - left, refused, went_on
         refused, went_on = refused + (not done), went_on + done
 
 
@@ -168,8 +181,10 @@ def test_each_allocation_that_fails_is_an_error_and_leaves_nothing(lab, kind):
         f"cd {FAILSLAB}; echo 0 >verbose; echo -1 >times; echo N >cache-filter; echo N >ignore-gfp-wait"
     )
     try:
-        refused, went_on = run(guest, exhaust, kind, timeout=500)
+        # What is loaded, and what a namespace has, is the kernel's own at the beginning.
+        outcome = run(guest, exhaust, kind, 400, timeout=500)
     finally:
         guest.sh(f"echo Y >{FAILSLAB}/ignore-gfp-wait")
-    print(f"{refused} times an error, {went_on} times none")
+    count, refused, went_on = outcome
+    print(f"{count} allocations, {refused} times an error, {went_on} times none")
     assert refused
