@@ -5,9 +5,9 @@ Nodes may be namespaces of one kernel: what the programs keep in files is on fil
 node sees. A socket of rpcbind in /run would be found by the kernel on behalf of every node.
 """
 
+EMPTY = "mkdir -p {docroot} && mount -t tmpfs documents {docroot}"
 PLACES = """\
 set -e
-mkdir -p {docroot} && mount -t tmpfs documents {docroot}
 mount -t tmpfs state /var/lib/nfs && mkdir /var/lib/nfs/sm && touch /var/lib/nfs/etab /var/lib/nfs/rmtab
 mount -t nfsd nfsd /proc/fs/nfsd
 """
@@ -27,9 +27,12 @@ def possible(lab):
     return all(guest.sh(look, check=False).code == 0 for guest in lab.guests)
 
 
-def start(machine, docroot):
-    """The server, which is for `stop`, and an empty document root that can be exported."""
-    machine.sh(PLACES.format(docroot=docroot))
+def start(machine, docroot=None):
+    """The server, which is for `stop`; with `docroot` that is made, empty, and can be exported. What is
+    mounted later the server does not see."""
+    if docroot:
+        machine.sh(EMPTY.format(docroot=docroot))
+    machine.sh(PLACES)
     return machine._spawn(DAEMONS, None)
 
 

@@ -71,9 +71,9 @@ class Bench:
     def prepare(self, shares):
         """Once for all policies. Do some share the documents over NFS?"""
         for machine in self.back_ends:
-            if shares:
-                nfs.start(machine, DOCUMENTS)
             machine.sh(f"mkdir -p {DOCUMENTS} && mount -t ext4 -o ro,noatime /dev/vdb {DOCUMENTS}")
+            if shares:
+                nfs.start(machine)
         if shares:
             self.server = SHARING
         self.start(Contestant("wrr"), load=True)

@@ -61,8 +61,13 @@ class Connection:
         head = f"GET /{self.target} HTTP/{self.version}\r\nHost: documents\r\n\r\n"
         self.socket.sendall(head.encode())
 
+    def is_good(self):
+        return b" 200 " in self.begin.partition(b"\r\n")[0]
+
     def complete(self):
         head, end, _ = self.begin.partition(b"\r\n\r\n")
+        if end and not self.is_good():
+            return True
         # Without persistence the end of the connection is that of the answer.
         return self.version == "1.1" and end and self.got >= len(head) + len(end) + self.size
 
@@ -83,7 +88,7 @@ class Connection:
     def node(self):
         """Who has answered; raises when it is not the answer."""
         head, end, body = self.begin.partition(b"\r\n\r\n")
-        if b" 200 " not in head.partition(b"\r\n")[0]:
+        if not self.is_good():
             raise Wrong(f"{self.target}: answered {head[:100]!r}")
         want = work.begin(int(self.target))
         if self.got != len(head) + len(end) + self.size or body[: len(want)] != want:
