@@ -160,13 +160,14 @@ def exhaust(kind, last):
     plenty = 1 << 20
     done, left = fail(plenty)
     assert done and left
+    count = plenty - left
     refused = went_on = 0
-    for number in range(max(1, plenty - left - last), plenty):
+    for number in range(max(1, count - last), plenty):
         done, left = fail(number)
         if left:
             # Without a failed allocation everything goes well.
             assert done, number
-            return plenty - left, refused, went_on
+            return count, refused, went_on
         refused, went_on = refused + (not done), went_on + done
 
 
