@@ -195,7 +195,9 @@ impl Control {
     pub(crate) fn started(&self, node: &Node, net: &Net, config: &Config) {
         *self.announced.lock() = own_caps(net, config);
         if config.is(Roles::DISPATCHER) && config.is(Roles::BACK_END) {
-            self.note(node, config.node, NodeState::Up, Some(config.weight));
+            let known = node.dispatcher.node(config.node);
+            let state = known.map_or(NodeState::Up, |dest| dest.state);
+            self.note(node, config.node, state, Some(config.weight));
             self.note_own_tags(node, config, config.node);
         }
     }

@@ -17,8 +17,8 @@ use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId};
 use lard_core::follow::Mode;
 use lard_core::policy::{
-    Admission, Dest, Further, NodeError, NodeState, ParamError, Params, PolicyKind, Reports,
-    Request, Scheduler, Slot, Tags, Tracked, TrackedSlot, Waiter, WaitingList,
+    Admission, Dest, Further, NodeError, NodeSet, NodeState, ParamError, Params, PolicyKind,
+    Reports, Request, Scheduler, Slot, Tags, Tracked, TrackedSlot, Waiter, WaitingList,
 };
 use lard_core::wire::{Assign, Idle, Load};
 
@@ -50,6 +50,8 @@ pub(crate) struct Inner {
     /// Somebody is answering those that need not wait any longer.
     pub(crate) admitting: bool,
     reports: Reports,
+    /// Those that an administrator has drained, be they there or not.
+    drained: NodeSet,
 }
 
 impl Dispatcher {
@@ -145,18 +147,25 @@ impl Dispatcher {
         });
     }
 
-    /// A back-end has joined, or has come back.
-    pub(crate) fn node_up(&self, here: &Node, node: NodeId, weight: u16) -> Result<(), NodeError> {
+    /// A back-end has joined, or has come back; in which state, as what was drained stays so.
+    pub(crate) fn node_up(
+        &self,
+        here: &Node,
+        node: NodeId,
+        weight: u16,
+    ) -> Result<NodeState, NodeError> {
         self.change(here, |inner| {
             inner.reports.forget(node);
             match inner.scheduler.add_dest(node, weight) {
-                Err(NodeError::Exists) => {
-                    inner
-                        .scheduler
-                        .upd_dest(node, Some(weight), Some(NodeState::Up))
-                }
-                other => other,
+                Ok(()) | Err(NodeError::Exists) => {}
+                Err(error) => return Err(error),
             }
+            let state = match inner.drained.contains(node) {
+                true => NodeState::Draining,
+                false => NodeState::Up,
+            };
+            inner.scheduler.upd_dest(node, Some(weight), Some(state))?;
+            Ok(state)
         })
         .unwrap_or(Err(NodeError::Unknown))
     }
@@ -179,7 +188,8 @@ impl Dispatcher {
         });
     }
 
-    /// Changes the state or the weight of a node, as an administrator wants it.
+    /// Changes the state or the weight of a node, as an administrator wants it; of one that is lost, the
+    /// state that it has when it is back.
     pub(crate) fn set_node(
         &self,
         here: &Node,
@@ -187,8 +197,18 @@ impl Dispatcher {
         state: Option<NodeState>,
         weight: Option<u16>,
     ) -> Result<(), NodeError> {
-        self.change(here, |inner| inner.scheduler.upd_dest(node, weight, state))
-            .unwrap_or(Err(NodeError::Unknown))
+        self.change(here, |inner| {
+            let is_lost = |dest: &Dest| dest.state == NodeState::Down;
+            let at_once = state.filter(|_| !inner.scheduler.nodes().get(node).is_some_and(is_lost));
+            inner.scheduler.upd_dest(node, weight, at_once)?;
+            match state {
+                Some(NodeState::Draining) => inner.drained.insert(node),
+                Some(_) => inner.drained.remove(node),
+                None => {}
+            }
+            Ok(())
+        })
+        .unwrap_or(Err(NodeError::Unknown))
     }
 
     /// What becomes of further requests has changed.
@@ -273,6 +293,7 @@ impl Inner {
             tracked: Tracked::new(tracked),
             admitting: false,
             reports: Reports::new(),
+            drained: NodeSet::EMPTY,
         };
         Ok(KBox::new(inner, GFP_KERNEL)?)
     }

@@ -93,3 +93,35 @@ def test_the_parameters_of_policies_are_set_together_or_not_at_all(cluster):
     assert machine.sh("cluster_startup set").stdout == listed
     assert "the dispatcher's" in cluster.node(2).sh("cluster_startup set t-low=10", check=False).stderr
     machine.sh("cluster_startup set policy=lard t-low=25 t-high=65 k-s=20")
+
+
+@pytest.mark.vms
+def test_what_is_drained_stays_so_when_it_comes_back(cluster):
+    def serve():
+        targets = [f"/who?drained-{number}" for number in range(24)]
+        [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, targets)
+        return set(nodes)
+
+    def state():
+        return {node["name"]: node["state"] for node in cluster.status(1)["nodes"]}["node3"]
+
+    def link():
+        return {node["name"]: node["link"] for node in cluster.status(1)["nodes"]}["node3"]
+
+    dispatcher = cluster.node(1)
+    cluster.spoil()
+    dispatcher.sh("cluster_startup drain node3")
+    cluster.kill_node(3)
+    cluster.wait(lambda: link() != "ready", what="the node is lost")
+    assert state() == "down"
+    cluster.start_node(3)
+    cluster.wait(lambda: link() == "ready", what="the node is back")
+    assert state() == "drain" and "node3" not in serve()
+    # Undone while it is away, it is used when it is back, and not before.
+    cluster.kill_node(3)
+    cluster.wait(lambda: link() != "ready", what="the node is lost again")
+    dispatcher.sh("cluster_startup drain node3 --undo")
+    assert state() == "down" and "node3" not in serve()
+    cluster.start_node(3)
+    cluster.wait(cluster.complete, what="the node is up")
+    assert "node3" in serve()

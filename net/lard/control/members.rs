@@ -165,7 +165,10 @@ impl Control {
         weight: Option<u16>,
     ) {
         let (old, _) = self.state_of(of).unwrap_or((NodeState::Up, 1));
-        let state = state.unwrap_or(old);
+        let state = match old {
+            NodeState::Down => old,
+            _ => state.unwrap_or(old),
+        };
         self.note(node, of, state, weight);
         self.announce(node, of);
     }

@@ -205,12 +205,12 @@ impl Control {
     /// The dispatcher tells a new node of the others, and the others of the new node.
     fn welcome(&self, node: &Node, config: &Config, peer: &Peer, roles: Roles) {
         let id = peer.id();
-        if roles.contains(Roles::BACK_END)
-            && node.dispatcher.node_up(node, id, peer.weight()).is_ok()
-        {
-            self.note(node, id, NodeState::Up, Some(peer.weight()));
-            self.note_own_tags(node, config, id);
-            self.announce(node, id);
+        if roles.contains(Roles::BACK_END) {
+            if let Ok(state) = node.dispatcher.node_up(node, id, peer.weight()) {
+                self.note(node, id, state, Some(peer.weight()));
+                self.note_own_tags(node, config, id);
+                self.announce(node, id);
+            }
         }
         for other in (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok()) {
             let other = NodeId(other);
