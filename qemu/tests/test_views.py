@@ -4,7 +4,7 @@
 import json
 
 import pytest
-from support import begin, run
+from support import begin, counted, run
 
 
 def fetch(host, count):
@@ -118,20 +118,23 @@ def test_parameters_given_at_the_start_hold_from_then_on(cluster):
         values = json.loads(cluster.node(number).sh("cluster_startup set --json").stdout)
         return {value["name"]: value["value"] for value in values}.items() >= set(wanted)
 
-    def holds():
-        return (
-            has(1, ("mode", "move"), ("t-low", "30"))
-            and has(2, ("head-limit", "2000"))
-            and cluster.status(2)["service"]["mode"] == "move"
-        )
+    def twice(host):
+        with client.Connection(host) as connection:
+            return [connection.request("/who").status for _ in range(2)]
 
-    assert holds()
+    def holds():
+        assert has(1, ("mode", "move"), ("t-low", "30")) and has(2, ("head-limit", "2000"))
+        # The front-end knows the mode.
+        with counted(cluster, exact_fe_next=1):
+            assert run(cluster.client, twice, cluster.fes[0].ext) == [200, 200]
+
+    holds()
     # SIGTERM: what the node was is forgotten.
     for number in (1, 2):
         cluster.kill_node(number, 15)
         cluster.start_node(number)
     cluster.wait(cluster.complete, what="the nodes are back")
-    cluster.wait(holds, what="all is as before")
+    holds()
     cluster.spoil()
     cluster.kill_node(1, 15)
     command = f"{cluster.layout.words(1)} --set t-low=0"

@@ -11,7 +11,7 @@
 use crate::bindings;
 use core::cell::UnsafeCell;
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::sync::{Arc, UniqueArc};
 
 /// What there is to do.
 pub trait Task: Send + Sync {
@@ -39,8 +39,10 @@ unsafe impl Sync for SoftWork {}
 impl SoftWork {
     /// A task that nobody has asked for. May sleep.
     pub fn new(task: Arc<dyn Task>) -> Result<Arc<Self>> {
+        // Without memory there is nothing yet whose drop would cancel the work.
+        let place = UniqueArc::new_uninit(GFP_KERNEL)?;
         let work = UnsafeCell::new(bindings::work_struct::default());
-        let this = Arc::new(Self { work, task }, GFP_KERNEL)?;
+        let this = Arc::from(place.write(Self { work, task }));
         // SAFETY: The work stays where it is, behind the `Arc`, until it is cancelled in `drop`.
         unsafe { bindings::lard_sync_init_bh_work(this.work.get(), Some(Self::on_work)) };
         Ok(this)
