@@ -140,4 +140,4 @@ def test_parameters_given_at_the_start_hold_from_then_on(cluster):
     command = f"{cluster.layout.words(1)} --set t-low=0"
     result = cluster.node(1).sh(command, check=False, timeout=60)
     assert result.code == 1 and "t-low" in result.stderr and "--set" in result.stderr, result
-    assert "node" not in cluster.status(1)
+    assert not cluster.status(1).get("node")
