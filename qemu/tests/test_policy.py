@@ -102,26 +102,25 @@ def test_what_is_drained_stays_so_when_it_comes_back(cluster):
         [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, targets)
         return set(nodes)
 
-    def state():
-        return {node["name"]: node["state"] for node in cluster.status(1)["nodes"]}["node3"]
+    [number] = [node["id"] for node in cluster.status(1)["nodes"] if node["name"] == "node3"]
 
-    def link():
-        return {node["name"]: node["link"] for node in cluster.status(1)["nodes"]}["node3"]
+    def seen():
+        [row] = [node for node in cluster.status(1)["nodes"] if node["id"] == number]
+        return row["link"] == "ready", row["state"]
 
     dispatcher = cluster.node(1)
     cluster.spoil()
     dispatcher.sh("cluster_startup drain node3")
     cluster.kill_node(3)
-    cluster.wait(lambda: link() != "ready", what="the node is lost")
-    assert state() == "down"
+    cluster.wait(lambda: seen() == (False, "down"), what="the node is lost")
     cluster.start_node(3)
-    cluster.wait(lambda: link() == "ready", what="the node is back")
-    assert state() == "drain" and "node3" not in serve()
+    cluster.wait(lambda: seen()[0], what="the node is back")
+    assert seen() == (True, "drain") and "node3" not in serve()
     # Undone while it is away, it is used when it is back, and not before.
     cluster.kill_node(3)
-    cluster.wait(lambda: link() != "ready", what="the node is lost again")
-    dispatcher.sh("cluster_startup drain node3 --undo")
-    assert state() == "down" and "node3" not in serve()
+    cluster.wait(lambda: seen() == (False, "down"), what="the node is lost again")
+    dispatcher.sh(f"cluster_startup drain {number} --undo")
+    assert seen() == (False, "down") and "node3" not in serve()
     cluster.start_node(3)
     cluster.wait(cluster.complete, what="the node is up")
     assert "node3" in serve()
