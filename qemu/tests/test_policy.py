@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the dispatcher decides, seen by clients and by the tool."""
 
+import random
+
 import pytest
 from support import run, wait_idle
 
@@ -98,7 +100,8 @@ def test_the_parameters_of_policies_are_set_together_or_not_at_all(cluster):
 @pytest.mark.vms
 def test_what_is_drained_stays_so_when_it_comes_back(cluster):
     def serve():
-        targets = [f"/who?drained-{number}" for number in range(24)]
+        # None of them asked for before, so that no node has them yet.
+        targets = [f"/who?drained-{random.random()}" for _ in range(24)]
         [nodes] = run(cluster.client, nodes_of, cluster.fes[0].ext, targets)
         return set(nodes)
 
