@@ -156,8 +156,9 @@ newest_release() {
 	versions=$(private_apt apt-cache search --names-only '^linux-headers-7[0-9.]*.*-cloud-amd64$' |
 		sed 's/^linux-headers-\([^ ]*\) .*/\1/' | sort -rV)
 	for release in $versions; do
-		if private_apt apt-cache show "linux-image-$release" "linux-source-$(series_of "$release")" \
-			>/dev/null 2>&1; then
+		# One at a time: of several names it is enough for apt-cache if one is known.
+		if private_apt apt-cache show "linux-image-$release" >/dev/null 2>&1 &&
+			private_apt apt-cache show "linux-source-$(series_of "$release")" >/dev/null 2>&1; then
 			echo "$release" | tee "$APT_DIR/release"
 			return
 		fi
