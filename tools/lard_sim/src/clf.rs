@@ -129,10 +129,11 @@ impl<'l> Line<'l> {
             .split(|b| *b == b' ')
             .next()
             .filter(|c| !c.is_empty())?;
-        let (_, rest) = split(text, b'[')?;
-        let (date, rest) = split(rest, b']')?;
-        let (_, rest) = split(rest, b'"')?;
-        let (request, rest) = split(rest, b'"')?;
+        // The date is before the request. A user's name may have brackets, and quotes only escaped.
+        let end = text.windows(3).position(|w| w == b"] \"")?;
+        let begin = text[..end].iter().rposition(|b| *b == b'[')?;
+        let date = &text[begin + 1..end];
+        let (request, rest) = split(&text[end + 3..], b'"')?;
         let mut words = request.split(|b| *b == b' ');
         let target = words
             .next()
@@ -166,12 +167,15 @@ fn seconds(date: &[u8]) -> Option<i64> {
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
     ];
     let mut parts = std::str::from_utf8(date).ok()?.split(['/', ':', ' ']);
-    let day: i64 = parts.next()?.parse().ok()?;
+    // So narrow that nothing below can overflow.
+    let day: u8 = parts.next()?.parse().ok()?;
     let month = parts.next()?;
     let month = MONTHS.iter().position(|m| *m == month)? as i64;
-    let mut numbers = parts.map(|p| p.parse::<i64>().ok());
-    let mut next = || numbers.next().flatten();
-    let (year, hour, minute, second) = (next()?, next()?, next()?, next()?);
+    let year: u16 = parts.next()?.parse().ok()?;
+    let mut numbers = parts.map(|p| p.parse::<u8>().ok());
+    let mut next = || numbers.next().flatten().map(i64::from);
+    let (hour, minute, second) = (next()?, next()?, next()?);
+    let (day, year) = (i64::from(day), i64::from(year));
     // Days since 1 March of year 0: leap days are the last of their year then.
     let (y, m) = if month < 2 {
         (year - 1, month + 10)
@@ -220,6 +224,46 @@ this is no line
             ]
         );
         assert_eq!(sizes, [5_000, 100, 200, 6_000, 5_000, 5_000]);
+    }
+
+    #[test]
+    fn lines_may_be_as_odd_as_clients_like() {
+        let second = |text: &str| Line::parse(text.as_bytes()).map(|line| line.second);
+        let with = |user: &str, date: &str| {
+            second(&format!(r#"a - {user} [{date}] "GET /x HTTP/1.0" 200 1"#))
+        };
+        let date = "28/Feb/2000:23:59:50 +0000";
+        let plain = with("-", date);
+        assert_eq!(plain, seconds(date.as_bytes()));
+        for user in [
+            "[",
+            "]",
+            "[x] y",
+            r#"[01/Jan/1999:00:00:00 +0000] \""#,
+            "é",
+            "\0",
+        ] {
+            assert_eq!(with(user, date), plain, "{user}");
+        }
+        for date in [
+            "28/Feb/9223372036854775807:23:59:50 +0000",
+            "28/Feb/-9223372036854775808:23:59:50 +0000",
+            "9223372036854775807/Feb/2000:23:59:50 +0000",
+            "28/Feb/2000:9223372036854775807:59:50 +0000",
+            "28/Feb/2000:23:59:-1 +0000",
+            "28/Feb/2000:23:59",
+            "28/Feb/2000",
+            "é/Feb/2000:23:59:50 +0000",
+            "",
+        ] {
+            assert_eq!(with("-", date), None, "{date}");
+        }
+        for date in ["0/Jan/0:0:0:0 +0000", "255/Dec/65535:255:255:255 +0000"] {
+            assert!(with("-", date).is_some(), "{date}");
+        }
+        for line in ["", "a", "] \"", "[] \"", "a [] \"\"", "a - - ] \"[\" 200"] {
+            assert_eq!(second(line), None, "{line}");
+        }
     }
 
     #[test]
