@@ -277,16 +277,18 @@ impl Run {
                 let report = lab.run(&self.setup(nodes, policy), &trace);
                 table.write_record(report.fields(policy, nodes))?;
                 table.flush()?;
-                rows.push(Row {
-                    policy,
-                    nodes,
-                    report,
-                });
+                if self.plot.is_some() {
+                    rows.push(Row {
+                        policy,
+                        nodes,
+                        report,
+                    });
+                }
             }
         }
         lab.end();
         if let Some(path) = &self.plot {
-            one_run::figure("run", &rows, BIN).draw_into(path)?;
+            one_run::figure("run", &rows).draw_into(path)?;
         }
         Ok(())
     }

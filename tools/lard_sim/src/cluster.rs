@@ -21,10 +21,10 @@ mod counting;
 
 use super::event::{Event, Events};
 use super::machine::{Look, Machine, Server};
-use super::setup::{Bin, FrontEnds, Mechanism, Report, Setup};
+use super::setup::{FrontEnds, Mechanism, Report, Setup};
 use super::workload::{Start, Trace};
 use admission::Arrivals;
-use counting::Sums;
+use counting::{Bins, Sums};
 use lard_core::addr::NodeId;
 use lard_core::policy::{
     self, Connection, NodeSet, NodeState, Request, Scheduler, Slot, Tags, Waiter, WaitingList,
@@ -134,7 +134,7 @@ impl<'a, const W: usize> Cluster<'a, W> {
             done: 0,
             changes,
             low,
-            sums: Sums::new(setup.nodes),
+            sums: Sums::new(setup.nodes, Bins::new(setup.bin)),
         }
     }
 
@@ -231,7 +231,7 @@ impl<'a, const W: usize> Cluster<'a, W> {
         let (file, size) = self.wanted(i);
         let look = self.machine(node).look(hardware, now, file, size, i);
         self.sums.looks += 1;
-        let bin = self.bin();
+        let bin = self.sums.bins.at(now);
         bin.looks += 1;
         if look == Look::Hit {
             return self.send(i);
@@ -336,7 +336,7 @@ impl<'a, const W: usize> Cluster<'a, W> {
         self.sums.bytes += u64::from(size);
         self.sums.delay += now - since;
         self.sums.served[usize::from(serving.0) - 1] += 1;
-        self.bin().requests += 1;
+        self.sums.bins.at(now).requests += 1;
         if is_over {
             self.close(i);
         } else {
@@ -508,14 +508,6 @@ impl<'a, const W: usize> Cluster<'a, W> {
 
     fn machine(&mut self, node: NodeId) -> &mut Machine<u32> {
         &mut self.machines[usize::from(node.0) - 1]
-    }
-
-    fn bin(&mut self) -> &mut Bin {
-        let at = (self.now / self.setup.bin) as usize;
-        if at >= self.sums.bins.len() {
-            self.sums.bins.resize(at + 1, Bin::default());
-        }
-        &mut self.sums.bins[at]
     }
 
     /// Lets the dispatcher do something with a connection.

@@ -73,7 +73,8 @@ pub struct Setup {
     pub preloaded: bool,
     /// The part of the requests that fill the caches and are not counted.
     pub warm_up: f64,
-    /// Width of the bins of [`Report::bins`] in simulated nanoseconds.
+    /// Width of the bins of [`Report::bins`] in simulated nanoseconds, as long as these are not too
+    /// many.
     pub bin: u64,
 }
 
@@ -147,4 +148,6 @@ pub struct Report {
     pub changes: u64,
     /// What happened when, from the very start.
     pub bins: Vec<Bin>,
+    /// Their width in simulated nanoseconds.
+    pub bin: u64,
 }

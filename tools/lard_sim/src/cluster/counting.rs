@@ -21,9 +21,47 @@ pub(super) struct Sums {
     pub(super) forwarded: u64,
     pub(super) moved: u64,
     pub(super) served: Vec<u64>,
-    pub(super) bins: Vec<Bin>,
+    pub(super) bins: Bins,
     /// Busy and idle times when counting began.
     base: Base,
+}
+
+/// What happened when.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bins {
+    bins: Vec<Bin>,
+    width: u64,
+}
+
+/// Bins of a run: many more than a line has points.
+const MAX_BINS: usize = 1 << 16;
+
+impl Bins {
+    pub(super) fn new(width: u64) -> Self {
+        Bins {
+            bins: Vec::new(),
+            width,
+        }
+    }
+
+    /// The bin of a time. They become twice as wide when they would be too many.
+    pub(super) fn at(&mut self, now: u64) -> &mut Bin {
+        while now / self.width >= MAX_BINS as u64 {
+            let sum = |pair: &[Bin], of: fn(&Bin) -> u64| pair.iter().map(of).sum();
+            let pairs = self.bins.chunks(2).map(|pair| Bin {
+                requests: sum(pair, |bin| bin.requests),
+                misses: sum(pair, |bin| bin.misses),
+                looks: sum(pair, |bin| bin.looks),
+            });
+            self.bins = pairs.collect();
+            self.width *= 2;
+        }
+        let at = (now / self.width) as usize;
+        if at >= self.bins.len() {
+            self.bins.resize(at + 1, Bin::default());
+        }
+        &mut self.bins[at]
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,9 +77,10 @@ struct Base {
 
 impl Sums {
     /// Nothing yet, for so many nodes.
-    pub(super) fn new(nodes: u16) -> Self {
+    pub(super) fn new(nodes: u16, bins: Bins) -> Self {
         Sums {
             served: vec![0; nodes.into()],
+            bins,
             ..Sums::default()
         }
     }
@@ -66,9 +105,8 @@ impl<const W: usize> Cluster<'_, W> {
     pub(super) fn start_counting(&mut self) {
         let bins = std::mem::take(&mut self.sums.bins);
         self.sums = Sums {
-            bins,
             base: self.base(),
-            ..Sums::new(self.setup.nodes)
+            ..Sums::new(self.setup.nodes, bins)
         };
     }
 
@@ -101,7 +139,33 @@ impl<const W: usize> Cluster<'_, W> {
             forwarded: sums.forwarded as f64 / requests,
             moved: sums.moved as f64 / requests,
             changes: end.changes - begin.changes,
-            bins: sums.bins,
+            bins: sums.bins.bins,
+            bin: sums.bins.width,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bins_become_wider_instead_of_too_many() {
+        let mut bins = Bins::new(10);
+        for now in [0, 9, 10, 25, 10 * MAX_BINS as u64 - 1] {
+            bins.at(now).requests += 1;
+        }
+        let seen = |bins: &Bins| -> Vec<_> { bins.bins.iter().map(|b| b.requests).collect() };
+        assert_eq!((bins.width, bins.bins.len()), (10, MAX_BINS));
+        assert_eq!(seen(&bins)[..4], [2, 1, 1, 0]);
+
+        bins.at(10 * MAX_BINS as u64).requests += 1;
+        assert_eq!((bins.width, bins.bins.len()), (20, MAX_BINS / 2 + 1));
+        assert_eq!(seen(&bins)[..3], [3, 1, 0]);
+        assert_eq!(seen(&bins)[MAX_BINS / 2 - 1..], [1, 1]);
+
+        bins.at(u64::MAX).looks += 1;
+        assert!(bins.bins.len() <= MAX_BINS);
+        assert_eq!(seen(&bins).iter().sum::<u64>(), 6);
     }
 }

@@ -79,7 +79,7 @@ pub fn failure(lab: &Lab) -> Vec<Figure> {
             change(0.8, 9, true),
         ];
         let report = lab.run(&setup, &trace);
-        add_steps(name, &report, setup.bin, &mut throughput, &mut misses);
+        add_steps(name, &report, &mut throughput, &mut misses);
     }
     vec![throughput, misses]
 }
@@ -111,7 +111,7 @@ pub fn flash_crowd(lab: &Lab) -> Vec<Figure> {
     for (name, policy) in COMPARED {
         let setup = Setup::new(16, policy);
         let report = lab.run(&setup, &trace);
-        add_steps(name, &report, setup.bin, &mut throughput, &mut misses);
+        add_steps(name, &report, &mut throughput, &mut misses);
     }
     vec![throughput, misses]
 }
@@ -126,8 +126,8 @@ fn over_time(name: &str, title: &str, y: &str) -> Figure {
 }
 
 /// Adds what happened in the course of a run.
-fn add_steps(name: &str, report: &Report, bin: u64, throughput: &mut Figure, misses: &mut Figure) {
-    for step in steps(report, bin) {
+fn add_steps(name: &str, report: &Report, throughput: &mut Figure, misses: &mut Figure) {
+    for step in steps(report) {
         throughput.add(name, step.at, step.throughput);
         misses.add(name, step.at, step.misses);
     }

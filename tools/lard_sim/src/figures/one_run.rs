@@ -15,8 +15,8 @@ pub struct Row {
     pub report: Report,
 }
 
-/// Draws it. The reports have bins of `bin` simulated nanoseconds.
-pub fn figure(name: &str, rows: &[Row], bin: u64) -> Figure {
+/// Draws it.
+pub fn figure(name: &str, rows: &[Row]) -> Figure {
     let nodes = rows.first().map_or(0, |row| row.nodes);
     if rows.iter().any(|row| row.nodes != nodes) {
         let mut figure = Figure::new(name, "Throughput", "nodes", "requests/s");
@@ -29,7 +29,7 @@ pub fn figure(name: &str, rows: &[Row], bin: u64) -> Figure {
     let title = format!("Throughput, nodes: {nodes}");
     let mut figure = Figure::new(name, &title, "part of all requests so far", "requests/s");
     for row in rows {
-        for step in steps(&row.report, bin) {
+        for step in steps(&row.report) {
             figure.add(row.policy.name(), step.at, step.throughput);
         }
     }

@@ -18,10 +18,10 @@ pub struct Step {
     pub misses: f64,
 }
 
-/// A run whose bins are `bin` simulated nanoseconds wide, in at most [`STEPS`] steps.
-pub fn steps(report: &Report, bin: u64) -> Vec<Step> {
+/// A run in at most [`STEPS`] steps.
+pub fn steps(report: &Report) -> Vec<Step> {
     let all: u64 = report.bins.iter().map(|bin| bin.requests).sum();
-    let seconds = bin as f64 / 1e9;
+    let seconds = report.bin as f64 / 1e9;
     let (mut so_far, mut done, mut missed, mut looks, mut bins) = (0, 0, 0, 0, 0.0);
     let mut steps = Vec::new();
     for bin in &report.bins {
@@ -57,9 +57,10 @@ mod tests {
         let bins = vec![bin(1, 1), bin(1, 0), bin(98, 49), bin(0, 0), bin(100, 0)];
         let report = Report {
             bins,
+            bin: 500_000_000,
             ..Report::default()
         };
-        let seen: Vec<_> = steps(&report, 500_000_000)
+        let seen: Vec<_> = steps(&report)
             .iter()
             .map(|s| (s.at, s.throughput, s.misses))
             .collect();
