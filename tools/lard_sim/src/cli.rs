@@ -16,7 +16,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use lard_core::policy::{Params, PolicyKind};
 use std::error::Error;
-use std::io::{stderr, IsTerminal};
+use std::io::{stderr, stdout, IsTerminal, Write};
 use std::path::PathBuf;
 
 /// Width of a run's bins, in simulated nanoseconds: many in the shortest run.
@@ -104,7 +104,7 @@ struct Run {
     #[arg(long, value_name = "N")]
     table: Option<usize>,
     /// Part of the requests that is not counted
-    #[arg(long, value_name = "PART", default_value_t = 0.25)]
+    #[arg(long, value_name = "PART", default_value_t = 0.25, value_parser = warm_up)]
     warm_up: f64,
     /// Draw the throughput, against the number of nodes or, of one number, in the course of the run
     #[arg(long, value_name = "FILE.svg")]
@@ -182,6 +182,14 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+fn warm_up(text: &str) -> Result<f64, String> {
+    let part: f64 = text.parse().map_err(|_| "it must be a number")?;
+    match (0.0..=0.9).contains(&part) {
+        true => Ok(part),
+        false => Err("it is a part of 1, 0.9 at most".into()),
+    }
+}
+
 fn group(text: &str) -> Result<usize, String> {
     let names = || GROUPS.iter().map(|g| g.name);
     names().position(|name| name == text).ok_or_else(|| {
@@ -216,20 +224,27 @@ impl Source {
 
     fn describe(&self) -> Result<(), Box<dyn Error>> {
         let trace = self.trace()?;
-        println!("requests              {}", trace.requests.len());
-        println!("targets               {}", trace.sizes.len());
-        println!("size of all targets   {:.0} MB", trace.bytes() as f64 / 1e6);
-        println!(
+        let mut out = stdout();
+        writeln!(out, "requests              {}", trace.requests.len())?;
+        writeln!(out, "targets               {}", trace.sizes.len())?;
+        writeln!(
+            out,
+            "size of all targets   {:.0} MB",
+            trace.bytes() as f64 / 1e6
+        )?;
+        writeln!(
+            out,
             "mean response         {:.1} KB",
             trace.mean_transfer() / 1e3
-        );
-        println!("requests/connection   {:.1}", trace.per_connection());
+        )?;
+        writeln!(out, "requests/connection   {:.1}", trace.per_connection())?;
         for part in [0.97, 0.98, 0.99] {
             let needed = trace.needed_for(part) as f64 / 1e6;
-            println!(
+            writeln!(
+                out,
                 "{:.0} % of all requests   are for {needed:.0} MB",
                 part * 100.0
-            );
+            )?;
         }
         Ok(())
     }
@@ -256,9 +271,6 @@ impl Run {
     }
 
     fn run(&self) -> Result<(), Box<dyn Error>> {
-        if !(0.0..=0.9).contains(&self.warm_up) {
-            return Err("--warm-up is a part of 1, 0.9 at most".into());
-        }
         let mut trace = self.source.trace()?;
         if !self.persistent {
             trace = trace.http10();
@@ -269,7 +281,7 @@ impl Run {
             lab.show((runs * trace.requests.len()) as u64);
         }
         let mut rows = Vec::new();
-        let mut table = csv::Writer::from_writer(std::io::stdout());
+        let mut table = csv::Writer::from_writer(stdout());
         table.write_record(Report::NAMES)?;
         for &policy in &self.policy {
             for &nodes in &self.nodes {
@@ -386,7 +398,8 @@ impl Make {
             let runs: u64 = made.map(|(_, group)| group.runs).sum();
             lab.show(runs * self.requests as u64);
         }
-        println!("seed {}, {} requests", self.seed, self.requests);
+        let mut out = stdout();
+        writeln!(out, "seed {}, {} requests", self.seed, self.requests)?;
         let mut figures = Vec::new();
         for (i, group) in GROUPS.iter().enumerate() {
             if is_made(i) {
@@ -397,11 +410,16 @@ impl Make {
             }
         }
         lab.end();
-        println!("{} figures are in {}", figures.len(), self.out.display());
+        writeln!(
+            out,
+            "{} figures are in {}",
+            figures.len(),
+            self.out.display()
+        )?;
         let checks = shapes::check(&figures);
         for check in &checks {
             let verdict = check.verdict.name();
-            println!("{verdict:8} {}: {}", check.claim, check.seen);
+            writeln!(out, "{verdict:8} {}: {}", check.claim, check.seen)?;
         }
         Ok(checks.iter().all(|check| check.verdict != Verdict::Fails))
     }

@@ -31,15 +31,26 @@ mod shapes;
 mod synthetic;
 mod workload;
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::iter::successors;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match cli::main() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // Who reads the output has seen enough.
+        Err(e) if is_closed_pipe(e.as_ref()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("lard_sim: {e}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_closed_pipe(e: &(dyn Error + 'static)) -> bool {
+    successors(Some(e), |&e| e.source())
+        .filter_map(|e| e.downcast_ref::<io::Error>())
+        .any(|e| e.kind() == ErrorKind::BrokenPipe)
 }

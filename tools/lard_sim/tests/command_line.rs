@@ -2,8 +2,10 @@
 
 //! The program as it is called: options that go together, logs, drawings, exit statuses.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::{env, fs, process};
 
 /// A directory that goes with the test.
@@ -30,6 +32,17 @@ impl Drop for Place {
 fn lard_sim(args: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_lard_sim");
     Command::new(program).args(args).output().unwrap()
+}
+
+/// How it ends when its output goes there, and what it says.
+fn lard_sim_into(out: impl Into<Stdio>, args: &[&str]) -> (Option<i32>, String) {
+    let program = env!("CARGO_BIN_EXE_lard_sim");
+    let mut command = Command::new(program);
+    let output = command.args(args).stdout(out).output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }
 
 /// The columns of a table by their names, for each line.
@@ -112,6 +125,10 @@ fn the_admission_limit_counts() {
     let said = refusal(&["--set", "queue-max=5"]);
     assert!(said.contains("--rate"), "{said}");
     assert!(refusal(&["--rate", "0"]).contains("above 0"));
+    for part in ["0.95", "-1", "NaN"] {
+        let said = refusal(&[&format!("--warm-up={part}")]);
+        assert!(said.contains("0.9 at most"), "{said}");
+    }
 }
 
 #[test]
@@ -244,4 +261,30 @@ fn the_exit_status_says_whether_all_shapes_are_there() {
         lard_sim(&["figures", "--only", "none"]).status.code(),
         Some(2)
     );
+}
+
+#[test]
+fn output_that_nobody_takes_is_no_panic() {
+    let place = Place::new("output");
+    let out = place.file("figures");
+    let figures = ["figures", "--only", "dispatcher", "--out", &out];
+    for args in [&["run"][..], &["workload"], &figures] {
+        let args = [args, &["--requests", "1000"]].concat();
+        let (reader, writer) = UnixStream::pair().unwrap();
+        drop(reader);
+        assert_eq!(
+            lard_sim_into(OwnedFd::from(writer), &args),
+            (Some(0), String::new())
+        );
+        let full = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let (status, said) = lard_sim_into(full, &args);
+        assert_eq!(status, Some(1), "{said}");
+        assert!(
+            said.starts_with("lard_sim: ") && said.contains("No space"),
+            "{said}"
+        );
+    }
 }
