@@ -54,9 +54,10 @@ const EXPORT_OPTIONS: &str = "ro,no_subtree_check,sec=sys";
 /// opened, there are no delegations, with which a client of version 4 caches attributes whatever
 /// `noac` says, and no names of clients, which two machines of one host name would share. `noac` and
 /// `lookupcache=none` have every name and attribute asked for; data is cached all the same, see
-/// lard-persistent.rst. A request to a machine that is gone fails after 2 + 2 seconds.
+/// lard-persistent.rst. A request to a machine that is gone fails when the mount is taken away, which is
+/// when the node is missed, or after 15 + 15 seconds; a disk that has much to do may take some of these.
 const MOUNT_OPTIONS: &str = "ro,nosuid,nodev,noexec,vers=3,proto=tcp,mountproto=tcp,nolock,noacl,\
-                             noac,lookupcache=none,soft,timeo=20,retrans=1,retry=0";
+                             noac,lookupcache=none,soft,timeo=150,retrans=1,retry=0";
 /// An address that no machine has (RFC 5737).
 const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// Before what failed is tried again: the other node may be about to export.
