@@ -5,7 +5,7 @@
 
 use nix::errno::Errno;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 
 /// Exit code of a command that was understood and failed.
 pub const EXIT_FAILURE: u8 = 1;
@@ -103,6 +103,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Says something on standard error. Nothing can be done when that is gone, and it must not end a node,
+/// as `eprintln!` would.
+pub fn say(text: &str) {
+    let _ = io::stderr().write_all(format!("cluster_startup: {text}\n").as_bytes());
+}
 
 /// What the C library calls an errno.
 pub fn errno_text(raw: i32) -> String {

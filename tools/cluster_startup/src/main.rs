@@ -33,14 +33,14 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(finished) => {
-            eprint!("{}", finished.text);
+            let _ = std::io::stderr().write_all(finished.text.as_bytes());
             return ExitCode::from(finished.code);
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cluster_startup: {error}");
+            error::say(&error.to_string());
             ExitCode::from(error.exit_code())
         }
     }

@@ -4,7 +4,7 @@
 
 use crate::cli::NodeOptions;
 use crate::disk::Disk;
-use crate::error::{Error, Result};
+use crate::error::{say, Error, Result};
 use crate::genl::Lard;
 use crate::interface::{self, Internal};
 use crate::kernel::{Kernel, Settings, MAX_VIPS};
@@ -41,7 +41,7 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Is a node until told to stop.
 pub fn run(options: &NodeOptions) -> Result<()> {
-    let log: Log = Arc::new(|line: &str| eprintln!("cluster_startup: {line}"));
+    let log: Log = Arc::new(say);
     let name = node_name(options.name.as_deref())?;
     let secret = read_secret(options.secret_file.as_deref(), &log)?;
     let disk = options.disk.as_deref().map(Disk::of).transpose()?;

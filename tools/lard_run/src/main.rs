@@ -94,7 +94,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let text = error.render().to_string();
             if error.use_stderr() {
-                eprint!("{text}");
+                let _ = std::io::stderr().write_all(text.as_bytes());
                 return ExitCode::from(2);
             }
             // A reader that went away is no failure.
@@ -103,8 +103,14 @@ fn main() -> ExitCode {
         }
     };
     let Err(Failure(text)) = run(&matches);
-    eprintln!("lard_run: {text}");
+    say(&text);
     ExitCode::FAILURE
+}
+
+/// Says something on standard error. The server starts also where that is gone, and `eprintln!` would
+/// panic.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(format!("lard_run: {text}\n").as_bytes());
 }
 
 fn failure<T>(text: impl Into<String>) -> Result<T> {
@@ -299,11 +305,11 @@ fn check_program(program: &Path) -> Result<()> {
         let remedy = "start the server without lard_run, and cluster_startup with --any-listener";
         if found.is_go {
             // Its listeners work with --any-listener, if they are not MPTCP: that is taken care of.
-            eprintln!(
-                "lard_run: {} is written in Go, whose programs make system calls themselves: its \
+            say(&format!(
+                "{} is written in Go, whose programs make system calls themselves: its \
                  listeners stay on the regular stack\n  start cluster_startup with --any-listener",
                 path.display()
-            );
+            ));
             return Ok(());
         }
         if found.is_foreign {
@@ -364,8 +370,8 @@ fn check_privilege() {
             u64::from_str_radix(line.trim(), 16).ok()
         });
     if effective.is_some_and(|caps| caps & (NET_ADMIN | NET_RAW) == 0) {
-        eprintln!(
-            "lard_run: listening on the family needs CAP_NET_ADMIN or CAP_NET_RAW, which this \
+        say(
+            "listening on the family needs CAP_NET_ADMIN or CAP_NET_RAW, which this \
              process does not have: listen() will fail\n  run it as root; servers give the privilege \
              up by themselves"
         );

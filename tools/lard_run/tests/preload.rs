@@ -261,3 +261,16 @@ fn a_missing_module_is_said_before_the_server_starts() {
     );
     assert!(output.stdout.is_empty());
 }
+
+#[test]
+fn what_cannot_be_said_changes_nothing() {
+    for (words, code) in [(&[][..], 2), (&["/no/such/program"], 1)] {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let status = Command::new(env!("CARGO_BIN_EXE_lard_run"))
+            .args(words)
+            .stderr(full)
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(code), "{words:?}");
+    }
+}
