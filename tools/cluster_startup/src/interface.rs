@@ -71,19 +71,19 @@ pub fn named(all: &[Address], text: &str) -> Result<Internal> {
 }
 
 /// The internal address of the dispatcher's node until another calls it: the first private one that
-/// is not loopback, else the first that is not loopback, else loopback, for one machine alone.
-pub fn guessed(all: &[Address]) -> Internal {
+/// is not loopback, else the first that is not loopback. Never loopback: before the network is up
+/// that would found another cluster than the one that is kept under the address to come.
+pub fn guessed(all: &[Address]) -> Option<Internal> {
     let outside = |own: &&Address| !own.loopback;
-    let addr = all
+    let own = all
         .iter()
         .filter(outside)
         .find(|own| own.addr.is_private())
-        .or_else(|| all.iter().find(outside))
-        .map_or(Ipv4Addr::LOCALHOST, |own| own.addr);
-    Internal {
-        addr,
+        .or_else(|| all.iter().find(outside))?;
+    Some(Internal {
+        addr: own.addr,
         interface: None,
-    }
+    })
 }
 
 /// The addresses at which a front-end's clients find it: all that other machines reach.
@@ -135,11 +135,12 @@ mod tests {
     #[test]
     fn the_guess_prefers_private_addresses() {
         let mut all = vec![address("lo", [127, 0, 0, 1])];
-        assert_eq!(guessed(&all).addr, Ipv4Addr::LOCALHOST);
+        assert_eq!(guessed(&all), None);
         all.push(address("eth0", [203, 0, 113, 5]));
-        assert_eq!(guessed(&all).addr, Ipv4Addr::new(203, 0, 113, 5));
+        let guess = |all: &[Address]| guessed(all).unwrap().addr;
+        assert_eq!(guess(&all), Ipv4Addr::new(203, 0, 113, 5));
         all.push(address("eth1", [192, 168, 7, 5]));
-        assert_eq!(guessed(&all).addr, Ipv4Addr::new(192, 168, 7, 5));
+        assert_eq!(guess(&all), Ipv4Addr::new(192, 168, 7, 5));
     }
 
     #[test]

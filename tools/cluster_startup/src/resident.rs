@@ -6,7 +6,7 @@ use crate::cli::NodeOptions;
 use crate::disk::Disk;
 use crate::error::{say, Error, Result};
 use crate::genl::Lard;
-use crate::interface::{self, Internal};
+use crate::interface::{self, Address, Internal};
 use crate::kernel::{Kernel, Settings, MAX_VIPS};
 use crate::local;
 use crate::membership::auth::Secret;
@@ -239,8 +239,8 @@ fn dispatcher(options: &NodeOptions) -> Option<(String, u16)> {
     Some((host, port.unwrap_or(options.control_port)))
 }
 
-/// The address the command line means, else the one from which the dispatcher is reached; `None`
-/// when told to stop while waiting for its name to mean something.
+/// The address the command line means, else the one from which the dispatcher is reached, on its own
+/// node a guess; `None` when told to stop while waiting until there is one.
 fn internal_address(
     options: &NodeOptions,
     inputs: &Receiver<Input>,
@@ -249,30 +249,29 @@ fn internal_address(
     if let Some(text) = &options.internal {
         return interface::named(&interface::addresses()?, text).map(Some);
     }
-    let Some((host, port)) = dispatcher(options) else {
-        let all = interface::addresses()?;
-        let internal = interface::guessed(&all);
-        let others = all.iter().filter(|own| !own.loopback).count();
-        if others > 1 {
-            log(&format!(
-                "internal address {} assumed until the first node calls; --internal names one",
-                internal.addr
-            ));
-        }
-        return Ok(Some(internal));
-    };
+    let dispatcher = dispatcher(options);
     let mut said = String::new();
     loop {
-        let why = match dial::resolve(&host, port).and_then(dial::source_for) {
-            Ok(addr) => {
-                return Ok(Some(Internal {
+        let found = match &dispatcher {
+            Some((host, port)) => dial::resolve(host, *port)
+                .and_then(dial::source_for)
+                .map(|addr| Internal {
                     addr,
                     interface: None,
-                }))
-            }
-            Err(error) => error,
+                })
+                .map_err(|why| {
+                    format!("waiting for the dispatcher at {host}:{port} ({why}), retrying")
+                }),
+            None => guess(&interface::addresses()?, log).ok_or_else(|| {
+                "waiting for an address that other machines reach, retrying; `--internal 127.0.0.1` \
+                 is for a machine alone"
+                    .to_string()
+            }),
         };
-        let line = format!("waiting for the dispatcher at {host}:{port} ({why}), retrying");
+        let line = match found {
+            Ok(internal) => return Ok(Some(internal)),
+            Err(line) => line,
+        };
         if line != said {
             log(&line);
             tell_systemd(Progress::Status(line.clone()));
@@ -282,6 +281,17 @@ fn internal_address(
             return Ok(None);
         }
     }
+}
+
+fn guess(all: &[Address], log: &Log) -> Option<Internal> {
+    let internal = interface::guessed(all)?;
+    if all.iter().filter(|own| !own.loopback).count() > 1 {
+        log(&format!(
+            "internal address {} assumed until the first node calls; --internal names one",
+            internal.addr
+        ));
+    }
+    Some(internal)
 }
 
 /// The control port: at the internal address. Where that is only a guess, which is on the
