@@ -60,13 +60,23 @@ impl Program {
             .process_group(0)
             .spawn()
             .map_err(|error| Error::io(&what, &error))?;
-        let output = collect(child.stdout.take());
-        let errors = collect(child.stderr.take());
-        let Some(status) = wait(&mut child, limit).map_err(|error| Error::io(&what, &error))?
-        else {
-            return Err(Error::new(what)
-                .errno(libc::ETIMEDOUT)
-                .detail(format!("it did not end within {} s", limit.as_secs())));
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let ended = collect(stdout).and_then(|output| {
+            let errors = collect(stderr)?;
+            Ok((output, errors, wait(&mut child, limit)?))
+        });
+        let (output, errors, status) = match ended {
+            Ok((output, errors, Some(status))) => (output, errors, status),
+            Ok((.., None)) => {
+                end(child);
+                return Err(Error::new(what)
+                    .errno(libc::ETIMEDOUT)
+                    .detail(format!("it did not end within {} s", limit.as_secs())));
+            }
+            Err(error) => {
+                end(child);
+                return Err(Error::io(what, &error));
+            }
         };
         let said = errors.join().unwrap_or_default();
         if status.success() {
@@ -81,8 +91,10 @@ impl Program {
 }
 
 /// Reads beside the wait, so that a program is never stopped by a full pipe.
-fn collect(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
-    thread::spawn(move || {
+fn collect(
+    stream: Option<impl Read + Send + 'static>,
+) -> std::io::Result<thread::JoinHandle<String>> {
+    thread::Builder::new().spawn(move || {
         let mut text = Vec::new();
         if let Some(mut stream) = stream {
             let _ = stream.by_ref().take(MAX_OUTPUT).read_to_end(&mut text);
@@ -92,7 +104,7 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Str
     })
 }
 
-/// Its exit status; `None` if it had to be killed.
+/// Its exit status; `None` if it has to be killed.
 fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
     let end = Instant::now() + limit;
     loop {
@@ -100,14 +112,20 @@ fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus
             return Ok(Some(status));
         }
         if Instant::now() >= end {
-            if let Ok(pid) = i32::try_from(child.id()) {
-                let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-            // One that the kernel holds ends later; nobody waits for it here.
-            return child.try_wait().map(|_| None);
+            return Ok(None);
         }
         thread::sleep(INTERVAL);
     }
+}
+
+/// Kills it and its children.
+fn end(mut child: Child) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    // One that the kernel holds ends later, so it is waited for beside; what nobody waits for counts
+    // as a task for as long as this process lives.
+    let _ = thread::Builder::new().spawn(move || child.wait());
 }
 
 #[cfg(test)]
@@ -140,8 +158,19 @@ mod tests {
 
     #[test]
     fn one_that_does_not_end_is_killed_with_its_children() {
-        let error = sh("sleep 60 & wait", Duration::from_millis(100)).unwrap_err();
+        let file = std::env::temp_dir().join(format!("lard-program-{}", std::process::id()));
+        let script = format!("echo $$ > {}; sleep 60 & wait", file.display());
+        let error = sh(&script, Duration::from_secs(2)).unwrap_err();
         assert!(error.is(libc::ETIMEDOUT), "{error}");
+        // Not even a zombie is left.
+        let pid = std::fs::read_to_string(&file).unwrap();
+        let place = PathBuf::from("/proc").join(pid.trim());
+        let limit = Instant::now() + Duration::from_secs(20);
+        while place.exists() {
+            assert!(Instant::now() < limit, "{}", place.display());
+            thread::sleep(INTERVAL);
+        }
+        std::fs::remove_file(&file).unwrap();
     }
 
     #[test]
