@@ -19,6 +19,8 @@
 mod admit;
 mod join;
 mod link;
+#[cfg(test)]
+mod tests;
 
 use super::auth::Secret;
 use super::dial::{Answered, DialError};
@@ -140,6 +142,7 @@ enum LinkState {
 struct Known {
     member: Member,
     link: LinkState,
+    /// Attempts since the link was ready last.
     failures: usize,
 }
 
@@ -335,7 +338,7 @@ impl Node {
             self.known.clear();
         }
         self.identity = None;
-        self.attach(identity, name)?;
+        self.attach(identity, name, self.config.settings.clone())?;
         self.joining.changing_since = None;
         self.identity = Some(identity);
         self.was = Some(Was {
@@ -345,14 +348,14 @@ impl Node {
         Ok(true)
     }
 
-    fn attach(&self, identity: Identity, name: &str) -> Result<()> {
+    fn attach(&self, identity: Identity, name: &str, settings: Settings) -> Result<()> {
         self.kernel.attach(&Attach {
             node_id: NodeId(identity.id),
             cluster_id: identity.cluster_id,
             dispatcher: NodeId(identity.dispatcher),
             hash_key: identity.hash_key,
             name: name.to_string(),
-            settings: self.config.settings.clone(),
+            settings,
         })
     }
 
@@ -443,12 +446,14 @@ impl Node {
     }
 
     fn remember(&mut self, member: Member, link: LinkState) {
+        let before = self.known.get(&member.id);
+        let failures = before.map_or(0, |known| known.failures);
         self.known.insert(
             member.id,
             Known {
                 member,
                 link,
-                failures: 0,
+                failures,
             },
         );
     }

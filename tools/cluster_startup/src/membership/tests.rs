@@ -58,11 +58,14 @@ impl FakeKernel {
 }
 
 /// Reads HELLO, and then until the end.
-fn receive(stream: TcpStream, id: u16, own: u16) -> LostReason {
+fn receive(stream: TcpStream, id: u16, own: u16, report: &Sender<Event>) -> LostReason {
     let mut lines = BufReader::new(stream).lines();
     let expected = format!("HELLO {id} to {own}");
     match lines.next() {
-        Some(Ok(hello)) if hello == expected => println!("greeted by {id}"),
+        Some(Ok(hello)) if hello == expected => {
+            println!("greeted by {id}");
+            let _ = report.send(Event::PeerReady(NodeId(id)));
+        }
         other => println!("greeted wrongly by {id}: {other:?}"),
     }
     match lines.next() {
@@ -128,7 +131,7 @@ impl Kernel for FakeKernel {
         state.peers.insert(id, (generation, stream));
         let (shared, report) = (Arc::clone(&self.state), self.report.lock().unwrap().clone());
         thread::spawn(move || {
-            let reason = receive(reader, id, own);
+            let reason = receive(reader, id, own, &report);
             let mut state = shared.lock().unwrap();
             if state.peers.get(&id).is_some_and(|(g, _)| *g == generation) {
                 state.peers.remove(&id);

@@ -8,7 +8,7 @@ use super::super::message::{
 };
 use super::{LinkState, Node};
 use crate::error::Result;
-use crate::kernel::{LostReason, MAX_ID, MAX_NODES};
+use crate::kernel::{LostReason, Settings, MAX_ID, MAX_NODES};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Instant;
 
@@ -70,16 +70,23 @@ impl Node {
     /// The first member calls the dispatcher at `addr`, so that is its internal address, if nobody
     /// said which it is.
     pub(super) fn settle(&mut self, addr: Ipv4Addr) -> Result<()> {
-        let (Some(identity), Some(roster)) = (self.identity, &mut self.roster) else {
+        let (Some(identity), Some(roster)) = (self.identity, &self.roster) else {
             return Ok(());
         };
         if !self.config.is_guess || !roster.is_alone() || addr == self.config.internal {
             return Ok(());
         }
-        roster.move_to(addr);
+        let settings = Settings {
+            internal: Some(addr),
+            ..self.config.settings.clone()
+        };
+        self.attach(identity, &self.config.name, settings.clone())?;
+        // Only now: what the module refused is tried again at the next call.
+        self.config.settings = settings;
         self.config.internal = addr;
-        self.config.settings.internal = Some(addr);
-        self.attach(identity, &self.config.name)?;
+        if let Some(roster) = &mut self.roster {
+            roster.move_to(addr);
+        }
         self.say(&format!(
             "the first member calls {addr}: this is the internal address now"
         ));

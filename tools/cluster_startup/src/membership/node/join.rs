@@ -136,9 +136,9 @@ impl Node {
             addr: *target.ip(),
             ..welcome.dispatcher.clone()
         };
-        self.known.retain(|_, known| {
-            known.link != LinkState::Passive && known.member.id != dispatcher.id
-        });
+        // A former dispatcher is forgotten; how often the link to this one failed is not.
+        self.known
+            .retain(|id, known| *id == dispatcher.id || known.link != LinkState::Passive);
         self.link_up(dispatcher, &answered.stream)?;
         self.greet_members(&welcome);
         let what = format!(

@@ -8,11 +8,11 @@ use super::{
     back_off, Identity, Input, LinkState, Node, BACK_OFF, LINK_GRACE, LINK_PAUSE, LOWER_WAITS,
 };
 use crate::error::Result;
-use crate::kernel::{Event, LostReason, Peer};
+use crate::kernel::{Attached, Event, LostReason, Peer};
 use lard_core::addr::NodeId;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Node {
     pub(super) fn call_member(&mut self, identity: Identity, member: &Member) {
@@ -79,8 +79,9 @@ impl Node {
 
     /// Gives the socket to the module.
     pub(super) fn link_up(&mut self, member: Member, stream: &TcpStream) -> Result<()> {
+        let id = member.id;
         let peer = Peer {
-            node_id: NodeId(member.id),
+            node_id: NodeId(id),
             roles: member.roles,
             addr: member.addr,
             name: member.name.clone(),
@@ -95,17 +96,32 @@ impl Node {
                 );
                 self.say(&line);
                 self.remember(member, LinkState::Up(Instant::now()));
+                self.failed(id);
             }
-            // The connection ended between the exchange and here.
-            Err(error) if error.is(libc::ENOTCONN) || error.is(libc::EINVAL) => {
+            // The connection ended between the exchange and here, or the module has no room for it.
+            // This link is lost, the others go on, unless it is the node that is gone.
+            Err(error) => {
+                if matches!(
+                    self.kernel.attached(),
+                    Ok(None | Some(Attached { owner: None, .. }))
+                ) {
+                    return Err(error);
+                }
                 self.say(&error.to_string());
-                let id = member.id;
                 self.remember(member, LinkState::Up(Instant::now()));
+                self.failed(id);
                 self.lost(id, LostReason::SocketError);
             }
-            Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Until the module says that the other side's HELLO was good, an attempt counts as failed: each
+    /// side may refuse the other for as long as it likes.
+    fn failed(&mut self, id: u16) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.failures = known.failures.saturating_add(1);
+        }
     }
 
     pub(super) fn heard(&mut self, event: Event) -> Result<()> {
@@ -122,7 +138,13 @@ impl Node {
                 Ok(())
             }
             Event::Overrun => self.check(),
-            Event::PeerReady(_) | Event::NodeChange(..) => Ok(()),
+            Event::PeerReady(id) => {
+                if let Some(known) = self.known.get_mut(&id.0) {
+                    known.failures = 0;
+                }
+                Ok(())
+            }
+            Event::NodeChange(..) => Ok(()),
         }
     }
 
@@ -144,19 +166,23 @@ impl Node {
         let Some(identity) = self.identity else {
             return;
         };
+        let pause = match known.failures.checked_sub(1) {
+            None => LINK_PAUSE,
+            Some(before) => back_off(before),
+        };
         if id == identity.dispatcher {
-            self.joining.next = Some(now + LINK_PAUSE);
+            self.joining.next = Some(now + pause);
             known.link = LinkState::Passive;
         } else if reason == LostReason::Bye {
             // It left on purpose; if it comes back it will call.
             return;
         } else {
-            let pause = if identity.id > id {
-                LINK_PAUSE
+            let more = if identity.id > id {
+                Duration::ZERO
             } else {
-                LINK_PAUSE + LOWER_WAITS
+                LOWER_WAITS
             };
-            known.link = LinkState::Waiting(now + pause);
+            known.link = LinkState::Waiting(now + pause + more);
         }
         self.known.insert(id, known);
     }
