@@ -16,6 +16,7 @@
 //! target hash is masked, with a pad that the two nonces and the secret give.
 
 use super::line::{LineError, Lines, MAX_UNPROVED};
+use super::message::shown;
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -198,7 +199,7 @@ pub fn call(lines: &mut Lines, secret: &Secret) -> Result<Session, AuthError> {
         proof: secret.proof("caller", &nonces),
     })?;
     match lines.receive(MAX_UNPROVED)? {
-        Verdict::Refused { refused } => Err(AuthError::Refused(refused)),
+        Verdict::Refused { refused } => Err(AuthError::Refused(shown(&refused))),
         Verdict::Proved(Proof { proof }) => {
             secret
                 .mac("listener", &nonces)

@@ -4,7 +4,7 @@
 
 use super::auth::{self, AuthError, Secret, Session};
 use super::line::{LineError, Lines, MAX_PROVED};
-use super::message::{Refused, Reply, Request};
+use super::message::{shown, Refused, Reply, Request};
 use crate::error::errno_text;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
@@ -22,6 +22,8 @@ const EXCHANGE_LIMIT: Duration = Duration::from_secs(8);
 pub enum DialError {
     /// The name means nothing, now.
     Resolve(String),
+    /// The machine does not have the internal address any more.
+    NoAddress(Ipv4Addr),
     /// Nobody there.
     Connect(io::Error),
     /// The proof failed.
@@ -39,6 +41,7 @@ impl DialError {
     pub fn is_final(&self) -> bool {
         match self {
             DialError::Auth(AuthError::Secret | AuthError::Refused(_) | AuthError::Version(_))
+            | DialError::NoAddress(_)
             | DialError::Confused => true,
             DialError::Refused(refused) => !refused.again,
             DialError::Resolve(_)
@@ -53,6 +56,9 @@ impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DialError::Resolve(why) => write!(f, "its name has no IPv4 address: {why}"),
+            DialError::NoAddress(addr) => {
+                write!(f, "this machine does not have the address {addr} any more")
+            }
             DialError::Connect(error) => match error.raw_os_error() {
                 Some(raw) => f.write_str(&errno_text(raw)),
                 None => error.fmt(f),
@@ -105,12 +111,15 @@ pub fn call(
     secret: &Secret,
     request: &Request,
 ) -> Result<Answered, DialError> {
-    let stream = connect(from, target).map_err(DialError::Connect)?;
+    let stream = connect(from, target)?;
     let mut lines = Lines::new(stream, EXCHANGE_LIMIT);
     let session = auth::call(&mut lines, secret).map_err(DialError::Auth)?;
     lines.send(request).map_err(DialError::Line)?;
     match lines.receive(MAX_PROVED).map_err(DialError::Line)? {
-        Reply::Refused(refused) => Err(DialError::Refused(refused)),
+        Reply::Refused(refused) => Err(DialError::Refused(Refused {
+            reason: shown(&refused.reason),
+            again: refused.again,
+        })),
         reply => Ok(Answered {
             reply,
             session,
@@ -120,9 +129,33 @@ pub fn call(
 }
 
 /// The other side takes the address we call from for our internal address, so it is set.
-fn connect(from: Ipv4Addr, target: SocketAddrV4) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    socket.bind(&SocketAddrV4::new(from, 0).into())?;
-    socket.connect_timeout(&target.into(), CONNECT_LIMIT)?;
+fn connect(from: Ipv4Addr, target: SocketAddrV4) -> Result<TcpStream, DialError> {
+    let socket =
+        Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map_err(DialError::Connect)?;
+    socket
+        .bind(&SocketAddrV4::new(from, 0).into())
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::EADDRNOTAVAIL) => DialError::NoAddress(from),
+            _ => DialError::Connect(error),
+        })?;
+    socket
+        .connect_timeout(&target.into(), CONNECT_LIMIT)
+        .map_err(DialError::Connect)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_gone_is_told_from_a_dispatcher_that_is_away() {
+        // No machine has the first (RFC 5737), and nobody listens at the second.
+        let gone = Ipv4Addr::new(192, 0, 2, 1);
+        let target = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
+        let error = connect(gone, target).unwrap_err();
+        assert!(matches!(error, DialError::NoAddress(addr) if addr == gone));
+        let error = connect(Ipv4Addr::LOCALHOST, target).unwrap_err();
+        assert!(matches!(error, DialError::Connect(_)), "{error}");
+    }
 }

@@ -6,6 +6,7 @@
 //! the kernel's first frame. Length and time are bounded, because whoever can reach the port can
 //! send anything.
 
+use super::message::shown;
 use crate::error::errno_text;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
@@ -132,8 +133,9 @@ impl Lines {
                 self.stream.read_exact(room)?;
             }
             if end.is_some() {
+                // The error may quote the line.
                 return serde_json::from_slice(&self.buffer)
-                    .map_err(|error| LineError::Malformed(error.to_string()));
+                    .map_err(|error| LineError::Malformed(shown(&error.to_string())));
             }
         }
     }

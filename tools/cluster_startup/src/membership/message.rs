@@ -6,13 +6,15 @@
 //! links itself to each of them. After the reply the socket belongs to the kernels.
 
 use super::auth::hex_bytes;
-use crate::kernel::{Roles, MAX_WEIGHT};
+use crate::kernel::{Roles, MAX_ID, MAX_WEIGHT};
 use lard_core::wire::Name;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Octets in the name of a document root.
 pub const MAX_DOCROOT: usize = 200;
+/// Characters of a text of the other side that are shown.
+const MAX_SHOWN: usize = 200;
 
 /// A node, as the others need to know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +136,17 @@ pub struct Welcome {
     pub members: Vec<Member>,
 }
 
+impl Welcome {
+    /// Can all that is said of nodes be?
+    pub fn is_sound(&self) -> bool {
+        let can_be = |member: &Member| is_name(&member.name) && is_weight(member.weight);
+        (1..=MAX_ID).contains(&self.id)
+            && is_name(&self.name)
+            && can_be(&self.dispatcher)
+            && self.members.iter().all(can_be)
+    }
+}
+
 /// Why not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
@@ -159,6 +172,15 @@ impl Refused {
             again: true,
         }
     }
+}
+
+/// What the other side says, for terminals, logs and service managers: one line without anything that
+/// they would obey.
+pub fn shown(text: &str) -> String {
+    text.chars()
+        .take(MAX_SHOWN)
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 fn usual_weight() -> u32 {
@@ -214,6 +236,45 @@ mod tests {
         let line = serde_json::to_vec(&reply).unwrap();
         assert!(line.len() < MAX_PROVED, "{}", line.len());
         assert_eq!(serde_json::from_slice::<Reply>(&line).unwrap(), reply);
+    }
+
+    #[test]
+    fn a_welcome_names_only_nodes_that_can_be() {
+        let member = Member {
+            id: 2,
+            name: "n2".into(),
+            roles: Roles::from_bits(6),
+            addr: Ipv4Addr::LOCALHOST,
+            port: 7021,
+            weight: 1,
+            docroot: None,
+        };
+        let good = Welcome {
+            cluster_id: 1,
+            id: 3,
+            name: "n3".into(),
+            masked_key: [0; 16],
+            dispatcher: member.clone(),
+            members: vec![member],
+        };
+        assert!(good.is_sound());
+        for spoil in [
+            |welcome: &mut Welcome| welcome.id = 0,
+            |welcome: &mut Welcome| welcome.name = "n3\nREADY=1".into(),
+            |welcome: &mut Welcome| welcome.dispatcher.name = "\u{1b}[2J".into(),
+            |welcome: &mut Welcome| welcome.members[0].name.clear(),
+            |welcome: &mut Welcome| welcome.members[0].weight = 0,
+        ] {
+            let mut bad = good.clone();
+            spoil(&mut bad);
+            assert!(!bad.is_sound(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_one_short_line() {
+        assert_eq!(shown("no\nREADY=1\u{1b}[2J\u{9b}"), "no?READY=1?[2J?");
+        assert_eq!(shown(&"\u{e4}".repeat(1000)).chars().count(), MAX_SHOWN);
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Node {
             Err(error) => return self.join_failed(&error),
         };
         let welcome = match answered.reply {
-            Reply::Welcome(welcome) if (1..=MAX_ID).contains(&welcome.id) => welcome,
+            Reply::Welcome(welcome) if welcome.is_sound() => welcome,
             _ => return self.join_failed(&DialError::Confused),
         };
         let identity = Identity {
@@ -176,6 +176,15 @@ impl Node {
 
     pub(super) fn join_failed(&mut self, error: &DialError) -> Result<()> {
         let (host, port) = self.config.dispatcher.clone().unwrap_or_default();
+        // Waiting does not mend this: the others know the node under that address.
+        if let DialError::NoAddress(_) = error {
+            return Err(Error::new(format!("call the dispatcher at {host}:{port}"))
+                .detail(error.to_string())
+                .remedy(
+                    "start the program again, which finds the new address if --internal names none \
+                     that is gone; a service manager does so by itself",
+                ));
+        }
         if error.is_final() && !self.ready {
             return Err(Error::new(format!("join the cluster of {host}:{port}"))
                 .detail(error.to_string())

@@ -177,6 +177,22 @@ fn links_that_are_never_ready_are_tried_ever_more_rarely() {
 }
 
 #[test]
+fn a_node_whose_address_is_gone_ends_with_the_remedy() {
+    let kernel = Arc::new(Fake::default());
+    let mut node = node(&kernel);
+    node.ready = true;
+    let gone = DialError::NoAddress(node.config.internal);
+    let error = node.joined(Err(gone)).unwrap_err().to_string();
+    assert!(
+        error.contains("10.0.0.1") && error.contains("--internal"),
+        "{error}"
+    );
+    let away = DialError::Connect(std::io::Error::from_raw_os_error(libc::ECONNREFUSED));
+    node.joined(Err(away)).unwrap();
+    assert!(node.joining.next.is_some());
+}
+
+#[test]
 fn an_address_that_the_module_does_not_take_is_not_settled_on() {
     let kernel = Arc::new(Fake::default());
     let mut node = node(&kernel);
