@@ -25,6 +25,8 @@ const FRONT_END_PORT: u16 = 8080;
 const BACK_END_PORT: u16 = 7080;
 /// Where the dispatcher keeps what lasts.
 const STATE_DIR: &str = "/var/lib/lard";
+/// Octets in a parameter's name, in its value and in a rule; the module takes no more.
+const MAX_TEXT: usize = 255;
 /// Options of one dash and several letters.
 const SINGLE_DASH: [&str; 5] = ["FE", "BE", "fp", "bp", "da"];
 
@@ -330,12 +332,25 @@ fn key_values(matches: &ArgMatches, option: &str) -> Result<Vec<(String, String)
 fn key_value(change: &str) -> Result<(String, String)> {
     match change.split_once('=') {
         Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+            check_length("a parameter's name", key)?;
+            check_length("a parameter's value", value)?;
             Ok((key.to_string(), value.to_string()))
         }
         _ => Err(Error::usage(format!(
             "\"{change}\" is not of the form KEY=VALUE"
         ))),
     }
+}
+
+fn check_length(what: &str, text: &str) -> Result<()> {
+    if text.len() > MAX_TEXT {
+        let start: String = text.chars().take(20).collect();
+        return Err(Error::usage(format!(
+            "{what} has {MAX_TEXT} octets at most, \"{start}...\" has {}",
+            text.len()
+        )));
+    }
+    Ok(())
 }
 
 fn rules_wish(sub: &ArgMatches) -> Result<Wish> {
@@ -382,6 +397,7 @@ fn check_rules(rules: &[String]) -> Result<()> {
         )));
     }
     for text in rules {
+        check_length("a rule", text)?;
         if let Err(error) = text.parse::<Rule>() {
             return Err(Error::usage(format!("rule \"{text}\": {error}")).remedy(
                 "a rule reads: accept|pass [if IFACE,...] [from PREFIX] [to local|PREFIX] [port N]",

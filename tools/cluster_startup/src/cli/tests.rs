@@ -116,6 +116,22 @@ fn what_makes_no_sense_is_refused_with_the_remedy() {
 }
 
 #[test]
+fn what_is_too_long_for_the_module_is_refused() {
+    let long = "x".repeat(70_000);
+    for line in [
+        format!("set x={long}"),
+        format!("set {long}=x"),
+        format!("-D --set x={long}"),
+    ] {
+        assert!(refused(&line).contains("255 octets at most"));
+    }
+    let rule = "accept".to_string() + &" ".repeat(70_000) + "port 80";
+    assert!(refused_all(&["rules", "--set", &rule]).contains("255 octets at most"));
+    let comment = format!("tag a # {long}");
+    refused_all(&["service", "--content", &comment]);
+}
+
+#[test]
 fn commands_have_their_arguments() {
     assert!(matches!(
         read("status --json"),
