@@ -198,11 +198,16 @@ impl<S: System> Shares<S> {
                 failures.push((place, error));
             }
         };
-        let mut mounted = match self.remove_mounts(others, &mut note) {
+        let mounted = self.remove_mounts(others, &mut note);
+        let exported = self.match_exports(others, &mut note);
+        note(Place::Exports, exported);
+        let mut mounted = match mounted {
             Ok(mounted) => mounted,
-            Err(error) => return vec![(Place::All, error)],
+            Err(error) => {
+                note(Place::Mounts, Err(error));
+                return failures;
+            }
         };
-        note(Place::All, self.match_exports(others));
         for (addr, other) in others {
             // Each may take long.
             if mounted.contains(other.id) || !current() {
@@ -213,7 +218,7 @@ impl<S: System> Shares<S> {
                 mounted.insert(other.id);
                 (self.telling)(mounted);
             }
-            note(Place::Of(*addr), result);
+            note(Place::Mount(*addr), result);
         }
         failures
     }
@@ -245,7 +250,7 @@ impl<S: System> Shares<S> {
                 self.system.remove_place(&mount.at);
                 (self.log)(&format!("{} is mounted no more", mount.source));
             }
-            note(Place::Of(addr), result);
+            note(Place::Mount(addr), result);
         }
         Ok(right)
     }
@@ -259,7 +264,12 @@ impl<S: System> Shares<S> {
         (mount.is_nfs() && server == name).then_some(addr)
     }
 
-    fn match_exports(&self, others: &Others) -> Result<()> {
+    /// Exports to whom it is wanted and to nobody else; one that fails leaves the others alone.
+    fn match_exports(
+        &self,
+        others: &Others,
+        note: &mut impl FnMut(Place, Result<()>),
+    ) -> Result<()> {
         let own = |export: &Export| export.has_number(&self.mark);
         let exports: Vec<Export> = self.system.exports()?.into_iter().filter(own).collect();
         let mut there = BTreeSet::new();
@@ -270,12 +280,16 @@ impl<S: System> Shares<S> {
             if others.contains_key(&addr) {
                 there.insert(addr);
             } else {
-                self.system.unexport(&self.docroot, addr)?;
+                note(
+                    Place::Export(addr),
+                    self.system.unexport(&self.docroot, addr),
+                );
             }
         }
         for addr in others.keys().filter(|addr| !there.contains(addr)) {
-            self.system
-                .export(&self.docroot, *addr, &self.export_options())?;
+            let options = self.export_options();
+            let result = self.system.export(&self.docroot, *addr, &options);
+            note(Place::Export(*addr), result);
         }
         Ok(())
     }
@@ -301,8 +315,12 @@ impl<S: System> Drop for Ending<'_, S> {
 /// What a failure belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
-    All,
-    Of(Ipv4Addr),
+    /// The list of them.
+    Mounts,
+    Mount(Ipv4Addr),
+    /// The list of them.
+    Exports,
+    Export(Ipv4Addr),
 }
 
 fn source(addr: Ipv4Addr, docroot: &str) -> String {

@@ -17,6 +17,8 @@ struct State {
     places: BTreeSet<PathBuf>,
     /// Mounts of these addresses fail.
     unreachable: BTreeSet<Ipv4Addr>,
+    /// Exporting to these addresses fails, and so does ending it.
+    stubborn: BTreeSet<Ipv4Addr>,
     mounting: usize,
     /// Whose documents were said to be there last.
     told: NodeSet,
@@ -86,6 +88,7 @@ impl System for Fake {
         if state.not_exportable {
             return Err(Error::new("export").detail("does not support NFS export"));
         }
+        refuse(&state, client)?;
         state.exports.push(Export {
             path: path.to_path_buf(),
             client: client.to_string(),
@@ -96,6 +99,7 @@ impl System for Fake {
 
     fn unexport(&self, path: &Path, client: Ipv4Addr) -> Result<()> {
         let mut state = self.state();
+        refuse(&state, client)?;
         let before = state.exports.len();
         state
             .exports
@@ -139,6 +143,13 @@ impl System for Fake {
 
     fn remove_place(&self, at: &Path) {
         self.state().places.remove(at);
+    }
+}
+
+fn refuse(state: &State, client: Ipv4Addr) -> Result<()> {
+    match state.stubborn.contains(&client) {
+        true => Err(Error::new(format!("exportfs {client}"))),
+        false => Ok(()),
     }
 }
 
@@ -287,6 +298,27 @@ fn what_fails_is_said_once_and_tried_again() {
         fake.wait(|fake| fake.sources().len() == 2);
     });
     assert!(fake.state().mounts.is_empty());
+}
+
+#[test]
+fn an_export_that_fails_leaves_the_others_alone() {
+    let fake = Fake::default();
+    let shares = shares(&fake).0.unwrap();
+    let failures = |wanted: &Others| -> Vec<Place> {
+        let failures = shares.bring_about(wanted, &|| true);
+        failures.into_iter().map(|(place, _)| place).collect()
+    };
+    let wanted = others(&[(2, DOCROOT), (3, DOCROOT), (4, DOCROOT)]);
+    fake.state().stubborn.insert(addr(2));
+    assert_eq!(failures(&wanted), [Place::Export(addr(2))]);
+    assert_eq!(fake.clients(), ["10.1.0.3", "10.1.0.4"]);
+    fake.state().stubborn = [addr(3)].into();
+    let nobody = Others::new();
+    assert_eq!(failures(&nobody), [Place::Export(addr(3))]);
+    assert_eq!(fake.clients(), ["10.1.0.3"]);
+    fake.state().stubborn.clear();
+    assert_eq!(failures(&nobody), []);
+    assert!(fake.clients().is_empty());
 }
 
 #[test]
