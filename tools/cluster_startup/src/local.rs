@@ -3,9 +3,9 @@
 //! How `cluster_startup stop` finds the resident process: an abstract Unix socket, whose name is
 //! per network namespace, as a node is. It also keeps a second process from starting.
 
-use crate::error::{Error, Result};
+use crate::error::{say, Error, Result};
 use crate::membership::node::Input;
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials, UnixCredentials};
 use std::io::{self, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -34,16 +34,39 @@ pub fn claim() -> Result<UnixListener> {
             if error.raw_os_error() != Some(libc::EADDRINUSE) {
                 return what;
             }
-            let pid = address()
+            let holder = address()
                 .and_then(|address| UnixStream::connect_addr(&address))
                 .ok()
-                .and_then(|stream| getsockopt(&stream, PeerCredentials).ok())
-                .map_or_else(String::new, |owner| format!(" (process {})", owner.pid()));
-            what.detail(format!(
-                "a cluster_startup runs in this network namespace already{pid}"
-            ))
-            .remedy("`cluster_startup stop` ends it")
+                .and_then(|stream| getsockopt(&stream, PeerCredentials).ok());
+            match holder {
+                Some(holder) if !is_trusted(holder.uid()) => {
+                    what.detail(foreign(&holder)).remedy("end that process")
+                }
+                holder => {
+                    let pid = holder
+                        .map_or_else(String::new, |holder| format!(" (process {})", holder.pid()));
+                    what.detail(format!(
+                        "a cluster_startup runs in this network namespace already{pid}"
+                    ))
+                    .remedy("`cluster_startup stop` ends it")
+                }
+            }
         })
+}
+
+/// Any user can take the name, or call under it; root and the user of this process are believed.
+fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == nix::unistd::geteuid().as_raw()
+}
+
+fn foreign(holder: &UnixCredentials) -> String {
+    format!(
+        "process {} of user {} has the socket \"@{}\", and is no cluster_startup of root or of \
+         this user",
+        holder.pid(),
+        holder.uid(),
+        String::from_utf8_lossy(NAME)
+    )
 }
 
 /// Listens for `stop`, from root or the user this process runs as.
@@ -57,7 +80,7 @@ pub fn serve(listener: &UnixListener, node: &SyncSender<Input>) {
         let Ok(caller) = getsockopt(&stream, PeerCredentials) else {
             continue;
         };
-        if caller.uid() != 0 && caller.uid() != nix::unistd::geteuid().as_raw() {
+        if !is_trusted(caller.uid()) {
             continue;
         }
         let mut word = [0; STOP.len()];
@@ -78,7 +101,8 @@ pub fn serve(listener: &UnixListener, node: &SyncSender<Input>) {
     }
 }
 
-/// Makes the resident process leave, and waits for its end. False when there is none.
+/// Makes the resident process leave, and waits for its end. False when there is none, or a stranger
+/// in its place.
 pub fn stop() -> Result<bool> {
     let failed = |error: io::Error| Error::io("stop the resident process", &error);
     let mut stream = match address().and_then(|address| UnixStream::connect_addr(&address)) {
@@ -86,6 +110,11 @@ pub fn stop() -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(false),
         Err(error) => return Err(failed(error)),
     };
+    let holder = getsockopt(&stream, PeerCredentials).map_err(|errno| failed(errno.into()))?;
+    if !is_trusted(holder.uid()) {
+        say(&foreign(&holder));
+        return Ok(false);
+    }
     stream
         .set_read_timeout(Some(LEAVE_LIMIT))
         .and_then(|()| stream.write_all(STOP))
@@ -99,5 +128,17 @@ pub fn stop() -> Result<bool> {
                 .remedy("look at what it prints; SIGKILL ends it at once"))
         }
         Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_and_the_own_user_are_believed() {
+        let own = nix::unistd::geteuid().as_raw();
+        assert!(is_trusted(0) && is_trusted(own));
+        assert!(!is_trusted(own.wrapping_add(1).max(1)));
     }
 }
