@@ -105,13 +105,16 @@ class Bench:
         if load:
             self.cluster.load()
         self.cluster.start()
-        self.lab.nodes[0].sh(f"cluster_startup set {contestant.parameters}")
+        self.set(contestant, filling=True)
         if contestant.forwards:
             self.cluster.wait(
                 lambda: nfs.complete(self.back_ends, DOCUMENTS), what="the documents are shared"
             )
         for machine in self.back_ends:
             machine.sh("echo 3 > /proc/sys/vm/drop_caches")
+
+    def set(self, contestant, filling):
+        self.lab.nodes[0].sh(f"cluster_startup set {contestant.parameters(filling)}")
 
     def stop(self):
         self.cluster.stop_nodes()
@@ -181,6 +184,7 @@ class Bench:
         self.throttle(None)
         self.start(contestant)
         self.ask(self.work.before(), requests=requests)
+        self.set(contestant, filling=False)
         self.throttle(scaled)
         say(f"{name}: counting")
         (reads, octets), moved = self.reads(), self.elsewhere()

@@ -5,6 +5,8 @@ import dataclasses
 
 # What a connection carries in the comparison of persistent ones.
 REQUESTS = 8
+# The default of the parameter disk-queue.
+DISK_QUEUE = 5
 # lard_sim's names of the modes.
 MECHANISMS = {"pin": "single", "move": "multiple", "forward": "forwarding"}
 
@@ -29,16 +31,19 @@ class Contestant:
     def forwards(self):
         return "forward" in (self.mode, self.mode == "auto" and self.mechanism)
 
-    @property
-    def parameters(self):
-        """For `cluster_startup set`."""
-        return f"mode={self.mode} mechanism={self.mechanism}"
+    def parameters(self, filling):
+        """For `cluster_startup set`. While memories are filled from disks that nothing slows down, these
+        count as busy in the mode auto: by its rule each node would get everything otherwise."""
+        queue = 0 if filling and self.mode == "auto" else DISK_QUEUE
+        return f"mode={self.mode} mechanism={self.mechanism} disk-queue={queue}"
 
     def simulated(self):
         """Arguments of lard_sim."""
-        mechanism = MECHANISMS[self.mechanism if self.mode == "auto" else self.mode]
-        persistent = ["--persistent"] if self.requests > 1 else []
-        return ["--policy", self.policy, "--mechanism", mechanism, *persistent]
+        words = ["--policy", self.policy]
+        if self.requests > 1:
+            mechanism = self.mechanism if self.mode == "auto" else self.mode
+            words += ["--persistent", "--mechanism", MECHANISMS[mechanism]]
+        return words
 
 
 # The first one is what the others are ratios of.
