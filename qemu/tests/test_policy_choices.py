@@ -264,4 +264,5 @@ def test_questions_that_come_while_others_are_out_share_a_write(cluster):
     with counted(cluster, exact_fe_asked=24, exact_fe_assign_fallback=0):
         assert run(cluster.client, ask_at_once, host, 24) == [200] * 24
     writes = totals(cluster)["fe_ask_writes"] - before
-    assert 2 <= writes <= 4, writes
+    # One where all came in the same round of packets.
+    assert 1 <= writes <= 4, writes
