@@ -148,6 +148,8 @@ class GuestMachine(Machine):
         if self.netns is None:
             self.vm.killed = True
             self.vm.stop()
+            # Nothing is left that would be set back.
+            self.shaped.clear()
         else:
             root = GuestMachine(self.vm, self.vm.spec.name)
             self.sh("ip link set ext0 down; ip link set int0 down", check=False)
