@@ -117,8 +117,8 @@ def test_what_is_drained_stays_so_when_it_comes_back(cluster):
     cluster.kill_node(3)
     cluster.wait(lambda: seen() == (False, "down"), what="the node is lost")
     cluster.start_node(3)
-    cluster.wait(lambda: seen()[0], what="the node is back")
-    assert seen() == (True, "drain") and "node3" not in serve()
+    cluster.wait(lambda: seen() == (True, "drain"), what="the node is back, and drained")
+    assert "node3" not in serve()
     # Undone while it is away, it is used when it is back, and not before.
     cluster.kill_node(3)
     cluster.wait(lambda: seen() == (False, "down"), what="the node is lost again")
