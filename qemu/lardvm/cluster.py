@@ -321,13 +321,15 @@ class Cluster:
     def undo(self):
         """Takes back what a test changed for its own time."""
         for machine in [*self.nodes, self.client]:
-            machine.kill_procs()
-            machine.undo_netem()
+            if not machine.gone:
+                machine.kill_procs()
+                machine.undo_netem()
         before = {}
         for machine, name, value in self.changed:
             # The first change of a parameter knows what it was before the test.
             before.setdefault(machine, {}).setdefault(name, value)
         for machine, params in before.items():
             words = " ".join(f"{name}={value}" for name, value in params.items())
-            machine.sh(f"cluster_startup set {words}", check=False)
+            if not machine.gone:
+                machine.sh(f"cluster_startup set {words}", check=False)
         self.changed.clear()

@@ -31,6 +31,9 @@ class Result:
 class Machine:
     """What is common: commands are made of `_spawn`, `_program`, `put` and `get`."""
 
+    # Has a test killed it?
+    gone = False
+
     def __init__(self, name, ext=None, int_=None, slow=1):
         self.name = name
         self.ext = ext
@@ -143,13 +146,15 @@ class GuestMachine(Machine):
     def get(self, path):
         return decode(self.vm.channel.call("get", path=path, timeout=60)["data"])
 
+    @property
+    def gone(self):
+        return self.netns is None and self.vm.killed
+
     def kill(self):
         """The machine is gone without a word."""
         if self.netns is None:
             self.vm.killed = True
             self.vm.stop()
-            # Nothing is left that would be set back.
-            self.shaped.clear()
         else:
             root = GuestMachine(self.vm, self.vm.spec.name)
             self.sh("ip link set ext0 down; ip link set int0 down", check=False)
