@@ -189,14 +189,14 @@ impl Dispatcher {
     }
 
     /// Changes the state or the weight of a node, as an administrator wants it; of one that is lost, the
-    /// state that it has when it is back.
+    /// state that it has when it is back. Returns the one that it has now.
     pub(crate) fn set_node(
         &self,
         here: &Node,
         node: NodeId,
         state: Option<NodeState>,
         weight: Option<u16>,
-    ) -> Result<(), NodeError> {
+    ) -> Result<NodeState, NodeError> {
         self.change(here, |inner| {
             let is_lost = |dest: &Dest| dest.state == NodeState::Down;
             let at_once = state.filter(|_| !inner.scheduler.nodes().get(node).is_some_and(is_lost));
@@ -206,7 +206,8 @@ impl Dispatcher {
                 Some(_) => inner.drained.remove(node),
                 None => {}
             }
-            Ok(())
+            let dest = inner.scheduler.nodes().get(node);
+            dest.map(|dest| dest.state).ok_or(NodeError::Unknown)
         })
         .unwrap_or(Err(NodeError::Unknown))
     }

@@ -72,14 +72,14 @@ def layout_of(item):
 
 
 def pytest_collection_modifyitems(config, items):
-    for unwanted in (
-        lambda item: config.getoption("--vms") and not item.get_closest_marker("vms"),
-        lambda item: not config.getoption("--debug-kernel") and item.get_closest_marker("faults"),
-    ):
-        away = [item for item in items if unwanted(item)]
-        if away:
-            config.hook.pytest_deselected(items=away)
-            items[:] = [item for item in items if not unwanted(item)]
+    def is_wanted(item):
+        vms = not config.getoption("--vms") or item.get_closest_marker("vms")
+        return vms and (config.getoption("--debug-kernel") or not item.get_closest_marker("faults"))
+
+    away = [item for item in items if not is_wanted(item)]
+    if away:
+        config.hook.pytest_deselected(items=away)
+        items[:] = [item for item in items if is_wanted(item)]
     config.largest = max([layout_of(item).nodes for item in items], default=4)
     # Tests of one layout follow each other, so that a cluster serves many.
     first = {}

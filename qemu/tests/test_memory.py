@@ -20,22 +20,32 @@ CACHES = (
 
 
 @contextlib.contextmanager
-def failing(cluster, caches, percent):
-    """Allocations in atomic context fail, of these caches and this often."""
-    (guest,) = cluster.lab.roots()
-    failing = [f"/sys/kernel/slab/{cache}/failslab" for cache in caches]
+def failing(guest, caches, begin, end):
+    """Allocations of these caches fail, as `begin` says, until `end`."""
+    files = " ".join(f"/sys/kernel/slab/{cache}/failslab" for cache in caches)
     guest.sh(
         f"cd {FAILSLAB}; echo 0 >verbose; echo -1 >times; echo Y >cache-filter\n"
-        f"for file in {' '.join(failing)}; do echo 1 >$file; done\n"
-        f"echo {percent} >probability"
+        f"for file in {files}; do echo 1 >$file; done; {begin}"
     )
     try:
-        yield
+        yield guest
     finally:
-        guest.sh(
-            f"echo 0 >{FAILSLAB}/probability\n"
-            f"for file in {' '.join(failing)}; do echo 0 >$file; done"
-        )
+        guest.sh(f"cd {FAILSLAB}; {end}; for file in {files}; do echo 0 >$file; done")
+
+
+def now_and_then(cluster, caches, percent):
+    """Those in atomic context fail this often."""
+    (guest,) = cluster.lab.roots()
+    return failing(guest, caches, f"echo {percent} >probability", "echo 0 >probability")
+
+
+def by_number(lab):
+    """Those fail that a thread chooses, but of what checks are made of: reference trackers, and kmemleak,
+    which would give up."""
+    (guest,) = lab.lab.roots()
+    checks = {"kmalloc-32", "kmemleak_object", "kmemleak_scan_area"}
+    caches = set(guest.sh("ls /sys/kernel/slab").stdout.split()) - checks
+    return failing(guest, sorted(caches), "echo N >ignore-gfp-wait", "echo Y >ignore-gfp-wait")
 
 
 def ask(host, count):
@@ -45,7 +55,7 @@ def ask(host, count):
 
 def test_a_back_end_without_memory_for_a_connection_refuses_it(cluster):
     host = cluster.fes[0].ext
-    with failing(cluster, ["request_sock_TCP"], 100):
+    with now_and_then(cluster, ["request_sock_TCP"], 100):
         with counted(cluster, be_no_memory=3, fe_refused_no_memory=3, fe_503=3):
             assert run(cluster.client, ask, host, 3) == [503]
     assert run(cluster.client, ask, host, 3) == [200]
@@ -83,7 +93,7 @@ def test_allocations_that_fail_now_and_then_cost_requests_and_nothing_else(clust
     enter(cluster, mode)
     hosts = [machine.ext for machine in cluster.fes]
     cluster.spoil()
-    with failing(cluster, CACHES, 2), counted(cluster, fe_no_memory=1, be_no_memory=1):
+    with now_and_then(cluster, CACHES, 2), counted(cluster, fe_no_memory=1, be_no_memory=1):
         outcomes = run(cluster.client, storm, hosts, 8, 200, 4)
     print(outcomes)
     assert outcomes.get("200", 0) > 0 and "wrong" not in outcomes, outcomes
@@ -177,25 +187,11 @@ def exhaust(kind, last):
 @pytest.mark.parametrize("kind", ["load", "namespace", "node", "server"])
 def test_each_allocation_that_fails_is_an_error_and_leaves_nothing(lab, kind):
     """Nothing that checks on the debug kernel finds, be it lost memory or a reference too many."""
-    (guest,) = lab.lab.roots()
-    if kind == "load":
-        guest.sh("rmmod lard")
-    # All but what checks are made of: reference trackers, and kmemleak, which would give up.
-    guest.sh(
-        "for file in /sys/kernel/slab/*/failslab; do echo 1 >$file; done\n"
-        "for cache in kmalloc-32 kmemleak_object kmemleak_scan_area; do\n"
-        "    echo 0 >/sys/kernel/slab/$cache/failslab\n"
-        "done\n"
-        f"cd {FAILSLAB}; echo 0 >verbose; echo -1 >times; echo Y >cache-filter; echo N >ignore-gfp-wait"
-    )
-    try:
+    with by_number(lab) as guest:
+        if kind == "load":
+            guest.sh("rmmod lard")
         # What is loaded, and what a namespace has, is the kernel's own at the beginning.
         outcome = run(guest, exhaust, kind, 400, timeout=500)
-    finally:
-        guest.sh(
-            f"echo Y >{FAILSLAB}/ignore-gfp-wait\n"
-            "for file in /sys/kernel/slab/*/failslab; do echo 0 >$file; done"
-        )
     count, refused, went_on = outcome
     print(f"{count} allocations, {refused} times an error, {went_on} times none")
     assert refused

@@ -156,19 +156,8 @@ impl Control {
         }
     }
 
-    /// An administrator tells the dispatcher, which is this node, about a node. May sleep.
-    pub(crate) fn set_node(
-        &self,
-        node: &Node,
-        of: NodeId,
-        state: Option<NodeState>,
-        weight: Option<u16>,
-    ) {
-        let (old, _) = self.state_of(of).unwrap_or((NodeState::Up, 1));
-        let state = match old {
-            NodeState::Down => old,
-            _ => state.unwrap_or(old),
-        };
+    /// An administrator has told the dispatcher, which is this node, about a node. May sleep.
+    pub(crate) fn set_node(&self, node: &Node, of: NodeId, state: NodeState, weight: Option<u16>) {
         self.note(node, of, state, weight);
         self.announce(node, of);
     }

@@ -416,7 +416,7 @@ pub(super) fn node_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
         return Err(request.fail(EINVAL, format_args!("neither state nor weight was given")));
     }
     let set = node.dispatcher.set_node(node, id, state, weight);
-    set.map_err(|_| request.fail(ENOENT, format_args!("node {id} is no back-end")))?;
+    let state = set.map_err(|_| request.fail(ENOENT, format_args!("node {id} is no back-end")))?;
     node.control.set_node(node, id, state, weight);
     Ok(())
 }

@@ -241,13 +241,12 @@ class Handler:
             reply = f"HTTP/1.1 200 OK\r\n{start}Connection: close\r\n\r\n".encode()
             self.connection.sendall(reply + bytes(self.data[: int(word)]))
             return False
-        elif kind == "leave":
+        elif kind in ("leave", "linger"):
             self.connection.sendall(f"HTTP/1.1 200 OK\r\n{start}Content-Length: 0\r\n\r\n".encode())
-            self.wait_for(word)
-            return False
-        elif kind == "linger":
-            self.connection.sendall(f"HTTP/1.1 200 OK\r\n{start}Content-Length: 0\r\n\r\n".encode())
-            time.sleep(int(word) / 1000)
+            if kind == "leave":
+                self.wait_for(word)
+            else:
+                time.sleep(int(word) / 1000)
             return False
         elif kind == "drop":
             return False

@@ -159,6 +159,21 @@ pub struct Attached {
     pub children: u32,
 }
 
+/// What a kernel of a test has, when that was attached.
+#[cfg(test)]
+impl From<&Attach> for Attached {
+    fn from(attach: &Attach) -> Self {
+        Attached {
+            node_id: attach.node_id,
+            cluster_id: attach.cluster_id,
+            roles: attach.settings.roles,
+            owner: Some(1),
+            entries: 0,
+            children: 0,
+        }
+    }
+}
+
 impl Attached {
     /// Connections the node has or remembers.
     pub fn connections(&self) -> u64 {
@@ -238,7 +253,7 @@ pub trait Kernel: Send + Sync {
     /// Connections that would suffer if the node went away now; those that have ended, and are only
     /// remembered, do not count.
     fn alive(&self) -> Result<u64>;
-    /// Makes this namespace a node, or leaves it as it is.
+    /// Makes this namespace a node. One whose parameters the module refuses takes nothing.
     fn attach(&self, attach: &Attach) -> Result<()>;
     /// Stops being one.
     fn detach(&self, force: bool) -> Result<()>;

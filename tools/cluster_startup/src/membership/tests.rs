@@ -77,14 +77,7 @@ fn receive(stream: TcpStream, id: u16, own: u16, report: &Sender<Event>) -> Lost
 impl Kernel for FakeKernel {
     fn attached(&self) -> Result<Option<Attached>> {
         let state = self.state.lock().unwrap();
-        Ok(state.attached.as_ref().map(|attach| Attached {
-            node_id: attach.node_id,
-            cluster_id: attach.cluster_id,
-            roles: attach.settings.roles,
-            owner: Some(1),
-            entries: 0,
-            children: 0,
-        }))
+        Ok(state.attached.as_ref().map(Attached::from))
     }
 
     fn alive(&self) -> Result<u64> {

@@ -34,14 +34,7 @@ fn result(errno: Option<i32>) -> Result<()> {
 impl Kernel for Fake {
     fn attached(&self) -> Result<Option<Attached>> {
         let state = self.state();
-        Ok(state.attached.as_ref().map(|attach| Attached {
-            node_id: attach.node_id,
-            cluster_id: attach.cluster_id,
-            roles: attach.settings.roles,
-            owner: Some(1),
-            entries: 0,
-            children: 0,
-        }))
+        Ok(state.attached.as_ref().map(Attached::from))
     }
 
     fn alive(&self) -> Result<u64> {
