@@ -32,7 +32,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel_net::child::{self, End, GiveUp, GivenUp, How, Kept, Pending};
 use kernel_net::inject::{self, inject, Lent, Listener};
-use kernel_net::net::{Net, NetCell, SoftNet, IFNAMSIZ};
+use kernel_net::net::{Net, NetCell, SoftNet};
 use kernel_net::skb::{Flow, NotDelivered, Skb, Verdict};
 use kernel_net::sync::BhLock;
 
@@ -80,7 +80,6 @@ pub(crate) struct BackEnd {
     /// The interface of the internal network: [`ANY`] if it was not named, [`NONE`] while there is
     /// no interface of that name.
     internal: Atomic<u32>,
-    internal_name: BhLock<IfName>,
     /// Listeners of the regular family that were let answer for foreign addresses.
     lent: Lent,
 }
@@ -89,19 +88,6 @@ pub(crate) struct BackEnd {
 const ANY: u32 = 0;
 /// No interface has this number.
 const NONE: u32 = u32::MAX;
-
-/// The name of an interface, without what is behind it.
-#[derive(Clone, Copy, Default)]
-struct IfName {
-    bytes: [u8; IFNAMSIZ],
-    len: usize,
-}
-
-impl IfName {
-    fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-}
 
 fn port_bit(port: u16) -> u64 {
     1 << (port % 64)
@@ -138,19 +124,13 @@ impl BackEnd {
             owned: kernel_net::new_bh_lock!(KVec::new(), c"lard:owned"),
             untold: Untold::new(),
             internal: Atomic::new(ANY),
-            internal_name: kernel_net::new_bh_lock!(IfName::default(), c"lard:internal"),
             lent: Lent::new(),
         }
     }
 
     /// Begins to take connections.
     pub(crate) fn start(&self, net: &Net, config: &Config) {
-        let mut name = IfName::default();
-        if let Some(len) = net.ifname(config.internal_ifindex, &mut name.bytes) {
-            name.len = len;
-        }
-        *self.internal_name.lock() = name;
-        self.internal.store(config.internal_ifindex, Relaxed);
+        self.follow_interface(net, config);
         self.set_mounted(config.mounted);
         self.stopped.store(false, Relaxed);
     }
@@ -483,8 +463,10 @@ impl BackEnd {
     }
 
     /// Does what is due. Process context.
-    pub(crate) fn tick(&self, net: &Net) {
-        self.follow_interface(net);
+    pub(crate) fn tick(&self, net: &Net, config: Option<&Config>) {
+        if let Some(config) = config {
+            self.follow_interface(net, config);
+        }
         let ticks = self.ticks.load(Relaxed).wrapping_add(1);
         self.ticks.store(ticks, Relaxed);
         if ticks % SWEEP_TICKS == 0 {
@@ -494,12 +476,12 @@ impl BackEnd {
     }
 
     /// The internal interface may be removed and made again, with another number.
-    fn follow_interface(&self, net: &Net) {
-        let name = *self.internal_name.lock();
-        if name.len != 0 {
-            let now = net.ifindex(name.as_bytes()).unwrap_or(NONE);
-            self.internal.store(now, Relaxed);
-        }
+    fn follow_interface(&self, net: &Net, config: &Config) {
+        let now = match config.internal_ifname() {
+            None => ANY,
+            Some(name) => net.ifindex(name.as_bytes()).unwrap_or(NONE),
+        };
+        self.internal.store(now, Relaxed);
     }
 
     /// The first child at or after a position.

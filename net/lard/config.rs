@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+use kernel_net::net::IFNAMSIZ;
 use lard_core::addr::{Addr, Endpoint, NodeId};
 use lard_core::policy::NodeSet;
 use lard_core::wire::{Hello, Name, Roles};
@@ -86,6 +87,9 @@ impl NodeName {
 /// Addresses and ports that clients connect to.
 pub(crate) type Vips = Few<Endpoint, { Hello::MAX_VIPS }>;
 
+/// The name of an interface; none if it is empty.
+pub(crate) type IfName = Few<u8, { IFNAMSIZ - 1 }>;
+
 /// Names of tags, joined by commas.
 pub(crate) type TagText = Few<u8, { Hello::MAX_TAGS }>;
 
@@ -119,8 +123,9 @@ pub(crate) struct Config {
     pub(crate) be_addr: Option<Addr>,
     /// The node's address on the internal network.
     pub(crate) internal: Addr,
-    /// The interface of the internal network; 0 if it was not named.
-    pub(crate) internal_ifindex: u32,
+    /// The interface of the internal network, if it was named. It may be removed and made again, with
+    /// another number.
+    pub(crate) internal_ifname: IfName,
     /// Connections may go to listeners of the regular families.
     pub(crate) any_listener: bool,
     /// Share of the node, if it is a back-end.
@@ -144,6 +149,12 @@ impl Config {
     /// Does the node have this role?
     pub(crate) fn is(&self, role: Roles) -> bool {
         self.roles.contains(role)
+    }
+
+    /// The interface of the internal network, if it was named.
+    pub(crate) fn internal_ifname(&self) -> Option<&str> {
+        let name = core::str::from_utf8(&self.internal_ifname).unwrap_or_default();
+        (!name.is_empty()).then_some(name)
     }
 
     /// May a connection to `vip` be taken, as far as the administrator of this node has a say?

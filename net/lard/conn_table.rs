@@ -18,8 +18,9 @@
 //!
 //! # Locking
 //!
-//! Bucket locks are leaves: nothing is sent, injected or looked up elsewhere while one is held.
-//! They are taken from softirq and, with bottom halves off, from kernel threads.
+//! Under a bucket's lock questions and hand-offs are queued, routes looked up, and the locks taken that
+//! [`crate::netns`] has below it; nothing is sent or injected. Buckets are taken from softirq and, with
+//! bottom halves off, from kernel threads; two at a time never.
 
 #![forbid(unsafe_code)]
 

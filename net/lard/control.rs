@@ -10,7 +10,8 @@
 //! # Locking
 //!
 //! `admin` is held through every change that an administrator makes, also while threads are waited
-//! for; no thread of a peer takes it. `peers` and `members` are leaves, taken in any context.
+//! for; no thread of a peer takes it. `peers` and `members` are taken in any context, `peers` outside a
+//! peer's `info`.
 
 #![forbid(unsafe_code)]
 
@@ -50,7 +51,12 @@ use caps::own_caps;
 use members::Member;
 
 /// How long all good-byes together may take before the threads are stopped.
-const GOODBYE_MS: u32 = 300;
+const GOODBYE: Duration = Duration::from_millis(300);
+
+/// When good-byes that begin now are not waited for any more.
+fn goodbye() -> Instant {
+    now().saturating_add(GOODBYE)
+}
 
 /// A peer and its threads, which are joined in this order.
 struct Connection {
@@ -75,6 +81,8 @@ pub(crate) struct Control {
     members: BhLock<[Option<Member>; MAX_NODES]>,
     /// What HELLO says of this node's listeners.
     announced: BhLock<ListenerCaps>,
+    /// The largest packet of the internal network, as clients were last offered.
+    mtu: Atomic<u32>,
     /// When the dispatcher next looks at its own node's load, in µs.
     next_load: Atomic<u64>,
 }
@@ -99,6 +107,7 @@ impl Control {
             peers: kernel_net::new_bh_lock!([const { None }; MAX_NODES], c"lard:peers"),
             members: kernel_net::new_bh_lock!([None; MAX_NODES], c"lard:members"),
             announced: kernel_net::new_bh_lock!(ListenerCaps::default(), c"lard:announced"),
+            mtu: Atomic::new(0),
             next_load: Atomic::new(0),
         })
     }
@@ -216,7 +225,7 @@ impl Control {
         let id = introduction.id;
         if let Some(old) = admin.links.get_mut(place(id)).and_then(Option::take) {
             old.peer.replace();
-            self.join(node, old);
+            self.join(node, old, goodbye());
         }
         let peer = Peer::new(introduction, socket)?;
         peer.prepare(node.params.get_u32(Param::DeadAfter));
@@ -237,7 +246,7 @@ impl Control {
         let started = self.start(node, config, &mut link);
         if started.is_err() {
             link.peer.fail(Lost::Error);
-            self.join(node, link);
+            self.join(node, link, goodbye());
             return started;
         }
         if let Some(place) = admin.links.get_mut(place(id)) {
@@ -248,9 +257,15 @@ impl Control {
 
     /// Does what is due. Process context, from the namespace's tick.
     pub(crate) fn tick(&self, node: &Node, net: &Net) {
-        let Some(config) = node.config().filter(|c| c.is(Roles::BACK_END)) else {
+        let Some(config) = node.config() else {
             return;
         };
+        if config.is(Roles::FRONT_END) {
+            self.follow_mtu(node, &config, net);
+        }
+        if !config.is(Roles::BACK_END) {
+            return;
+        }
         self.announce_caps(node, &config, net);
         if config.is(Roles::DISPATCHER) {
             self.note_load(node, &config);
@@ -282,12 +297,10 @@ impl Control {
         Ok(())
     }
 
-    /// Waits until a connection that is ending has said its last word, and for its threads.
-    fn join(&self, node: &Node, mut link: Connection) {
-        let mut waited = 0;
-        while !link.peer.is_sent() && link.transmitter.is_some() && waited < GOODBYE_MS {
+    /// Waits until a connection that is ending has said its last word, or it is `late`, and for its threads.
+    fn join(&self, node: &Node, mut link: Connection, late: Instant) {
+        while !link.peer.is_sent() && link.transmitter.is_some() && now() < late {
             fsleep(Delta::from_millis(5));
-            waited = waited.saturating_add(5);
         }
         link.peer.socket().shutdown();
         link.receiver = None;
@@ -302,7 +315,7 @@ impl Control {
         let link = admin.links.get_mut(place(id)).and_then(Option::take);
         let link = link.ok_or(ENOENT)?;
         link.peer.fail(Lost::Removed);
-        self.join(node, link);
+        self.join(node, link, goodbye());
         Ok(())
     }
 
@@ -311,9 +324,10 @@ impl Control {
         for link in admin.links.iter().flatten() {
             link.peer.fail(Lost::Removed);
         }
+        let late = goodbye();
         for link in admin.links.iter_mut() {
             if let Some(link) = link.take() {
-                self.join(node, link);
+                self.join(node, link, late);
             }
         }
         for member in self.members.lock().iter_mut() {

@@ -4,13 +4,17 @@
 //!
 //! # Layout
 //!
-//! In a packet's way: `classify` (is it ours), `packet` (what is in it), `front_end` with
-//! `newcomer`, `conn_table`, `open` and `hand_off` (the client's side of a connection until a back-end
-//! has it), `dispatcher` (which back-end), `back_end` with `untold` (the server's side), `forward` (the
-//! packets after that), `idle` (which connections have none).
-//! Around them: `control`, `peer`, `outbox` (connections to other nodes), `netlink`, `proc`, `sysfs`,
-//! `stats` (what administrators see), `config`, `params` (what they set), `netns` (one node), `af_lard`
-//! (the address family).
+//! In a packet's way: `classify` (is it ours), `packet` with `pieces` (what is in it), `front_end` with
+//! `newcomer`, `conn_table`, `open`, `http2` and `hand_off` (the client's side of a connection until a
+//! back-end has it), `dispatcher` with `admission` (which back-end, and when), `back_end` with `untold` (the
+//! server's side), `forward` (the packets after that), `checked` (connections that end for what they
+//! ask for), `gauge` (what clients can make the node keep).
+//! On persistent connections: `persist` with `responses` (where requests and answers begin and end),
+//! `moving` (to another node), `parked` and `line` (packets that wait, and their order), `idle` (which
+//! connections have none).
+//! Around them: `control`, `peer`, `outbox` (connections to other nodes), `absence` (of the dispatcher),
+//! `netlink`, `proc`, `sysfs`, `stats` (what administrators see), `config`, `params`, `service` (what they
+//! set), `netns` (one node), `af_lard` (the address family).
 //!
 //! # Order
 //!

@@ -7,11 +7,17 @@
 //!
 //! # Locking
 //!
-//! The node has no lock around its components; each locks for itself. In the order in which they
-//! may be held: the administrators' mutex (control), a bucket of the front-end's table, and below it
-//! the leaves: settings, rules, service, dispatcher, peers and their queues. A hand-off into this node itself
-//! and the delivery to a local child are made with no lock held, because TCP may send inside; the end
-//! of a child is told by a work that holds none.
+//! The node has no lock around its components; each locks for itself. From the outside in, one may be
+//! taken while another is held:
+//!
+//! 1. the administrators' mutex ([`crate::control`]);
+//! 2. a bucket of the front-end's table ([`crate::conn_table`]), or the ends that wait to be told
+//!    ([`crate::untold`]);
+//! 3. one of: settings, rules, service, addresses of the back-end, the dispatcher, the members;
+//! 4. the peers, then one's `info`, then its outbox.
+//!
+//! A hand-off into this node itself and the delivery to a local child are made with no lock held, because
+//! TCP may send inside; the end of a child is told by a work that holds none.
 //!
 //! # End
 //!
@@ -156,7 +162,7 @@ impl PerNet for Node {
 
     fn tick(this: ArcBorrow<'_, Self>, net: &Net) {
         this.front_end.tick(&this);
-        this.back_end.tick(net);
+        this.back_end.tick(net, this.config().as_deref());
         this.control.tick(&this, net);
         this.dispatcher.tick(&this);
     }

@@ -106,7 +106,7 @@ def drain(cluster):
 
 @pytest.mark.vms
 @pytest.mark.limit(400)
-@pytest.mark.parametrize("count", [6_000])
+@pytest.mark.parametrize("count", [2_000, pytest.param(6_000, marks=pytest.mark.long)])
 def test_malformed_packets_have_no_effect_but_counters(cluster, count):
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")

@@ -45,6 +45,30 @@ def test_a_stray_packet_at_a_forwarding_back_end_ends_there(cluster):
 
 @pytest.mark.vms
 @pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
+def test_the_offered_mss_follows_the_internal_network(cluster):
+    def offered(host):
+        peer = Peer(Link(f"10.10.0.{random.randrange(200, 250)}"), host)
+        peer.segment(SYN, seq=peer.iss)
+        answer = peer.expect("SYN/ACK", lambda s: s.flags & SYN)
+        peer.segment(RST, seq=answer.ack)
+        return struct.unpack("!H", answer.options[2])[0]
+
+    (machine,) = cluster.fes
+
+    def offers(mss):
+        return lambda: run(cluster.client, offered, machine.ext) == mss
+
+    assert offers(1460)()
+    machine.sh("ip link set int0 mtu 1400")
+    try:
+        cluster.wait(offers(1360), what="packets of 1400 octets are offered")
+    finally:
+        machine.sh("ip link set int0 mtu 1500")
+    cluster.wait(offers(1460), what="packets of 1500 octets are offered again")
+
+
+@pytest.mark.vms
+@pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
 def test_a_small_path_mtu_is_learnt_by_the_back_end(cluster):
     def small_path(host, size, mtu):
         link = Link(f"10.10.0.{random.randrange(200, 250)}")
@@ -150,6 +174,56 @@ def test_firewall_rules_in_raw_still_protect_the_port(cluster):
         run(cluster.client, blocked, machine.ext)
     finally:
         machine.sh("nft delete table ip guard")
+
+
+def pass_queued(number):
+    """Accepts what netfilter queues, in the verdict's own system call; see libnetfilter_queue."""
+    queue = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+    queue.bind((0, 0))
+
+    def say(message, kind, data):
+        attribute = struct.pack("=HH", 4 + len(data), kind) + data
+        attribute += bytes(-len(attribute) % 4)
+        length = 16 + 4 + len(attribute)
+        header = struct.pack("=IHHII", length, 3 << 8 | message, 1, 0, 0)
+        queue.send(header + struct.pack("!BBH", 0, 0, number) + attribute)
+
+    say(2, 1, struct.pack("!BBH", 1, 0, 0))
+    say(2, 2, struct.pack("!IB", 0, 1))
+    print("ready", flush=True)
+    while True:
+        data = queue.recv(1 << 16)
+        while len(data) >= 16:
+            length, kind = struct.unpack_from("=IH", data)
+            # Else it is an error.
+            assert kind == 3 << 8, data
+            # The first attribute: the packet's number.
+            (packet,) = struct.unpack_from("!I", data, 24)
+            say(1, 2, struct.pack("!II", 1, packet))
+            data = data[(length + 3) & ~3 :]
+
+
+def test_packets_that_a_process_lets_pass_are_taken_from_it(cluster):
+    """They come in the process's system call, not in a softirq."""
+
+    def fetch(host):
+        for size in (100, 30_000, 100, 30_000):
+            client.check_size(host, size)
+
+    machine = cluster.fes[0]
+    passing = begin(machine, pass_queued, 7)
+    cluster.wait(lambda: "ready" in passing.process.stdout(), what="the queue is there")
+    machine.sh(
+        "nft 'add table ip queued; add chain ip queued early { type filter hook prerouting priority raw; };"
+        " add rule ip queued early tcp dport 8080 counter queue num 7'"
+    )
+    try:
+        with counted(cluster, fe_adopted=4):
+            run(cluster.client, fetch, machine.ext)
+        seen = machine.sh("nft list table ip queued").stdout
+        assert int(seen.partition("packets ")[2].split()[0]) >= 16, seen
+    finally:
+        machine.sh("nft delete table ip queued")
 
 
 def test_connection_tracking_does_not_disturb_connections(cluster):

@@ -7,7 +7,7 @@ Of the reasons to refuse, `no-memory` is not provoked: neither kernel of the tes
 import contextlib
 
 import pytest
-from support import begin, counted, run, wait_idle
+from support import begin, counted, run, set_on, wait_idle
 
 
 def ask(host, count):
@@ -37,7 +37,8 @@ def sysctl(machine, name, value):
 
 @pytest.mark.vms
 def test_without_a_listener_the_request_goes_to_another_node(cluster):
-    wait_idle(cluster)
+    # Whoever has how much to do: node3 has its turn.
+    set_on(cluster, cluster.layout.d, policy="wrr")
     cluster.stop_server(3)
     with counted(cluster, be_no_listener=1, fe_handoff_retried=1, exact_be_adopted=30):
         answers = run(cluster.client, ask, cluster.fes[0].ext, 30)

@@ -7,10 +7,11 @@
 //! network namespace, so a namespace cannot go away under its control connections: whoever holds the
 //! sockets must let them go when the process that gave them dies.
 //!
-//! The socket stays what it was. No callback of it is replaced, so it may carry what any TCP socket
-//! may, and nothing has to be put back. Its lock classes stay those of user sockets too: they are
-//! only ever taken by threads that hold no other lock, and a name in this module's memory would
-//! outlive the module when the process keeps its descriptor.
+//! No callback of the socket is replaced, so it may carry what any TCP socket may, and nothing of this
+//! module has to be taken out of it. Its options and time limits become those of a control connection, and
+//! stay so for a process that keeps its descriptor. Its lock classes stay those of user sockets: a name in
+//! this module's memory would outlive the module. A thread or softirq that takes the socket's lock here
+//! holds no other.
 //!
 //! C header: [`include/linux/net.h`](srctree/include/linux/net.h)
 

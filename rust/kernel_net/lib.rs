@@ -21,8 +21,9 @@
 //!
 //! # Locking
 //!
-//! Every lock here is a leaf: no callback into the module is made with one held, but for what a
-//! function says of itself.
+//! No callback into the module is made with a lock of this crate held, but for what a function says of
+//! itself. The announced are taken inside a socket's lock and outside the children ([`child`]); every other
+//! lock here is a leaf.
 
 #[path = "../bindings/bindings.rs"]
 mod bindings;

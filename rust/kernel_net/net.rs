@@ -125,42 +125,45 @@ impl Net {
         self.addr_type(addr) == AddrType::Local
     }
 
-    /// The name of an interface; returns its length.
-    pub fn ifname(&self, ifindex: u32, name: &mut [u8; IFNAMSIZ]) -> Option<usize> {
+    /// The number of the interface with this name.
+    pub fn ifindex(&self, name: &[u8]) -> Option<u32> {
         let _rcu = rcu::read_lock();
+        let dev = self.device(name);
         // SAFETY: RCU is held until after the device was read.
-        unsafe {
-            let dev = bindings::dev_get_by_index_rcu(self.as_ptr(), i32::try_from(ifindex).ok()?);
-            copy_name(dev, name)
-        }
+        (!dev.is_null())
+            .then(|| unsafe { (*dev).ifindex })?
+            .try_into()
+            .ok()
     }
 
-    /// The largest packet that the interface sends, in bytes.
-    pub fn mtu(&self, ifindex: u32) -> Option<u32> {
+    /// The largest packet that the interface with this name sends, in bytes.
+    pub fn mtu(&self, name: &[u8]) -> Option<u32> {
+        let _rcu = rcu::read_lock();
+        let dev = self.device(name);
+        // SAFETY: RCU is held until after the device was read.
+        (!dev.is_null()).then(|| unsafe { bindings::lard_net_dev_mtu(dev) })
+    }
+
+    /// The same of the interface that has the address.
+    pub fn mtu_at(&self, addr: [u8; 4]) -> Option<u32> {
         let _rcu = rcu::read_lock();
         // SAFETY: RCU is held until after the device was read.
         unsafe {
-            let dev = bindings::dev_get_by_index_rcu(self.as_ptr(), i32::try_from(ifindex).ok()?);
+            let dev = bindings::__ip_dev_find(self.as_ptr(), u32::from_ne_bytes(addr), false);
             (!dev.is_null()).then(|| bindings::lard_net_dev_mtu(dev))
         }
     }
 
-    /// The number of the interface with this name.
-    pub fn ifindex(&self, name: &[u8]) -> Option<u32> {
+    /// The interface with this name, or null. It stays for as long as RCU is held, which it is.
+    fn device(&self, name: &[u8]) -> *mut bindings::net_device {
         let mut buf = [0u8; IFNAMSIZ];
-        buf.get_mut(..name.len())?.copy_from_slice(name);
-        if buf.last() != Some(&0) {
-            return None;
+        match buf.get_mut(..name.len()) {
+            // The last octet stays what ends the name.
+            Some(place) if name.len() < IFNAMSIZ => place.copy_from_slice(name),
+            _ => return core::ptr::null_mut(),
         }
-        let _rcu = rcu::read_lock();
-        // SAFETY: The name ends with NUL; RCU is held until after the device was read.
-        unsafe {
-            let dev = bindings::lard_net_dev_by_name_rcu(self.as_ptr(), buf.as_ptr().cast());
-            if dev.is_null() {
-                return None;
-            }
-            u32::try_from((*dev).ifindex).ok()
-        }
+        // SAFETY: The name ends with NUL; RCU is held.
+        unsafe { bindings::lard_net_dev_by_name_rcu(self.as_ptr(), buf.as_ptr().cast()) }
     }
 
     /// Stops the interfaces that there are from merging packets in a way that cannot be undone when

@@ -19,7 +19,7 @@ use crate::inject;
 use crate::net::{Net, NetCell, SoftNet};
 use crate::route::LocalRoute;
 use crate::skb::{Skb, Verdict};
-use crate::sync::Exclusive;
+use crate::sync::{BhDisabled, Exclusive};
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::marker::PhantomData;
@@ -339,9 +339,12 @@ impl<T: PerNet> Slot<T> {
         _state: *const bindings::nf_hook_state,
     ) -> core::ffi::c_uint {
         let entry = this.cast::<Entry>();
+        // Packets come from a softirq; but one that was queued to a process by an earlier hook goes on in
+        // that process's system call, with softirqs on (`nf_reinject`).
+        let _bh = BhDisabled::new();
         // SAFETY: The hook was registered with an entry, which stays until a grace period after the
-        // hook was removed; the packet is the hook's to decide about. PRE_ROUTING runs in a softirq, or with
-        // softirqs off, under RCU.
+        // hook was removed; the packet is the hook's to decide about. Netfilter holds RCU, and softirqs are
+        // off.
         let verdict = unsafe {
             T::pre_routing(
                 Self::state(entry),

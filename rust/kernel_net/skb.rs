@@ -230,7 +230,8 @@ impl Skb {
         !unsafe { bindings::lard_skb_dev(self.raw()) }.is_null()
     }
 
-    /// Is the checksum of the TCP segment at `offset` right? Only in the hook.
+    /// Is the checksum of the TCP segment at `offset` right? Also of a packet that was parked: what the kernel
+    /// says about wrong hardware, it says of no device then.
     pub fn tcp_checksum_ok(&mut self, offset: usize) -> bool {
         let Ok(offset) = u32::try_from(offset) else {
             return false;

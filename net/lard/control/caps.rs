@@ -5,10 +5,11 @@
 //!
 //! # Locking
 //!
-//! `peers` and `announced` of [`Control`] are leaves, taken in any context.
+//! `peers` and `announced` of [`Control`] are taken in any context, `peers` outside a peer's `info`.
 
 #![forbid(unsafe_code)]
 
+use kernel::sync::atomic::Relaxed;
 use kernel_net::net::Net;
 use lard_core::wire::{ListenerCaps, Roles};
 
@@ -59,8 +60,9 @@ impl Control {
         let own = config.is(Roles::BACK_END).then(|| own_caps(net, config));
         let weakest = self.weakest(own);
         // Clients' packets have to pass the network between the nodes whole.
-        let mtu = net.mtu(config.internal_ifindex).unwrap_or(ETHERNET_MTU);
-        let mss = mtu.min(ETHERNET_MTU).saturating_sub(HEADERS);
+        let mtu = internal_mtu(net, config);
+        self.mtu.store(mtu, Relaxed);
+        let mss = mtu.saturating_sub(HEADERS);
         node.front_end.configure(|tcp| {
             node.params.apply(tcp);
             tcp.mss = u16::try_from(mss).unwrap_or(u16::MAX);
@@ -78,6 +80,13 @@ impl Control {
         );
     }
 
+    /// Offers clients other packets when the internal network has others.
+    pub(super) fn follow_mtu(&self, node: &Node, config: &Config, net: &Net) {
+        if internal_mtu(net, config) != self.mtu.load(Relaxed) {
+            self.refresh(node, config, net);
+        }
+    }
+
     /// Says HELLO again when the administrator has changed what connections handed to this node can
     /// have: a front-end that went on offering more would have every hand-off refused.
     pub(super) fn announce_caps(&self, node: &Node, config: &Config, net: &Net) {
@@ -92,6 +101,16 @@ impl Control {
         }
         self.refresh(node, config, net);
     }
+}
+
+/// The largest packet that the internal network takes, and no more than clients' can be: of the interface that
+/// was named, or of the one with the node's address there.
+fn internal_mtu(net: &Net, config: &Config) -> u32 {
+    let mtu = match config.internal_ifname() {
+        Some(name) => net.mtu(name.as_bytes()),
+        None => config.internal.to_v4().and_then(|addr| net.mtu_at(addr)),
+    };
+    mtu.unwrap_or(ETHERNET_MTU).min(ETHERNET_MTU)
 }
 
 /// What connections handed to this node's listeners can have.

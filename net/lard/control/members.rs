@@ -6,7 +6,7 @@
 //!
 //! # Locking
 //!
-//! `members` and `peers` of [`Control`] are leaves, taken in any context.
+//! `members` and `peers` of [`Control`] are taken in any context, `peers` outside a peer's `info`.
 
 #![forbid(unsafe_code)]
 

@@ -20,7 +20,7 @@ use lard_core::wire::{Name, Roles};
 
 use super::numbers::{endpoint, node, param, rule, service, STATE_DRAIN, STATE_UP};
 use super::{attached, KEY_NAME, MAX_CHANGES, MECHANISM_NAME, MODE_NAME, POLICY_NAME};
-use crate::config::{Config, Few, NodeName, TagText, Vips};
+use crate::config::{Config, Few, IfName, NodeName, TagText, Vips};
 use crate::control::Admin;
 use crate::netns::{Node, NODES};
 use crate::params::{ParamError, Params};
@@ -82,6 +82,7 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
             ));
         }
     }
+    let known_service = node.services.get();
     if config.is(Roles::DISPATCHER) {
         let service = node.services.changed(&service, policy);
         node.services
@@ -90,8 +91,10 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let started = start(node, request.net(), &config, &rules, policy);
     if started.is_err() {
         halt(node);
-        if known.is_none() {
-            node.set_config(None);
+        node.set_config(known);
+        match known_service {
+            Some(service) => node.services.put(service),
+            None => node.services.forget(),
         }
         return started;
     }
@@ -171,14 +174,14 @@ fn read_config(request: &Request<'_>) -> Result<Config> {
             format_args!("the role of dispatcher and the dispatcher's number disagree"),
         ));
     }
-    let internal_ifindex = match attrs.get(node::INTERNAL_IFNAME) {
-        None => 0,
+    let internal_ifname = match attrs.get(node::INTERNAL_IFNAME) {
+        None => IfName::new(),
         Some(name) => {
             let name = name.text().unwrap_or_default();
-            request
-                .net()
-                .ifindex(name.as_bytes())
-                .ok_or_else(|| request.fail(ENODEV, format_args!("there is no interface {name}")))?
+            request.net().ifindex(name.as_bytes()).ok_or_else(|| {
+                request.fail(ENODEV, format_args!("there is no interface {name}"))
+            })?;
+            IfName::collect(name.bytes())
         }
     };
     let hash_key = match attrs.get(node::HASH_KEY) {
@@ -199,7 +202,7 @@ fn read_config(request: &Request<'_>) -> Result<Config> {
         be_port,
         be_addr: addr(node::BE_ADDR).filter(|a| !a.is_unspecified()),
         internal,
-        internal_ifindex,
+        internal_ifname,
         any_listener: attrs.get(node::ANY_LISTENER).is_some(),
         weight: read_weight(request)?.unwrap_or(1),
         tags: read_tags(request)?,

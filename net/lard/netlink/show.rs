@@ -47,10 +47,7 @@ pub(super) fn self_get(node: &Arc<Node>, request: &Request<'_>) -> Result {
             m.put(node::BE_ADDR, &addr.0)?;
         }
         m.put(node::INTERNAL_ADDR, &config.internal.0)?;
-        let mut name = [0; 16];
-        let len = request.net().ifname(config.internal_ifindex, &mut name);
-        let name = len.and_then(|n| core::str::from_utf8(name.get(..n)?).ok());
-        if let Some(name) = name {
+        if let Some(name) = config.internal_ifname() {
             m.put_text(node::INTERNAL_IFNAME, name)?;
         }
         if config.any_listener {

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Attributes of requests: what the kernel checks about them, and how they are read.
-//!
-//! The kernel checks every request against the [`Policy`] of its command before anybody sees it;
-//! [`Attrs`] then reads the attributes again from the message as plain bytes, so that nothing here
-//! relies on a check made elsewhere.
 
 use crate::bindings;
 
