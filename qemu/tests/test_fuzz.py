@@ -110,7 +110,7 @@ def drain(cluster):
 def test_malformed_packets_have_no_effect_but_counters(cluster, count):
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    set_everywhere(cluster, head_timeout_ms=20_000, idle_timeout_ms=20_000)
+    set_everywhere(cluster, head_timeout_ms=10_000, idle_timeout_ms=10_000)
     with counted(cluster, fe_checksum=10, tcp_bad_data_offset=1):
         noise = begin(cluster.client, malformed, cluster.fes[0].ext, count, seed)
         # Other clients do not notice.

@@ -6,17 +6,23 @@
 use super::program::Program;
 use super::table::{self, Export, Mount};
 use crate::error::{Error, Result};
+use nix::errno::Errno;
 use nix::mount::{umount2, MntFlags};
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 /// Exporting asks nobody.
 const EXPORT_LIMIT: Duration = Duration::from_secs(5);
 /// Mounting asks the other machine: for its ports, for the mount, and for the root.
 const MOUNT_LIMIT: Duration = Duration::from_secs(10);
+/// How often what uses a mount is interrupted before the mount is detached from it, and how long it has
+/// between these to give up.
+const FORCED: u32 = 10;
+const BETWEEN: Duration = Duration::from_millis(100);
 /// How many threads the NFS server of this network namespace has.
 const THREADS: &str = "/proc/fs/nfsd/threads";
 /// Which versions it speaks.
@@ -134,7 +140,15 @@ impl System for Linux {
 
     fn unmount(&self, at: &Path) -> Result<()> {
         // Not by umount.nfs, which would tell the server and wait for its answer. MNT_FORCE ends what
-        // waits for a server that is gone.
+        // waits for a server that is gone; a read asks once more when its reading ahead has failed, and
+        // what is asked for after MNT_DETACH cannot be ended any more.
+        for _ in 0..FORCED {
+            match umount2(at, MntFlags::MNT_FORCE) {
+                Err(Errno::EBUSY) => thread::sleep(BETWEEN),
+                Err(_) => break,
+                Ok(()) => return Ok(()),
+            }
+        }
         umount2(at, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH)
             .map_err(|errno| Error::new(format!("unmount {}", at.display())).errno(errno as i32))
     }
