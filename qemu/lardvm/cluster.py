@@ -63,6 +63,7 @@ class Cluster:
     def __init__(self, lab, layout):
         self.lab = lab
         self.layout = layout
+        self.title = ""  # of what it was used for last
         self.spoilt = False
         self.startup = {}
         self.server = {}

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 
 from . import build, log_gate, vm
+from .capture import Capture
 from .machine import GuestMachine, HostMachine
 
 CLIENT = 100
@@ -27,6 +28,11 @@ def ext_address(number):
 
 def int_address(number):
     return f"10.20.0.{number}"
+
+
+def station(net, number):
+    """The hardware address of a machine on the network `ext` or `int`."""
+    return f"52:54:00:00:{('ext', 'int').index(net):02x}:{number:02x}"
 
 
 def hosts(count):
@@ -53,6 +59,7 @@ class Lab:
         self.guests = []  # vm.Vm
         self.nodes = []
         self.client = None
+        self.capture = None
 
     def save(self):
         with open(f"{self.directory}/lab.json", "w") as file:
@@ -113,6 +120,17 @@ class Lab:
         reports = re.split(r"^(?=unreferenced object)", told, flags=re.MULTILINE)
         return "".join(report for report in reports if 'comm "swapper/0"' not in report)
 
+    def start_capture(self):
+        """From now on the packets of both networks; what another capture had is forgotten."""
+        if self.capture:
+            self.capture.stop()
+        self.capture = self._capture()
+
+    def captured(self):
+        """Ends the capture: the last packets, or None when there is no capture."""
+        capture, self.capture = self.capture, None
+        return capture and capture.end()
+
     def refresh_programs(self):
         """Gives the guests what of the checkout changed since their boot."""
         for root in self.roots():
@@ -161,6 +179,9 @@ class NsLab(Lab):
         ]
         self.client = GuestMachine(guest, "client", netns="client", ext=ext_address(CLIENT))
 
+    def _capture(self):
+        return Capture(self.roots()[0], "/tmp/capture", "ip netns exec switch")
+
     def remove_network(self):
         """Ends all that runs in the namespaces, and the namespaces."""
         self.roots()[0].sh(
@@ -194,7 +215,8 @@ class NsLab(Lab):
                 if name == "client" and net == "int":
                     continue
                 switch += [
-                    f"link add {name}-{net} type veth peer name {net}0 netns {name}",
+                    f"link add {name}-{net} type veth peer name {net}0"
+                    f" address {station(net, number)} netns {name}",
                     f"link set {name}-{net} master {net} up",
                 ]
                 inside += [f"addr add {address}/24 dev {net}0", f"link set {net}0 up"]
@@ -226,8 +248,7 @@ class VmLab(Lab):
         files = build.boot_files(self.debug, hosts(self.count))
         for i in range(1, self.count + 1):
             nics = tuple(
-                vm.Nic(f"{net}0", f"52:54:00:00:{number:02x}:{i:02x}", f"{net}{i}")
-                for number, net in enumerate(("ext", "int"))
+                vm.Nic(f"{net}0", station(net, i), f"{net}{i}") for net in ("ext", "int")
             )
             spec = vm.Spec(
                 f"node{i}",
@@ -254,6 +275,9 @@ class VmLab(Lab):
             for i, guest in enumerate(self.guests, 1)
         ]
         self.client = HostMachine("client", self.client_ns, ext=ext_address(CLIENT))
+
+    def _capture(self):
+        return Capture(HostMachine("switch", self.switch), f"{self.directory}/capture")
 
     def reboot(self, number):
         """Starts a guest again that was killed or has crashed."""
@@ -298,7 +322,8 @@ class VmLab(Lab):
             for i in range(1, self.count + 1):
                 host("ip", "-n", self.switch, "tuntap", "add", f"{net}{i}", "mode", "tap")
                 host(*bridge, "set", f"{net}{i}", "master", net, "up")
-        host("ip", "-n", self.client_ns, "link", "add", "ext0", "type", "veth",
+        host("ip", "-n", self.client_ns, "link", "add", "ext0",
+             "address", station("ext", CLIENT), "type", "veth",
              "peer", "name", "client", "netns", self.switch)
         host("ip", "-n", self.switch, "link", "set", "client", "master", "ext", "up")
         # A namespace takes over the host's settings.

@@ -3,6 +3,7 @@
 
 import time
 
+from . import artefacts
 from . import lab as labs
 from .channel import GuestGone
 from .cluster import Cluster
@@ -17,11 +18,15 @@ class Reported(AssertionError):
 
 
 class Pool:
-    def __init__(self, mode, count, directory, debug=False):
+    """`artefacts` is the directory for what clusters leave; with `capture` packets are among it."""
+
+    def __init__(self, mode, count, directory, debug=False, artefacts=None, capture=False):
         self.mode = mode
         self.count = count
         self.directory = directory
         self.debug = debug
+        self.artefacts = artefacts
+        self.capture = capture
         self.lab = None
         self.current = None
 
@@ -45,6 +50,8 @@ class Pool:
         self.current = cluster
         if self.mode == "ns":
             self.lab.build_network(layout.nodes)
+        if self.capture:
+            self.lab.start_capture()
         if not all(cluster.loaded(guest) for guest in cluster.guests):
             cluster.load()
         if started:
@@ -85,6 +92,8 @@ class Pool:
                 raise Reported(f"a guest has ended by itself:\n{log}")
             return
         try:
+            if self.artefacts:
+                artefacts.statistics(current, self.artefacts)
             current.tear_down()
             self._no_leaks()
         except BaseException:

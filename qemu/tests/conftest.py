@@ -12,7 +12,6 @@ one that no second run makes good.
 """
 
 import atexit
-import json
 import os
 import signal
 import sys
@@ -22,14 +21,13 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from lardvm import build, log_gate  # noqa: E402
+from lardvm import artefacts, build, log_gate  # noqa: E402
 from lardvm.channel import GuestGone  # noqa: E402
 from lardvm.cluster import Layout  # noqa: E402
 from lardvm.pool import Pool, Reported  # noqa: E402
 from support import MODES, counted, enter  # noqa: E402
 
 LIMIT = 180  # seconds for one test
-CAPTURED = 4000  # packets kept of each test
 DISKS = "/sys/kernel/config/nullb"
 REPORTED = 9  # behind those of pytest
 
@@ -93,7 +91,7 @@ def pytest_report_header(config):
     return f"artefacts: {config.artefacts}"
 
 
-def artefacts(item):
+def directory_of(item):
     directory = os.path.join(item.config.artefacts, item.name)
     os.makedirs(directory, exist_ok=True)
     return directory
@@ -107,7 +105,7 @@ def pytest_runtest_makereport(item, call):
         report.of_kernel = True
     if report.failed:
         item.failed = True
-        with open(os.path.join(artefacts(item), f"{call.when}.txt"), "w") as file:
+        with open(os.path.join(directory_of(item), f"{call.when}.txt"), "w") as file:
             file.write(report.longreprtext)
 
 
@@ -155,7 +153,8 @@ def pool(request):
     mode = "vms" if config.getoption("--vms") else "ns"
     debug = config.getoption("--debug-kernel")
     directory = f"/run/lard-tests/{os.getpid()}"
-    pool = Pool(mode, config.largest, directory, debug)
+    captured = not config.getoption("--no-capture")
+    pool = Pool(mode, config.largest, directory, debug, config.artefacts, captured)
     atexit.register(pool.stop)
     on_signal(signal.SIGTERM, ended)
     on_signal(signal.SIGHUP, ended)
@@ -163,15 +162,9 @@ def pool(request):
     try:
         pool.finish()
     finally:
-        keep_consoles(pool, config.artefacts)
+        if pool.lab:
+            artefacts.consoles(pool.lab, config.artefacts)
         pool.stop()
-
-
-def keep_consoles(pool, directory):
-    if pool.lab:
-        for guest in pool.lab.guests:
-            with open(os.path.join(directory, f"console-{guest.spec.name}.log"), "w") as file:
-                file.write(guest.console())
 
 
 @pytest.fixture
@@ -230,13 +223,13 @@ def around(request, pool, started):
     except BaseException:
         if pool.current:
             log = pool.current.kernel_log()
-            save(item, pool.current, log)
+            artefacts.failure(pool.current, directory_of(item), log)
             reported = log_gate.report(log)
             if reported:
                 pool.stop()
                 raise KernelReport("\n".join(reported)) from None
         raise
-    capture = start_capture(item.config, cluster)
+    cluster.title = item.nodeid
     mark = item.get_closest_marker("limit")
     limit((mark.args[0] if mark else LIMIT) * max(1, cluster.slow / 3))
     yield cluster
@@ -246,12 +239,13 @@ def around(request, pool, started):
     mark = item.get_closest_marker("log_allows")
     allowed = mark.args[0] if mark else None
     reported = []
+    log = ""
     try:
         log = cluster.kernel_log()
         reported = log_gate.report(log, allowed)
         if failed or reported:
             cluster.spoil()
-            save(item, cluster, log, capture)
+            artefacts.failure(cluster, directory_of(item), log)
         if not reported:
             cluster.undo()
     except (GuestGone, TimeoutError, OSError, AssertionError) as error:
@@ -269,7 +263,8 @@ def around(request, pool, started):
         log = pool.lab.kernel_log(forget=True)
         reported = log_gate.report(log, allowed)
         if reported:
-            save(item, cluster, log)
+            artefacts.failure(cluster, directory_of(item), log)
+    artefacts.append(item.config.artefacts, "kernel.log", f"== {item.nodeid}\n{log}\n")
     if reported:
         # A checker that has reported once may have switched itself off.
         pool.stop()
@@ -278,49 +273,3 @@ def around(request, pool, started):
         raise KernelReport("\n".join([*problems, *reported][:120]), pytrace=False)
     if problems:
         pytest.fail("\n".join(problems[:120]), pytrace=False)
-
-
-def start_capture(config, cluster):
-    if config.getoption("--no-capture") or cluster.mode != "ns":
-        return None
-    guest = cluster.guests[0]
-    guest.sh("pkill tcpdump; rm -f /tmp/capture.pcap", check=False)
-    return guest._spawn(
-        "exec ip netns exec switch tcpdump -i any -s 160 -Z root -U -w /tmp/capture.pcap"
-        f" -c {CAPTURED}",
-        None,
-    )
-
-
-def save(item, cluster, log, capture=None):
-    """What helps to understand a failure, in a directory of the test's name."""
-    directory = artefacts(item)
-
-    def write(name, data):
-        with open(os.path.join(directory, name), "wb") as file:
-            file.write(data if isinstance(data, bytes) else data.encode())
-
-    write("kernel.log", log)
-    for guest in cluster.lab.guests:
-        write(f"console-{guest.spec.name}.log", guest.console())
-    if not all(guest.alive() for guest in cluster.lab.guests):
-        return
-    try:
-        for machine in [*cluster.nodes, cluster.client]:
-            text = [f"# {machine.name}"]
-            commands = ["ss -tnaeim", "nstat -as", "ip -s addr", "ip route", "tc -s qdisc"]
-            if machine is not cluster.client:
-                words = ("status", "stats", "connections", "set")
-                commands += [f"cluster_startup {word}" for word in words]
-            script = "; ".join(f"echo '## {c}'; {c} 2>&1 | head -c 60000" for c in commands)
-            text.append(machine.sh(script, check=False).stdout)
-            for kind, procs in (("cluster_startup", cluster.startup), ("server", cluster.server)):
-                proc = procs.get(cluster.nodes.index(machine) + 1) if machine.int else None
-                if proc:
-                    text.append(f"## output of {kind}\n{proc.stdout()}\n{proc.stderr()}")
-            write(f"{machine.name}.txt", "\n".join(text))
-        if capture:
-            capture.kill(2)
-            write("capture.pcap", cluster.guests[0].vm and cluster.client.get("/tmp/capture.pcap"))
-    except (GuestGone, TimeoutError, OSError, RuntimeError, AssertionError, json.JSONDecodeError) as e:
-        write("incomplete.txt", repr(e))

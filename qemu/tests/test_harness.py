@@ -2,6 +2,7 @@
 """The harness itself: a fault here would let the other tests pass or fail for nothing."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,8 +11,10 @@ import pytest
 from conftest import REPORTED
 from lardvm import lab as labs
 from lardvm import log_gate
+from lardvm.capture import FILES, SIZE, Capture
 from lardvm.channel import GuestGone
 from lardvm.cluster import Layout
+from lardvm.machine import HostMachine
 from lardvm.pool import Pool
 
 
@@ -76,6 +79,9 @@ class Pretended:
 
     def spoil(self):
         self.spoilt = True
+
+    def captured(self):
+        return None
 
     def undo(self):
         pass
@@ -158,6 +164,64 @@ def test_guests_that_do_not_come_up_are_not_used_again(monkeypatch, tmp_path):
         with pytest.raises(GuestGone):
             pool.get(Layout(nodes=1), started=True)
         assert pool.lab is None
+
+
+def dump(tmp_path, packets, *words):
+    (tmp_path / "capture.pcap").write_bytes(packets)
+    words = ["tcpdump", "-enr", str(tmp_path / "capture.pcap"), *words]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+@pytest.fixture
+def alone():
+    """A network namespace of this machine, as a machine."""
+    name = f"lard-test-{os.getpid()}"
+    labs.host("ip", "netns", "add", name)
+    yield HostMachine("alone", name)
+    labs.host("ip", "netns", "del", name)
+
+
+# The pauses are for tcpdump, and the last packets are few.
+MANY = """\
+import socket, time
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for number in range({count}):
+    sender.sendto(bytes(100), ("127.0.0.1", 10000 + number % 50000))
+    if number % 500 == 0 or number > {count} - 20:
+        time.sleep(0.005)
+"""
+
+
+def test_of_many_packets_the_last_are_kept_in_order(alone, tmp_path):
+    count = 60_000
+    alone.sh("ip link set lo up")
+    capture = Capture(alone, str(tmp_path / "ring"))
+    end = time.monotonic() + 30
+    while "listening" not in capture.process.stderr():
+        assert capture.process.poll() is None and time.monotonic() < end, capture.process.stderr()
+        time.sleep(0.02)
+    alone.python(MANY.format(count=count))
+    packets = capture.end()
+    assert (FILES - 1) * SIZE * 0.99e6 < len(packets) <= FILES * SIZE * 1.01e6
+    lines = dump(tmp_path, packets, "udp")
+    ports = [int(re.search(r"> 127[.]0[.]0[.]1[.](\d+):", line)[1]) - 10000 for line in lines]
+    assert ports[-1] == (count - 1) % 50000
+    # Few are lost to a machine that has much else to do.
+    steps = [(after - before) % 50000 for before, after in zip(ports, ports[1:])]
+    assert len(ports) > 10_000 and all(0 < step < 5000 for step in steps)
+
+
+@pytest.mark.vms
+def test_packets_between_machines_are_kept_once_each(lab, tmp_path):
+    if lab.lab.capture is None:
+        pytest.skip("--no-capture")
+    one, two = lab.nodes[:2]
+    one.sh(f"ping -c 2 -i 0.2 -W 5 {two.int}; ping -c 1 -W 5 {two.ext}")
+    lines = dump(tmp_path, lab.lab.captured(), "icmp")
+    seen = [re.search(r" (52:54:\S+) .* echo (request|reply)", line).groups() for line in lines]
+    internal = [(labs.station("int", 1), "request"), (labs.station("int", 2), "reply")]
+    external = [(labs.station("ext", 1), "request"), (labs.station("ext", 2), "reply")]
+    assert seen == internal * 2 + external
 
 
 @pytest.mark.vms
