@@ -42,6 +42,51 @@ def read(path):
         return b""
 
 
+class KernelLog:
+    """Kernel messages; each is read once, however often it is asked for."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.fd = None
+        self.known = []  # (number, line) of those after `forgotten`
+        self.forgotten = -1
+
+    def after(self, number):
+        with self.lock:
+            if self.fd is None or number < self.forgotten:
+                self.rewind()
+            self.read()
+            self.known = [message for message in self.known if message[0] > number]
+            self.forgotten = number
+            last = self.known[-1][0] if self.known else number
+            return {"lines": [line for _, line in self.known], "last": last}
+
+    def rewind(self):
+        if self.fd is not None:
+            os.close(self.fd)
+        self.fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        self.known = []
+
+    def read(self):
+        lost = False
+        while True:
+            try:
+                record = os.read(self.fd, 8192).decode(errors="replace")
+            except BlockingIOError:
+                break
+            except BrokenPipeError:  # messages were lost to the ring's size
+                lost = True
+                continue
+            head, _, text = record.partition(";")
+            level, number, microseconds = head.split(",")[:3]
+            if lost:
+                self.known.append((int(number), "(messages lost)"))
+                lost = False
+            first = text.split("\n")[0]
+            line = f"[{int(microseconds) / 1e6:12.6f}] <{int(level) & 7}> {first}"
+            self.known.append((int(number), line))
+
+
 class Port:
     """One port: requests in, answers out, in any order."""
 
@@ -49,6 +94,7 @@ class Port:
         self.fd = os.open(device, os.O_RDWR | os.O_NOCTTY)
         self.number = number
         self.writing = threading.Lock()
+        self.log = KernelLog()
         self.serial = os.isatty(self.fd)
         if self.serial:
             tty.setraw(self.fd)  # and forgets what came before
@@ -130,27 +176,7 @@ class Port:
 
     def do_kernel_log(self, request):
         """Kernel messages after the one with that number, and the number of the last."""
-        after = request.get("after", -1)
-        lines = []
-        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            while True:
-                try:
-                    record = os.read(fd, 8192).decode(errors="replace")
-                except BlockingIOError:
-                    break
-                except BrokenPipeError:  # messages were lost to the ring's size
-                    lines.append("(messages lost)")
-                    continue
-                head, _, text = record.partition(";")
-                level, number, microseconds = head.split(",")[:3]
-                if int(number) > after:
-                    after = int(number)
-                    first = text.split("\n")[0]
-                    lines.append(f"[{int(microseconds) / 1e6:12.6f}] <{int(level) & 7}> {first}")
-        finally:
-            os.close(fd)
-        return {"lines": lines, "last": after}
+        return self.log.after(request.get("after", -1))
 
     def do_ping(self, _):
         return {"uptime": time.monotonic()}
