@@ -10,7 +10,7 @@ import json
 import time
 
 from . import lab as labs
-from .machine import tail
+from .machine import sh_all, tail
 
 FRONT_END_PORT = 8080
 BACK_END_PORT = 7080
@@ -144,10 +144,8 @@ class Cluster:
     def _spawn_server(self, number, kind):
         kind, _, words = kind.partition(" ")
         machine = self.node(number)
-        proc = machine._spawn(
-            f"exec python3 $G/serve.py {kind} --name {machine.name} --port {BACK_END_PORT} {words}",
-            None,
-        )
+        words = [kind, "--name", machine.name, "--port", str(BACK_END_PORT), *words.split()]
+        proc = machine._program(f"import serve; serve.main({words})")
         self.server[number] = proc
         return proc
 
@@ -187,9 +185,8 @@ class Cluster:
 
     def complete(self):
         """True when each node sees each other one up, by a working connection."""
-        members = self.layout.members()
-        names = {f"node{i}" for i in members}
-        for number in members:
+        names = {f"node{i}" for i in self.layout.members()}
+        for number, status in self.statuses().items():
             proc = self.startup.get(number)
             if proc is not None and proc.poll() is not None:
                 result = proc.wait()
@@ -199,7 +196,7 @@ class Cluster:
                 )
             seen = {
                 node["name"]
-                for node in self.status(number).get("nodes", [])
+                for node in status.get("nodes", [])
                 if node["link"] in ("ready", "local")
                 and (node["state"] == "up" or "BE" not in node["roles"])
             }
@@ -222,8 +219,7 @@ class Cluster:
     def stop_nodes(self):
         """Takes all nodes out of the cluster, with their connections; servers go on."""
         self._end_startup()
-        for machine in self.nodes:
-            machine.sh("cluster_startup stop --force", check=False, timeout=20 * self.slow)
+        sh_all(self.nodes, "cluster_startup stop --force", check=False, timeout=20 * self.slow)
 
     def stop(self):
         """Ends the cluster's processes; connections are left to themselves."""
@@ -239,19 +235,25 @@ class Cluster:
         self.stop_nodes()
         if self.mode == "ns":
             self.lab.remove_network()
-        guests = [guest for guest in self.guests if self.loaded(guest)]
-        if guests:
-            self.wait(
-                lambda: all(g.sh("rmmod lard", check=False).code == 0 or not self.loaded(g)
-                            for g in guests),
-                timeout=40,
-                what="the module can be unloaded",
-            )
+        unload = "! test -d /sys/module/lard || rmmod lard"
+        self.wait(
+            lambda: all(result.code == 0 for result in sh_all(self.guests, unload, check=False)),
+            timeout=40,
+            what="the module can be unloaded",
+        )
 
     # --- what it tells
 
     def status(self, number):
         return self._json(number, "status")
+
+    def statuses(self):
+        """Of each member; {} of one that is no node of a cluster."""
+        members = self.layout.members()
+        machines = [self.node(number) for number in members]
+        results = sh_all(machines, "cluster_startup status --json", check=False)
+        told = [{} if result.code else json.loads(result.stdout) for result in results]
+        return dict(zip(members, told, strict=True))
 
     def stats(self, number):
         return self._json(number, "stats")
@@ -281,13 +283,15 @@ class Cluster:
     def wait(self, predicate, timeout=30, what="a condition"):
         """Asks again and again until the answer is true, and returns it."""
         end = time.monotonic() + timeout * self.slow
+        pause = 0.05
         while True:
             value = predicate()
             if value:
                 return value
             if time.monotonic() > end:
                 raise AssertionError(f"not within {timeout * self.slow:.0f} s: {what} ({value!r})")
-            time.sleep(0.2)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.2)
 
     def wait_empty(self, timeout=90):
         """Until no node has a connection, nor anything that it keeps for one."""
@@ -296,8 +300,8 @@ class Cluster:
 
         def empty():
             left.clear()
-            for number in self.layout.members():
-                node = self.status(number).get("node") or {}
+            for number, status in self.statuses().items():
+                node = status.get("node") or {}
                 counts = {kind: node[kind] for kind in kinds if node.get(kind)}
                 if counts:
                     left[number] = counts

@@ -117,6 +117,12 @@ class Machine:
         self.put(path, text.encode())
 
 
+def sh_all(machines, cmd, check=True, timeout=COMMAND_LIMIT):
+    """The same on each machine, side by side; what came of it, in their order."""
+    running = [(machine, machine._spawn(cmd, None)) for machine in machines]
+    return [machine._end(process, cmd, check, timeout) for machine, process in running]
+
+
 def tail(text, size=3000):
     return text if len(text) <= size else "... " + text[-size:]
 

@@ -2,12 +2,14 @@
 """Processes of a guest that commands are forked from, one in each namespace.
 
 To start a program takes long where every instruction is emulated, Python with its modules most of
-all; so a test's program is run by a fork of a process that has them already.
+all; so a test's program is run by a fork of a process that has them already, and that process, too, is
+a fork of the first one, which is outside of the namespaces.
 
-`start` is for the agent, in any thread. The process itself is this file as a program: it has one
+`start` is for the agent, in any thread. The first process is this file as a program: it has one
 thread, as what forks must, reads requests from a socket and tells of each its pid and exit code.
 """
 
+import ctypes
 import itertools
 import json
 import os
@@ -29,6 +31,9 @@ ENVIRONMENT = {
     "TERM": "dumb",
 }
 ATTEMPTS = 3
+LIBC = ctypes.CDLL(None, use_errno=True)
+MNT_DETACH = 2
+MS_REC, MS_SLAVE = 1 << 14, 1 << 19
 
 
 class Gone(Exception):
@@ -36,19 +41,21 @@ class Gone(Exception):
 
 
 class Place:
-    def __init__(self, namespace):
+    def __init__(self, namespace, first):
+        """In a namespace it is a fork of the first one."""
         self.socket, theirs = socket.socketpair()
-        command = [sys.executable, os.path.abspath(__file__), str(theirs.fileno())]
+        self.process = None
         if namespace:
-            command = ["ip", "netns", "exec", namespace, *command]
-        self.process = subprocess.Popen(
-            command,
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env=ENVIRONMENT,
-            cwd="/root",
-        )
+            first.start({"namespace": namespace}, theirs)
+        else:
+            self.process = subprocess.Popen(
+                [sys.executable, os.path.abspath(__file__), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=ENVIRONMENT,
+                cwd="/root",
+            )
         theirs.close()
         self.identity = identity(namespace)
         self.numbers = itertools.count()
@@ -57,7 +64,7 @@ class Place:
         self.lock = threading.Lock()
         threading.Thread(target=self._receive, daemon=True).start()
 
-    def start(self, request):
+    def start(self, request, connection=None):
         """The pid, and a queue that gets the exit code; raises Gone."""
         begun, ended = queue.SimpleQueue(), queue.SimpleQueue()
         with self.lock:
@@ -65,9 +72,14 @@ class Place:
                 raise Gone
             number = next(self.numbers)
             self.waiting[number] = begun, ended
+            line = json.dumps([number, request]).encode() + b"\n"
             try:
-                self.socket.sendall(json.dumps([number, request]).encode() + b"\n")
+                if connection:
+                    socket.send_fds(self.socket, [line], [connection.fileno()])
+                else:
+                    self.socket.sendall(line)
             except OSError:
+                self.gone = True
                 raise Gone from None
         pid = begun.get()
         if pid is None:
@@ -93,7 +105,8 @@ class Place:
                 begun.put(None)
                 # Whoever killed this process killed what it had started.
                 ended.put(-signal.SIGKILL)
-        self.process.wait()
+        if self.process:
+            self.process.wait()
         self.socket.close()
 
 
@@ -116,15 +129,38 @@ def start(namespace, **request):
         namespace, request = None, {**request, "cmd": f"exec ip netns exec {namespace} true"}
         request.pop("python", None)
     for _ in range(ATTEMPTS):
-        with PLACES_LOCK:
-            place = PLACES.get(namespace)
-            if place is None or place.gone or place.identity != identity(namespace):
-                place = PLACES[namespace] = Place(namespace)
         try:
+            with PLACES_LOCK:
+                place = find(namespace)
             return place.start(request)
         except Gone:
-            place.gone = True
+            pass
     raise RuntimeError(f"nothing can be started in namespace {namespace}")
+
+
+def find(namespace):
+    """The place there, which is made when it is not, or is not good any more; raises Gone."""
+    place = PLACES.get(namespace)
+    if place is None or place.gone or place.identity != identity(namespace):
+        place = PLACES[namespace] = Place(namespace, find(None) if namespace else None)
+    return place
+
+
+def enter(namespace):
+    """What `ip netns exec` does before the command: /sys is that of the namespace, and what is mounted
+    from here on is seen by nobody else."""
+    with open(f"/run/netns/{namespace}") as file:
+        os.setns(file.fileno(), os.CLONE_NEWNET)
+    os.unshare(os.CLONE_NEWNS)
+    mount("none", "/", None, MS_REC | MS_SLAVE)
+    LIBC.umount2(b"/sys", MNT_DETACH)
+    mount(namespace, "/sys", "sysfs")
+
+
+def mount(what, where, kind, flags=0):
+    kind = kind and kind.encode()
+    if LIBC.mount(what.encode(), where.encode(), kind, ctypes.c_ulong(flags), None):
+        raise OSError(ctypes.get_errno(), f"mount {where}")
 
 
 class Forker:
@@ -133,30 +169,40 @@ class Forker:
     def __init__(self, connection):
         self.connection = connection
         self.running = {}
-        self.wake, wake = os.pipe()
-        for end in (self.wake, wake):
+        self.received = []  # connections for other processes, in the order of their requests
+        self.pipe = os.pipe()
+        for end in self.pipe:
             os.set_blocking(end, False)
-        signal.set_wakeup_fd(wake)
+        signal.set_wakeup_fd(self.pipe[1])
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def serve(self):
         """Returns in the forked child the text of the program that it is to run."""
         rest = b""
+        wake = self.pipe[0]
         while True:
-            ready, _, _ = select.select([self.connection, self.wake], [], [])
-            if self.wake in ready:
-                os.read(self.wake, 4096)
+            ready, _, _ = select.select([self.connection, wake], [], [])
+            if wake in ready:
+                os.read(wake, 4096)
                 self.reap()
             if self.connection in ready:
-                data = self.connection.recv(65536)
+                data, received, _, _ = socket.recv_fds(self.connection, 65536, 16)
+                self.received += [socket.socket(fileno=fd) for fd in received]
                 if not data:
                     os._exit(0)
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     number, request = json.loads(line)
+                    connection = self.received.pop(0) if "namespace" in request else None
                     pid = os.fork()
                     if pid == 0:
-                        return self.become(request)
+                        self.leave()
+                        if connection:
+                            enter(request["namespace"])
+                            return Forker(connection).serve()
+                        return become(request)
+                    if connection:
+                        connection.close()
                     self.running[pid] = number
                     self.tell(number, pid, None)
 
@@ -170,27 +216,34 @@ class Forker:
                 break
             self.tell(self.running.pop(pid), None, os.waitstatus_to_exitcode(status))
 
-    def become(self, request):
+    def leave(self):
+        """In the child: of the parent nothing is left open."""
         os.setsid()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self.connection.close()
-        new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        for fd, (kind, flags) in enumerate([(".in", os.O_RDONLY), (".out", new), (".err", new)]):
-            file = os.open(request["files"] + kind, flags, 0o644)
-            os.dup2(file, fd)
-            os.close(file)
-        os.environ.update(request.get("env", {}))
-        if "python" not in request:
-            os.execve("/bin/sh", ["sh", "-c", request["cmd"]], os.environ)
-        return request["python"]
+        for connection in [self.connection, *self.received]:
+            connection.close()
+        for end in self.pipe:
+            os.close(end)
+
+
+def become(request):
+    new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    for fd, (kind, flags) in enumerate([(".in", os.O_RDONLY), (".out", new), (".err", new)]):
+        file = os.open(request["files"] + kind, flags, 0o644)
+        os.dup2(file, fd)
+        os.close(file)
+    os.environ.update(request.get("env", {}))
+    if "python" not in request:
+        os.execve("/bin/sh", ["sh", "-c", request["cmd"]], os.environ)
+    return request["python"]
 
 
 def preload():
     """What the tests' programs import."""
     import contextlib, hashlib, random, re, struct, time  # noqa: F401, E401
 
-    import client, content, member, rawtcp  # noqa: F401, E401
+    import client, content, member, rawtcp, serve  # noqa: F401, E401
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from . import artefacts
 from . import lab as labs
 from .channel import GuestGone
 from .cluster import Cluster
+from .machine import sh_all
 
 TIME_WAIT_MS = 3000
 # Seconds; kmemleak suspects nothing younger than five.
@@ -52,14 +53,13 @@ class Pool:
             self.lab.build_network(layout.nodes)
         if self.capture:
             self.lab.start_capture()
-        if not all(cluster.loaded(guest) for guest in cluster.guests):
-            cluster.load()
+        sh_all(cluster.guests, "test -d /sys/module/lard || insmod /lard/lard.ko")
         if started:
             try:
                 cluster.start()
                 # A test that waits for empty tables does not wait for those of earlier ones.
-                for number in layout.members():
-                    cluster.node(number).sh(f"cluster_startup set time-wait-ms={TIME_WAIT_MS}")
+                members = [cluster.node(number) for number in layout.members()]
+                sh_all(members, f"cluster_startup set time-wait-ms={TIME_WAIT_MS}")
             except BaseException:
                 cluster.spoil()
                 raise

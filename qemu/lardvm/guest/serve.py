@@ -370,7 +370,7 @@ def listeners(port):
     return found
 
 
-def command(options):
+def command(options, words):
     state = f"/run/lard-test/{options.name}-{options.port}"
     os.makedirs(state, exist_ok=True)
     names = {
@@ -408,11 +408,14 @@ def command(options):
         with open(f"{state}/apache.conf", "w") as file:
             file.write(APACHE.format(**names))
         return run + ["apache2", "-DFOREGROUND", "-f", f"{state}/apache.conf"]
-    return run + [sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--inner"]
+    # As a module, of which the bytecode is kept.
+    return run + [sys.executable, "-c", "import serve; serve.main()", *words, "--inner"]
 
 
-def main():
-    parser = argparse.ArgumentParser()
+def main(words=None):
+    """With the words of a command line; without, those of the program's."""
+    words = sys.argv[1:] if words is None else words
+    parser = argparse.ArgumentParser(prog="serve.py")
     parser.add_argument("kind", choices=("nginx", "nginx-reuseport", "apache", "python"))
     parser.add_argument("--name", required=True)
     parser.add_argument("--port", type=int, default=7080)
@@ -436,7 +439,7 @@ def main():
         help="listen, and accept only once /run/lard-test/accept-NAME exists",
     )
     parser.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     if options.kind == "nginx-reuseport":
         options.kind, options.reuseport, options.workers = "nginx", True, 4
     if options.inner:
@@ -447,7 +450,7 @@ def main():
         python_server(options)
     if listeners(options.port) and options.bind == "0.0.0.0":
         sys.exit(f"serve.py: port {options.port} has a listener already")
-    server = subprocess.Popen(command(options), stdin=subprocess.DEVNULL)
+    server = subprocess.Popen(command(options, words), stdin=subprocess.DEVNULL)
 
     def end(*_):
         sys.exit(0)
