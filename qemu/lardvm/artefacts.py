@@ -33,7 +33,10 @@ def consoles(lab, directory):
 
 
 def statistics(cluster, directory):
-    """Adds a line with the counters of a cluster's nodes, and the last test that it served."""
+    """Adds a line with the counters of a cluster's nodes, and the last test that it served; none for
+    machines on which nothing is started."""
+    if not cluster.startup:
+        return
     asked = {
         machine.name: machine._spawn("cluster_startup stats --json", None)
         for machine in cluster.nodes

@@ -30,7 +30,8 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
     except OSError:
         pass
 commands = "".join(f"netns del {name}\\n" for name in names)
-subprocess.run(["ip", "-batch", "-"], input=commands, text=True)
+if commands:
+    subprocess.run(["ip", "-batch", "-"], input=commands, text=True)
 """
 CLIENT = 100
 SLOWNESS = {"kvm": 1.0, "tcg": 3.0, "uml": 3.0}
