@@ -60,7 +60,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const LINK_GRACE: Duration = Duration::from_secs(10);
 /// How often "still waiting" is said again.
 const REMIND_INTERVAL: Duration = Duration::from_secs(60);
-/// How long connections of a former cluster are waited for before they are cut.
+/// How long connections of before, with other components or in another cluster, are waited for before
+/// they are cut.
 const CHANGE_GRACE: Duration = Duration::from_secs(60);
 
 /// What a node is told to be.

@@ -51,14 +51,15 @@ impl Node {
             dispatcher: saved.id,
             hash_key: saved.hash_key,
         };
-        self.roster = Some(Roster::new(saved, own));
-        self.save();
         if !self.become_node(identity, &self.config.name.clone())? {
             return Err(Error::new("make this network namespace a node")
                 .errno(libc::EBUSY)
-                .detail("it is a node of another cluster that still has connections")
+                .detail("it has connections of before, with other components or in another cluster")
                 .remedy("wait until they end, or cut them with `cluster_startup stop --force`"));
         }
+        // Not before: a start that was refused must not lose the numbers of what is there.
+        self.roster = Some(Roster::new(saved, own));
+        self.save();
         self.now_ready(format!(
             "dispatcher of cluster {:016x}, node {}",
             identity.cluster_id, identity.id
@@ -121,9 +122,11 @@ impl Node {
         };
         if !self.become_node(identity, &welcome.name)? {
             // The dispatcher sees the socket close, and lets us in again later.
-            self.say(
-                "waiting for the connections of the former cluster to end before joining this one",
-            );
+            let line =
+                "waiting for connections of before to end, with other components or in another \
+                        cluster";
+            self.say(line);
+            (self.progress)(Progress::Status(line.to_string()));
             self.joining.next = Some(Instant::now() + back_off(BACK_OFF.len()));
             return Ok(());
         }

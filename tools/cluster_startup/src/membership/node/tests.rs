@@ -16,6 +16,8 @@ struct State {
     /// With which errno attaching, and adding a peer, fails.
     attach_fails: Option<i32>,
     peer_fails: Option<i32>,
+    /// Has it connections, which only force ends?
+    busy: bool,
 }
 
 #[derive(Default)]
@@ -48,8 +50,11 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn detach(&self, _force: bool) -> Result<()> {
-        self.state().attached = None;
+    fn detach(&self, force: bool) -> Result<()> {
+        let mut state = self.state();
+        result((state.busy && !force).then_some(libc::EBUSY))?;
+        state.busy = false;
+        state.attached = None;
         Ok(())
     }
 
@@ -167,6 +172,27 @@ fn links_that_are_never_ready_are_tried_ever_more_rarely() {
     }
     let next = node.joining.next.unwrap();
     assert!(next > Instant::now() + Duration::from_secs(3));
+}
+
+#[test]
+fn connections_of_another_cluster_are_waited_for_and_then_cut() {
+    let kernel = Arc::new(Fake::default());
+    let mut node = node(&kernel);
+    kernel.state().busy = true;
+    let cluster = || kernel.state().attached.as_ref().map(|it| it.cluster_id);
+    let other = Identity {
+        cluster_id: 8,
+        ..IDENTITY
+    };
+    let mut tried_after = |waited: Duration| {
+        node.joining.changing_since = Instant::now().checked_sub(waited);
+        node.become_node(other, "n5").unwrap()
+    };
+    assert!(!tried_after(Duration::ZERO) && !tried_after(CHANGE_GRACE - Duration::from_secs(1)));
+    assert_eq!(cluster(), Some(7));
+    assert!(tried_after(CHANGE_GRACE + Duration::from_secs(1)));
+    assert_eq!(cluster(), Some(8));
+    assert!(!kernel.state().busy);
 }
 
 #[test]
