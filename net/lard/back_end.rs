@@ -143,16 +143,15 @@ impl BackEnd {
         self.lent.restore();
     }
 
-    /// Lets go of all children, and of what peers served: the children live on, but nobody is told
-    /// of their end, and forwarded packets are not delivered any more. To be called when the
-    /// front-ends have nothing left to forward, or not at all any more. Process context.
-    pub(crate) fn clear(&self) {
+    /// Breaks off the connections of all children, whose clients no forwarded packet would reach any
+    /// more, and lets go of them and of what peers served. May sleep.
+    pub(crate) fn clear(&self, net: &Net) {
+        child::abort(net);
         let owned = core::mem::replace(&mut *self.owned.lock(), KVec::new());
         drop(owned);
         self.ports.store(0, Relaxed);
         // Not to none: ends that are on their way are still to be told.
-        let released = self.cell.with(|net| child::release(net)).unwrap_or(0);
-        let released = i32::try_from(released).unwrap_or(i32::MAX);
+        let released = i32::try_from(child::release(net)).unwrap_or(i32::MAX);
         self.children.fetch_add(released.saturating_neg(), Relaxed);
         // A hand-off that was under way when the back-end stopped may have lent since.
         self.lent.restore();

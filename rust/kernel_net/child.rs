@@ -61,6 +61,8 @@ const AF_INET6: u16 = 10;
 const TCP_TIME_WAIT: u8 = 6;
 const TCP_CLOSE: u8 = 7;
 const TCP_LISTEN: u8 = 10;
+/// What the server of a connection that is broken off is told.
+const ECONNRESET: i32 = 104;
 
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -277,15 +279,23 @@ fn unlink(
     }
 }
 
-fn find(chain: &mut Option<KBox<Child>>, sk: *mut bindings::sock) -> Option<&mut Child> {
+/// The first child in a chain that `want` wants.
+fn first(
+    chain: &mut Option<KBox<Child>>,
+    mut want: impl FnMut(&Child) -> bool,
+) -> Option<&mut Child> {
     let mut link = chain.as_deref_mut();
     while let Some(child) = link {
-        if core::ptr::eq(child.sk, sk) {
+        if want(child) {
             return Some(child);
         }
         link = child.next.as_deref_mut();
     }
     None
+}
+
+fn find(chain: &mut Option<KBox<Child>>, sk: *mut bindings::sock) -> Option<&mut Child> {
+    first(chain, |child| core::ptr::eq(child.sk, sk))
 }
 
 fn walk(chain: &Option<KBox<Child>>) -> impl Iterator<Item = &Child> {
@@ -479,6 +489,49 @@ pub fn sweep(net: &Net) {
             }
             owner.child_closed(id, end);
             drop(child);
+        }
+    }
+}
+
+/// Breaks off the connections of a namespace's children: client and server learn that they were reset.
+/// Each end is reported.
+///
+/// # Context
+///
+/// Process, and waits for servers that are in a call on their socket; not with a lock held that
+/// [`Owner::child_closed`] takes.
+pub fn abort(net: &Net) {
+    let cookie = net.cookie();
+    for bucket in (0..BUCKETS).filter_map(bucket) {
+        loop {
+            let held = {
+                let mut chain = bucket.lock();
+                // One without a reference waits for the lock, and is then reported by its end.
+                let child = first(&mut chain, |child| {
+                    // SAFETY: The child is in the table, and the lock is held.
+                    child.net == cookie
+                        && !child.reported
+                        && unsafe { bindings::lard_sock_hold_not_zero(child.sk) }
+                });
+                child.map(|child| {
+                    child.reported = true;
+                    // SAFETY: As above.
+                    let end = unsafe { sum_up(child.sk, child) };
+                    (child.sk, child.owner.clone(), child.id, end)
+                })
+            };
+            let Some((sk, owner, id, mut end)) = held else {
+                break;
+            };
+            // SAFETY: The socket is a whole one of TCP; the reference from above is given back, without
+            // the lock, because it may be the last.
+            unsafe {
+                if bindings::tcp_abort(sk, ECONNRESET) == 0 {
+                    end.how = How::Reset;
+                }
+                bindings::lard_sock_put(sk);
+            }
+            owner.child_closed(id, end);
         }
     }
 }

@@ -323,7 +323,7 @@ fn leave(node: &Arc<Node>, net: &Net, admin: &mut Admin) {
     node.control.stop(node, admin);
     NODES.disable_hooks(net);
     node.front_end.clear();
-    node.back_end.clear();
+    node.back_end.clear(net);
     node.dispatcher.stop();
     node.services.forget();
     node.set_config(None);
