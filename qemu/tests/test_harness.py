@@ -9,8 +9,8 @@ import time
 
 import pytest
 from conftest import REPORTED
+from lardvm import build, log_gate
 from lardvm import lab as labs
-from lardvm import log_gate
 from lardvm.capture import FILES, SIZE, Capture
 from lardvm.channel import GuestGone
 from lardvm.cluster import Layout
@@ -222,6 +222,36 @@ def test_packets_between_machines_are_kept_once_each(lab, tmp_path):
     internal = [(labs.station("int", 1), "request"), (labs.station("int", 2), "reply")]
     external = [(labs.station("ext", 1), "request"), (labs.station("ext", 2), "reply")]
     assert seen == internal * 2 + external
+
+
+@pytest.mark.long
+def test_a_cluster_for_a_person_is_there_until_it_is_taken_down():
+    name = f"test-{os.getpid()}"
+
+    def qemu_cluster(*words):
+        program = os.path.join(build.TOP, "qemu", "cluster")
+        command = [sys.executable, program, words[0], "--name", name, *words[1:]]
+        return subprocess.run(command, capture_output=True, text=True, timeout=150)
+
+    def succeeds(*words):
+        done = qemu_cluster(*words)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    try:
+        assert succeeds("up", "--nodes", "2").startswith("node1 node2 client: up in ")
+        script = "echo $LARD_NODE; test -d /sys/module/lard && ping -c 1 -W 5 node1 >&2"
+        assert succeeds("sh", "node2", "--", script) == "node2\n"
+        assert qemu_cluster("sh", "node2", "--", "exit 3").returncode == 3
+        assert "lard" in succeeds("log", "node2")
+        succeeds("reload")
+    finally:
+        succeeds("down")
+    gone = qemu_cluster("sh", "node2", "--", "true")
+    assert gone.returncode != 0 and "no cluster" in gone.stderr, gone
+    assert f"lard-{name}" not in subprocess.run(
+        ["ip", "netns", "list"], capture_output=True, text=True
+    ).stdout
 
 
 @pytest.mark.vms
