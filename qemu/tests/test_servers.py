@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Servers of every kind, servers that are not there, and what a back-end refuses.
 
-Of the reasons to refuse, `no-memory` is not provoked: neither kernel of the tests has fault injection.
+Of the reasons to refuse, `no-memory` is in test_memory.py, for the debug kernel.
 """
 
 import contextlib
