@@ -509,9 +509,7 @@ pub fn abort(net: &Net) {
                 // One without a reference waits for the lock, and is then reported by its end.
                 let child = first(&mut chain, |child| {
                     // SAFETY: The child is in the table, and the lock is held.
-                    child.net == cookie
-                        && !child.reported
-                        && unsafe { bindings::lard_sock_hold_not_zero(child.sk) }
+                    child.net == cookie && !child.reported && unsafe { hold(child) }
                 });
                 child.map(|child| {
                     child.reported = true;
@@ -533,6 +531,19 @@ pub fn abort(net: &Net) {
             }
             owner.child_closed(id, end);
         }
+    }
+}
+
+/// Takes a reference to the socket of a child, unless that is being freed or has become a listener.
+///
+/// # Safety
+///
+/// The child is in the table, and its bucket is locked.
+unsafe fn hold(child: &Child) -> bool {
+    // SAFETY: The socket is whole while its child is in the table.
+    unsafe {
+        bindings::lard_sock_state(child.sk) != TCP_LISTEN
+            && bindings::lard_sock_hold_not_zero(child.sk)
     }
 }
 
