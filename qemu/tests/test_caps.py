@@ -46,7 +46,7 @@ def test_unfinished_heads_have_room_together_and_short_ones_always(cluster):
 
     host, room = cluster.fes[0].ext, 65_536
     # Of each head 2048 octets are not counted: no five fit.
-    set_on(cluster, 2, head_memory=room, head_timeout_ms=600_000)
+    set_on(cluster, 2, head_memory=room, head_timeout_ms=600_000, time_wait_ms=1000)
     with Talk(cluster) as earlier:
         assert earlier.request("/who")["status"] == 200
         running = begin_closed(cluster, send_heads, host, 6)
@@ -80,7 +80,7 @@ def test_more_connections_than_may_wait_for_their_hand_off_are_let_in_later(clus
         return [first, *late, *(connection.request("/who").status for connection in held[1:])]
 
     most = 8
-    set_on(cluster, 2, open_max=most)
+    set_on(cluster, 2, open_max=most, time_wait_ms=1000)
     with Talk(cluster) as earlier:
         assert earlier.request("/who")["status"] == 200
         running = begin_closed(cluster, crowd, cluster.fes[0].ext, most)
