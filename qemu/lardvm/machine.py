@@ -41,6 +41,7 @@ class Machine:
         self.slow = slow
         self.procs = []
         self.shaped = set()
+        self.redirected = set()
 
     def __repr__(self):
         return f"<{self.name}>"
@@ -96,9 +97,26 @@ class Machine:
             self.sh(f"tc qdisc replace dev {iface} root netem {spec}")
             self.shaped.add(iface)
 
+    def netem_arriving(self, iface, spec):
+        """Sets what happens to the packets that come in by the interface; for links whose other end has
+        no netem."""
+        through = f"{iface}-in"
+        self.sh(
+            f"ip link add {through} type ifb && ip link set {through} up"
+            f" && tc qdisc add dev {through} root netem {spec}"
+        )
+        self.redirected.add(iface)
+        self.sh(
+            f"tc qdisc add dev {iface} ingress && tc filter add dev {iface} ingress matchall"
+            f" action mirred egress redirect dev {through}"
+        )
+
     def undo_netem(self):
         for iface in list(self.shaped):
             self.netem(iface, None)
+        for iface in self.redirected:
+            self.sh(f"tc qdisc del dev {iface} ingress; ip link del {iface}-in", check=False)
+        self.redirected.clear()
 
     def counters(self, iface):
         links = json.loads(self.sh(f"ip -s -s -j link show dev {iface}").stdout)

@@ -78,7 +78,6 @@ def pytest_collection_modifyitems(config, items):
     if away:
         config.hook.pytest_deselected(items=away)
         items[:] = [item for item in items if is_wanted(item)]
-    config.largest = max([layout_of(item).nodes for item in items], default=4)
     # Tests of one layout follow each other, so that a cluster serves many.
     first = {}
     for number, item in enumerate(items):
@@ -153,8 +152,9 @@ def pool(request):
     mode = "vms" if config.getoption("--vms") else "ns"
     debug = config.getoption("--debug-kernel")
     directory = f"/run/lard-tests/{os.getpid()}"
+    largest = max(layout_of(item).nodes for item in request.session.items)
     captured = not config.getoption("--no-capture")
-    pool = Pool(mode, config.largest, directory, debug, config.artefacts, captured)
+    pool = Pool(mode, largest, directory, debug, config.artefacts, captured)
     atexit.register(pool.stop)
     on_signal(signal.SIGTERM, ended)
     on_signal(signal.SIGHUP, ended)
@@ -188,17 +188,18 @@ def mode(request, cluster):
 
 @pytest.fixture
 def slow_disk(cluster):
-    """A disk of node 2 that takes a second for each read, however fast the machine is."""
-    machine = cluster.node(2)
-    machine.sh("modprobe null_blk nr_devices=0", check=False)
-    machine.sh(
-        "mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config\n"
-        f"mkdir {DISKS}/slow && cd {DISKS}/slow\n"
-        "echo 64 >size; echo 64 >hw_queue_depth; echo 2 >irqmode; echo 1000000000 >completion_nsec\n"
-        "echo 1 >power"
-    )
+    """A disk in each guest that takes a second for each read, however fast the machine is."""
+    for guest in cluster.guests:
+        guest.sh("modprobe null_blk nr_devices=0", check=False)
+        guest.sh(
+            "mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config\n"
+            f"mkdir {DISKS}/slow && cd {DISKS}/slow\n"
+            "echo 64 >size; echo 64 >hw_queue_depth; echo 2 >irqmode\n"
+            "echo 1000000000 >completion_nsec; echo 1 >power"
+        )
     yield "/dev/slow"
-    machine.sh(f"echo 0 >{DISKS}/slow/power; rmdir {DISKS}/slow")
+    for guest in cluster.guests:
+        guest.sh(f"echo 0 >{DISKS}/slow/power; rmdir {DISKS}/slow")
 
 
 class Late(Exception):

@@ -50,6 +50,9 @@ CROSSED = {"nodes": 4, "d": 1, "fe": (1,), "be": (2, 3, 4)}
 # the back-ends, what the back-ends send to the front-end and to the client.
 LINKS = ("client-ext0", "front-end-ext0", "front-end-int0", "back-end-int0", "back-end-ext0")
 
+# The files that servers, and clients, wait for.
+GATES = "/run/lard-test"
+
 # The modes of persistent connections, and what the dispatcher is told for them. In auto all disks
 # count as busy, so that a request leaves for the node that has its target.
 MODES = {
@@ -265,9 +268,25 @@ def enter(cluster, mode):
     wait_idle(cluster)
 
 
+def everywhere(cluster, command):
+    """Wherever files are other files: in each guest, and where the client is."""
+    for machine in [*cluster.guests, *([cluster.client] if cluster.mode == "vms" else [])]:
+        machine.sh(command)
+
+
 def owners(host, targets):
     """Which node serves each target, asked on a connection of its own."""
     return {target: client.get(host, target).node for target in targets}
+
+
+def owners_behind_gates(cluster, targets):
+    """The same for targets like /wait/NAME, whose servers find the gates of those names open meanwhile,
+    and closed from then on."""
+    names = " ".join(target.split("/")[2] for target in targets)
+    everywhere(cluster, f"mkdir -p {GATES}; cd {GATES}; touch {names}")
+    owned = run(cluster.client, owners, cluster.fes[0].ext, targets)
+    everywhere(cluster, f"cd {GATES}; rm -f {names}")
+    return owned
 
 
 def due(cluster, mode, owned):
@@ -293,11 +312,15 @@ def elsewhere(mode, answers):
     }.get(mode, {"fe_move_begun": sum(a != b for a, b in zip(nodes, nodes[1:]))})
 
 
-def senders(cluster, link):
-    """The machines whose side of a link of LINKS it is, and the interface."""
+def spoil_link(cluster, link, fault):
+    """What is sent on this link of LINKS suffers from netem's fault, until the end of the test."""
     role, _, interface = link.rpartition("-")
+    if role == "client" and cluster.mode == "vms":
+        # It is a namespace of the host, whose kernel may have no netem.
+        return cluster.fes[0].netem_arriving(interface, fault)
     group = {"client": [cluster.client], "front-end": cluster.fes[:1], "back-end": cluster.bes}
-    return group[role], interface
+    for machine in group[role]:
+        machine.netem(interface, fault)
 
 
 def unloaded(lab):

@@ -4,7 +4,7 @@
 import contextlib
 
 import pytest
-from support import begin, counted, wait_idle
+from support import begin, counted, everywhere, wait_idle
 
 pytestmark = pytest.mark.layout(nodes=4, fe=(2, 3), be=(3, 4))
 
@@ -45,11 +45,6 @@ def leave(host, count):
         connection.reset()
 
 
-def everywhere(cluster, command):
-    for machine in [*cluster.nodes, cluster.client]:
-        machine.sh(command)
-
-
 def open_gate(cluster, name):
     everywhere(cluster, f"touch /run/lard-test/{name}")
 
@@ -80,6 +75,7 @@ OK = [200, None]
 UNAVAILABLE = [503, "1"]
 
 
+@pytest.mark.vms
 @pytest.mark.parametrize("policy", ["lard", "wrr"])
 def test_the_excess_waits_and_is_served_without_a_failure(cluster, policy):
     cluster.set(1, "policy", policy)
@@ -97,6 +93,7 @@ def test_the_excess_waits_and_is_served_without_a_failure(cluster, policy):
                 assert answers == [OK] * 7
 
 
+@pytest.mark.vms
 def test_who_came_first_is_served_first(cluster):
     with limited(cluster, 1, queue_time_ms=60000):
         running = begin(cluster.client, hold, cluster.fes[0].ext, [f"turn{i}" for i in range(6)])
@@ -133,6 +130,7 @@ def test_no_more_wait_than_may(cluster):
             assert sorted(answers) == [OK] * 3 + [UNAVAILABLE] * 3
 
 
+@pytest.mark.vms
 def test_who_leaves_while_it_waits_takes_nobodys_place(cluster):
     with limited(cluster, 1, queue_time_ms=60000):
         first = begin(cluster.client, hold, cluster.fes[0].ext, ["first"])

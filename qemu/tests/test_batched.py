@@ -20,6 +20,7 @@ def mode(request, cluster):
     return request.param
 
 
+@pytest.mark.vms
 def test_requests_that_come_together_go_where_the_first_of_them_goes(cluster, mode):
     host = cluster.fes[0].ext
     targets = [f"/size/100?together-{mode}-{n}" for n in range(24)]
@@ -51,6 +52,7 @@ def test_requests_that_come_together_go_where_the_first_of_them_goes(cluster, mo
         assert run(cluster.client, bursts, host, targets, 3) == wanted
 
 
+@pytest.mark.vms
 def test_a_request_behind_a_body_stays(cluster, mode):
     def post(host):
         with client.Connection(host) as connection:

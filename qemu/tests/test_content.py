@@ -77,6 +77,7 @@ def tags_of(cluster, number):
     return {node["name"]: set(node["tags"]) for node in nodes if "BE" in node["roles"]}
 
 
+@pytest.mark.vms
 @two_and_two
 def test_static_files_on_two_nodes_and_the_application_on_two_others_by_one_file(cluster):
     wait_idle(cluster)
@@ -97,6 +98,7 @@ def test_static_files_on_two_nodes_and_the_application_on_two_others_by_one_file
     assert "target key: host+path+query" in text and "content: prefix /static/" in text, text
 
 
+@pytest.mark.vms
 @pytest.mark.layout(
     options={
         1: "--key path --content 'prefix /static/ tag static' --content 'tag app'",

@@ -5,6 +5,7 @@ import pytest
 from support import begin, queues, read_hard
 
 
+@pytest.mark.vms
 @pytest.mark.layout(nodes=3, fe=(2,), be=(2, 3))
 def test_the_dispatcher_sees_the_queue_of_a_disk_that_is_busy(cluster, slow_disk):
     machine = cluster.node(2)

@@ -9,6 +9,7 @@ from support import (
     counted,
     due,
     elsewhere,
+    everywhere,
     owners,
     queues,
     read_hard,
@@ -41,11 +42,6 @@ def sums(cluster):
 def become(cluster, expected, of=sums, timeout=30):
     """Until the counts are these."""
     cluster.wait(lambda: of(cluster) == expected, timeout, what=f"{of.__name__} {expected}")
-
-
-def everywhere(cluster, command):
-    for machine in [*cluster.nodes, cluster.client]:
-        machine.sh(command)
 
 
 def touch(cluster, name):
@@ -84,6 +80,7 @@ def keep(host, count, name):
     return nodes
 
 
+@pytest.mark.vms
 @pytest.mark.parametrize("mode", ["pin", "move", "auto"])
 def test_idle_connections_are_no_load(watched, mode):
     watched.set(watched.layout.d, "mode", mode)
@@ -108,6 +105,7 @@ def test_idle_connections_are_no_load(watched, mode):
         other.result()
 
 
+@pytest.mark.vms
 def test_only_extended_lard_leaves_out_what_is_idle(watched):
     dispatcher = watched.node(watched.layout.d)
     dispatcher.sh("cluster_startup set policy=lard")
@@ -144,6 +142,7 @@ def test_idle_connections_of_a_lost_front_end_are_load_until_they_end(watched):
     running.result()
 
 
+@pytest.mark.vms
 @pytest.mark.layout(nodes=4, fe=(2,), be=(3, 4))
 def test_idle_connections_of_a_lost_back_end_are_forgotten(watched):
     running = begin(watched.client, keep, watched.fes[0].ext, 8, "gone")
@@ -327,6 +326,7 @@ def did(cluster, name, step):
     )
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**TWO)
 @pytest.mark.parametrize(
     "words",
@@ -412,6 +412,7 @@ def follow(host, targets):
     return nodes
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 @pytest.mark.parametrize("mechanism", ["move", "forward"])
 def test_a_hundred_requests_on_one_connection(cluster, mechanism):

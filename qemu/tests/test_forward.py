@@ -61,6 +61,7 @@ def test_heads_are_forwarded_too(forwarding):
     assert run(forwarding.client, follow, host, targets * 3, expected, addresses, "HEAD") > 0
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_the_name_of_the_node_stands_in_front_of_the_path(forwarding):
     paths = ["/size/100", "/size/100?a=/b&c", "//size//100", "/%73ize/1%30%30?%2e%2e", "/size/100?../x"]
@@ -86,6 +87,7 @@ def test_the_name_of_the_node_stands_in_front_of_the_path(forwarding):
     assert run(forwarding.client, spelt, forwarding.fes[0].ext, targets) >= 20
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_answers_of_every_kind(forwarding):
     kinds = ["/size/0", "/status/204", "/status/304", "/chunked/5000", "/chunked/0", "/size/100000"]
@@ -110,6 +112,7 @@ def test_answers_of_every_kind(forwarding):
         run(forwarding.client, kinds_of, forwarding.fes[0].ext, targets, expected, addresses)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_heads_of_every_length(forwarding):
     """Up to the limit, in one piece and in several: the longest ones are held in part, and grow."""
@@ -172,6 +175,7 @@ SPELLINGS = [
 ]
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_nobody_gets_at_a_node_by_naming_it(forwarding):
     def first(host, spellings):
@@ -285,6 +289,7 @@ def test_what_cannot_be_followed_ends(forwarding):
         run(forwarding.client, with_it, forwarding.fes[0].ext)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_what_was_checked_cannot_be_changed(forwarding):
     """The server's TCP throws a segment away that the front-end has read, and gets another one."""
@@ -319,6 +324,7 @@ def test_what_was_checked_cannot_be_changed(forwarding):
         run(forwarding.client, change, forwarding.fes[0].ext)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_connections_of_another_mode_end_with_the_next_bytes(cluster):
     def before(host, number):
@@ -333,7 +339,7 @@ def test_connections_of_another_mode_end_with_the_next_bytes(cluster):
             except ConnectionResetError:
                 return "reset"
 
-    cluster.client.sh("rm -f /run/lard-test/before-*")
+    cluster.client.sh("mkdir -p /run/lard-test; rm -f /run/lard-test/before-*")
     host = cluster.fes[0].ext
 
     def begun(number):
@@ -366,6 +372,7 @@ def test_connections_of_another_mode_end_with_the_next_bytes(cluster):
     cluster.wait_empty()
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_a_server_that_is_gone_is_replaced_and_serves_by_itself(forwarding):
     """Between two requests the server's listener ends, its process lives: home refuses."""
@@ -374,7 +381,7 @@ def test_a_server_that_is_gone_is_replaced_and_serves_by_itself(forwarding):
     host = forwarding.fes[0].ext
     first = next(target for target in targets if expected[target] == addresses["node3"])
     rest = [target for target in targets if expected[target] != addresses["node3"]]
-    forwarding.client.sh("rm -f /run/lard-test/gone-*")
+    forwarding.client.sh("mkdir -p /run/lard-test; rm -f /run/lard-test/gone-*")
 
     def serve(host, first, rest):
         with client.Connection(host) as connection:

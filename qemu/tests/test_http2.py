@@ -51,16 +51,19 @@ def targets_of(name, size=1460, count=12):
 
 def fetch(host, targets):
     """With curl, on one connection: version, status, node and number of new connections of each."""
+    import tempfile
+
     words = ["curl", "-sS", "--fail", "--http2-prior-knowledge", "-w"]
     words += ["%{http_version} %{response_code} %header{x-node} %{num_connects}\\n"]
-    for number, target in enumerate(targets):
-        words += ["-o", f"/tmp/curl-{number}", f"http://{host}:8080{target}"]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0 and not done.stderr, done
-    for number, target in enumerate(targets):
-        size = int(target.partition("?")[0].rpartition("/")[2])
-        with open(f"/tmp/curl-{number}", "rb") as file:
-            assert hashlib.sha256(file.read()).hexdigest() == content.sha256(size), target
+    with tempfile.TemporaryDirectory() as directory:
+        for number, target in enumerate(targets):
+            words += ["-o", f"{directory}/{number}", f"http://{host}:8080{target}"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0 and not done.stderr, done
+        for number, target in enumerate(targets):
+            size = int(target.partition("?")[0].rpartition("/")[2])
+            with open(f"{directory}/{number}", "rb") as file:
+                assert hashlib.sha256(file.read()).hexdigest() == content.sha256(size), target
     return [line.split() for line in done.stdout.splitlines()]
 
 
@@ -70,6 +73,7 @@ def placed(cluster, targets):
     return nodes
 
 
+@pytest.mark.vms
 def test_curl_is_served_by_the_node_that_serves_the_same_in_http_1(cluster, mode):
     targets = [t for size in (0, 100, 100_000) for t in targets_of(f"one-{mode}", size, 4)]
     nodes = placed(cluster, targets)
@@ -79,6 +83,7 @@ def test_curl_is_served_by_the_node_that_serves_the_same_in_http_1(cluster, mode
             assert lines == [["2", "200", nodes[target], "1"]], target
 
 
+@pytest.mark.vms
 def test_a_connection_stays_with_the_node_of_its_first_request(cluster, mode):
     targets = targets_of(f"many-{mode}") * 2
     nodes = placed(cluster, targets)
@@ -112,6 +117,7 @@ def test_an_upload_that_begins_with_the_request(cluster):
             run(cluster.client, upload, cluster.fes[0].ext, size)
 
 
+@pytest.mark.vms
 def test_the_first_request_may_come_in_any_pieces(cluster):
     def pieces(host):
         nodes = [client.get(host, f"/who?pieces-{n}").node for n in range(12)]

@@ -2,17 +2,13 @@
 """Bad networks: loss, reordering, duplication and delay on each link, contents compared."""
 
 import pytest
-from support import CROSSED, LINKS, counted, run, senders, set_everywhere
+from support import CROSSED, LINKS, counted, run, set_everywhere, spoil_link
 
 FAULTS = {
     "loss-2": "loss 2%",
     "loss-10": "loss 10%",
     "disorder": "delay 40ms 15ms reorder 30% 50% duplicate 10%",
 }
-
-# Across machines, where each takes long, one of either network.
-ACROSS = ("front-end-int0", "back-end-ext0")
-MARKED = [pytest.param(link, marks=pytest.mark.vms) if link in ACROSS else link for link in LINKS]
 
 
 def transfer(host, threads, timeout):
@@ -40,13 +36,12 @@ def transfer(host, threads, timeout):
     return wrong
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**CROSSED)
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("link", MARKED)
+@pytest.mark.parametrize("link", LINKS)
 def test_contents_survive_a_bad_link(cluster, link, fault):
-    group, interface = senders(cluster, link)
-    for machine in group:
-        machine.netem(interface, FAULTS[fault])
+    spoil_link(cluster, link, FAULTS[fault])
     assert run(cluster.client, transfer, cluster.fes[0].ext, 6, 100, timeout=150) == []
 
 
@@ -81,10 +76,10 @@ def test_hand_offs_wait_for_room_on_a_narrow_link_to_the_only_back_end(cluster):
 @pytest.mark.vms
 @pytest.mark.layout(**CROSSED)
 def test_contents_survive_faults_on_all_links_at_once(cluster):
-    # Across machines the client is a namespace of this one, whose kernel may have no netem.
-    clients = [cluster.client] if cluster.mode == "ns" else []
-    for machine in [*clients, *cluster.nodes]:
-        machine.netem("ext0", "delay 5ms 2ms loss 2% duplicate 1%")
+    outside = "delay 5ms 2ms loss 2% duplicate 1%"
+    spoil_link(cluster, "client-ext0", outside)
+    for machine in cluster.nodes:
+        machine.netem("ext0", outside)
     for machine in cluster.nodes:
         machine.netem("int0", "delay 2ms 1ms loss 1% duplicate 1%")
     assert run(cluster.client, transfer, cluster.fes[0].ext, 8, 100, timeout=150) == []

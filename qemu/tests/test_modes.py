@@ -15,15 +15,18 @@ from support import (
     enter,
     lose_dispatcher,
     owners,
+    owners_behind_gates,
     run,
-    senders,
     set_mode,
+    spoil_link,
     wait_idle,
 )
 
 SERVERS = {1: "nginx", 2: "nginx", 3: "apache", 4: "nginx"}
 # In which the dispatcher is asked about further requests.
 ASKING = ("move", "forward", "auto")
+# Also across machines: where control connections and forwarded packets are.
+MARKED = [pytest.param(link, marks=pytest.mark.vms) if "int0" in link else link for link in LINKS]
 
 
 def owned_by(cluster, targets):
@@ -44,6 +47,7 @@ def follow(host, targets, answers):
             assert [answer.node, answer.supplier] == who, (target, answer.node, answer.supplier)
 
 
+@pytest.mark.vms
 def test_every_front_end_knows_the_mode(cluster, mode):
     targets = [f"/size/1460?every-{n}" for n in range(12)]
     owned = owned_by(cluster, targets)
@@ -53,6 +57,7 @@ def test_every_front_end_knows_the_mode(cluster, mode):
             run(cluster.client, follow, machine.ext, targets, answers)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_a_hundred_requests_on_one_connection(cluster, mode):
     sizes = [0, 1, 100, 1460, 10_000, 100_000]
@@ -64,6 +69,7 @@ def test_a_hundred_requests_on_one_connection(cluster, mode):
         run(cluster.client, follow, cluster.fes[0].ext, names, answers)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_pipelined_pairs_and_bursts(cluster, mode):
     targets = [f"/size/{100 * n}?burst-{n}" for n in range(24)]
@@ -88,6 +94,7 @@ def test_pipelined_pairs_and_bursts(cluster, mode):
         run(cluster.client, bursts, cluster.fes[0].ext, targets, table, size)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_posts_between_gets(cluster, mode):
     targets = [f"/size/1460?post-{n}" for n in range(12)]
@@ -132,6 +139,7 @@ def test_posts_between_gets(cluster, mode):
         run(cluster.client, posts, cluster.fes[0].ext, targets, table, stays)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_bodies_that_wait_to_be_asked_for(cluster, mode):
     """Expect: 100-continue, for targets that belong to other nodes, and requests behind them."""
@@ -167,26 +175,27 @@ def test_bodies_that_wait_to_be_asked_for(cluster, mode):
         run(cluster.client, expect, cluster.fes[0].ext, gets, puts, table)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_a_request_that_waits_for_a_slow_answer_stays(cluster, mode):
     targets = [f"/size/100?slow-{n}" for n in range(12)]
     owned = owned_by(cluster, targets)
     table = due(cluster, mode, owned)
+    waiting = owners_behind_gates(cluster, [f"/slow/slow-{mode}-{n}" for n in range(12)])
+    servers = {machine.name: machine.ext for machine in cluster.bes}
 
-    def slow(host, targets, owned, table):
-        for number in range(12):
-            name = f"slow-{number}-{os.getpid()}"
-            gate = "/run/lard-test/" + name
-            here = client.node_behind_gate(host, f"/slow/{name}?{number}", gate)
+    def slow(host, targets, owned, table, waiting, servers):
+        for begun, here in waiting.items():
             target = next(target for target in targets if owned[target] != here)
             with client.Connection(host) as connection:
-                connection.send(client.head(f"/slow/{name}?{number}"))
+                connection.send(client.head(begun))
                 while not connection.buffer.endswith(b"0123456789"):
                     connection.more()
                 # The server has said half, TCP is quiet, and the next request is there.
                 connection.send_acknowledged(client.head(target))
-                open(gate, "w").close()
+                client.open_gate(servers[here], begun.rpartition("/")[2])
                 first = connection.answer()
+                assert first.node == here
                 assert first.body == b"0123456789abcdefghij", first.body
                 second = connection.answer()
                 assert second.sha256 == content.sha256(100)
@@ -198,7 +207,7 @@ def test_a_request_that_waits_for_a_slow_answer_stays(cluster, mode):
 
     counters = {"exact_fe_next": 0} if mode == "pin" else {"fe_busy_answering": 12}
     with counted(cluster, **counters):
-        run(cluster.client, slow, cluster.fes[0].ext, targets, owned, table)
+        run(cluster.client, slow, cluster.fes[0].ext, targets, owned, table, waiting, servers)
 
 
 @pytest.mark.layout(**FOUR)
@@ -226,6 +235,7 @@ def test_the_client_closes_at_each_point(cluster, mode):
         run(cluster.client, leave, cluster.fes[0].ext, targets, timeout=170)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_ports_are_used_again(cluster, mode):
     targets = [f"/size/100?reuse-{n}" for n in range(12)]
@@ -265,11 +275,17 @@ def test_without_a_dispatcher_connections_stay(cluster, mode):
     assert cluster.stats(2)["fe_next_no_dispatcher"] >= before + 19
 
 
-@pytest.mark.long
 @pytest.mark.layout(**FOUR, servers=SERVERS)
 @pytest.mark.limit(900)
 @pytest.mark.parametrize(
-    "mode,least", [("move", 10_000), ("forward", 2_000), ("auto", 2_000)], indirect=["mode"]
+    "mode,least",
+    [
+        pytest.param("move", 1_000, marks=pytest.mark.vms),
+        pytest.param("move", 10_000, marks=pytest.mark.long),
+        pytest.param("forward", 2_000, marks=[pytest.mark.long, pytest.mark.vms]),
+        pytest.param("auto", 2_000, marks=[pytest.mark.long, pytest.mark.vms]),
+    ],
+    indirect=["mode"],
 )
 def test_thousands_of_requests_for_other_nodes_and_nothing_is_left(cluster, mode, least):
     targets = [f"/size/{size}?many-{n}" for n in range(16) for size in (100, 1460, 10_000)]
@@ -310,14 +326,12 @@ def test_thousands_of_requests_for_other_nodes_and_nothing_is_left(cluster, mode
 @pytest.mark.layout(**CROSSED)
 @pytest.mark.parametrize("mode", ASKING, indirect=True)
 @pytest.mark.parametrize("fault", ["loss 3%", "delay 10ms 4ms reorder 30% 50% duplicate 10%"])
-@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("link", MARKED)
 def test_contents_survive_a_bad_link(cluster, mode, link, fault):
     """As test_links.py has it for connections that stay."""
     targets = [f"/size/{size}?bad-{n}" for n in range(8) for size in (100, 10_000)]
     owned_by(cluster, targets)
-    group, interface = senders(cluster, link)
-    for machine in group:
-        machine.netem(interface, fault)
+    spoil_link(cluster, link, fault)
 
     def bad(host, targets):
         with client.Connection(host, timeout=120) as connection:
@@ -338,6 +352,7 @@ def test_contents_survive_a_bad_link(cluster, mode, link, fault):
         run(cluster.client, bad, cluster.fes[0].ext, targets, timeout=170)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_the_mode_changes_while_connections_live(cluster):
     """A connection that was not followed from its first hand-off on never is, and one that was not

@@ -3,7 +3,7 @@
 client notices nothing."""
 
 import pytest
-from support import FOUR, counted, owners, run, set_mode, totals, wait_idle
+from support import FOUR, counted, owners, owners_behind_gates, run, set_mode, totals, wait_idle
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def follow(host, targets, expected):
     return sorted(sockets)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_answers_of_every_kind(moving):
     host = moving.fes[0].ext
@@ -57,31 +58,32 @@ def test_answers_of_every_kind(moving):
         run(moving.client, kinds_of, host, targets, expected)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_a_server_that_computes_is_not_robbed_of_its_request(moving):
     """The first request is read, nothing is answered, and TCP is as quiet as can be."""
     host = moving.fes[0].ext
     targets = [f"/size/100?compute-{n}" for n in range(12)]
     expected = run(moving.client, owners, host, targets)
+    waiting = owners_behind_gates(moving, [f"/wait/compute-{n}" for n in range(12)])
+    servers = {machine.name: machine.ext for machine in moving.bes}
 
-    def compute(host, targets, expected):
-        for number in range(12):
-            name = f"compute-{number}-{os.getpid()}"
-            gate = "/run/lard-test/" + name
-            here = client.node_behind_gate(host, f"/wait/{name}?{number}", gate)
+    def compute(host, targets, expected, waiting, servers):
+        for begun, here in waiting.items():
             target = next(target for target in targets if expected[target] != here)
             with client.Connection(host) as connection:
-                connection.send_acknowledged(client.head(f"/wait/{name}?{number}"))
+                connection.send_acknowledged(client.head(begun))
                 connection.send_acknowledged(client.head(target))
-                open(gate, "w").close()
+                client.open_gate(servers[here], begun.rpartition("/")[2])
                 first, second = connection.answer(), connection.answer()
                 assert first.body.decode().strip() == first.node
                 assert second.sha256 == content.sha256(100) and second.node == first.node
 
     with counted(moving, fe_busy_answering=12):
-        run(moving.client, compute, host, targets, expected)
+        run(moving.client, compute, host, targets, expected, waiting, servers)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_heads_in_several_segments(moving):
     host = moving.fes[0].ext
@@ -117,6 +119,7 @@ def test_heads_in_several_segments(moving):
     assert stayed < totals(moving)["fe_next_expired"] - before
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 def test_a_server_that_is_gone_is_replaced_in_the_middle_of_a_connection(moving):
     host = moving.fes[0].ext

@@ -47,6 +47,7 @@ def by_owner(cluster, kind="/size/100"):
     return {node: [t for t in targets if owned[t] == node] for node in sorted(set(owned.values()))}
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 @pytest.mark.parametrize("mode", ["move", "forward", "auto"], indirect=True)
 def test_the_old_server_sees_the_end_of_its_connection(cluster, mode):
@@ -65,6 +66,7 @@ def test_the_old_server_sees_the_end_of_its_connection(cluster, mode):
         assert talk.who(second[0])[0][0] == new
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**APART)
 @pytest.mark.parametrize("mode", ["move", "forward"], indirect=True)
 def test_the_old_server_closes_while_the_next_request_is_held(cluster, mode):
@@ -105,6 +107,7 @@ def test_the_old_server_closes_while_the_next_request_is_held(cluster, mode):
     assert run(cluster.client, begun, servers, [asks_for]) == before
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**APART)
 @pytest.mark.parametrize("mode", ["move", "forward"], indirect=True)
 def test_the_old_server_closes_about_when_it_is_asked_to_let_go(cluster, mode):
@@ -140,6 +143,7 @@ def test_the_old_server_closes_about_when_it_is_asked_to_let_go(cluster, mode):
     assert sum(after) == sum(before) + len(served)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**FOUR)
 @pytest.mark.parametrize("mode", ["move", "forward"], indirect=True)
 def test_the_new_server_closes_without_an_answer(cluster, mode):

@@ -31,6 +31,7 @@ def by_owner(cluster):
     return {owned[target]: target for target in targets}
 
 
+@pytest.mark.vms
 @moving
 def test_a_connection_that_cannot_be_followed_stays_for_good(cluster, mode):
     targets = by_owner(cluster)
@@ -45,6 +46,7 @@ def test_a_connection_that_cannot_be_followed_stays_for_good(cluster, mode):
             assert talk.who(*targets.values()) == [[answer["node"], None]] * len(targets), why
 
 
+@pytest.mark.vms
 @moving
 def test_another_protocol_passes_unread(cluster, mode):
     """A server that agrees to it gets every byte, whatever it looks like."""
@@ -66,6 +68,7 @@ def test_another_protocol_passes_unread(cluster, mode):
                     assert talk.do("read", sent) == sent
 
 
+@pytest.mark.vms
 @only_move
 def test_the_last_request_of_a_connection_may_move_once_more(cluster, mode):
     (one, first), (two, second) = list(by_owner(cluster).items())[:2]
@@ -94,6 +97,7 @@ def test_behind_a_head_request_in_a_batch_a_connection_stays(cluster, mode):
     assert set(nodes) == {home}
 
 
+@pytest.mark.vms
 @moving
 def test_requests_that_begin_behind_a_body_stay_with_it(cluster, mode):
     targets = by_owner(cluster)
@@ -130,6 +134,7 @@ def test_a_target_with_the_host_in_it_alone_is_served_at_home(cluster, mode):
             assert (answer["status"], answer["node"], answer["supplier"]) == (200, home, None)
 
 
+@pytest.mark.vms
 @pytest.mark.parametrize("mode", ["move", "forward"], indirect=True)
 def test_without_room_to_hold_it_a_request_stays(cluster, mode):
     """Unfinished heads of other connections take all there is."""
@@ -167,6 +172,7 @@ def test_without_room_to_hold_it_a_request_stays(cluster, mode):
         assert running.result() is not None
 
 
+@pytest.mark.vms
 @only_move
 def test_before_the_client_has_all_of_an_answer_the_next_request_stays(cluster, mode):
     (home, first), (_, second) = list(by_owner(cluster).items())[:2]
@@ -186,6 +192,7 @@ def test_before_the_client_has_all_of_an_answer_the_next_request_stays(cluster, 
         assert run(cluster.client, ask, cluster.fes[0].ext, first, second) == [home, home]
 
 
+@pytest.mark.vms
 @only_move
 def test_while_the_server_is_in_a_call_on_the_socket_the_next_request_stays(cluster, mode, slow_disk):
     """For longer than it is waited for: the server sends what has to be read from a slow disk first."""

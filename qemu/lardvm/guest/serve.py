@@ -116,6 +116,7 @@ class Handler:
     POST /until-eof   JSON: length and checksum of everything up to the client's FIN
     GET /wait/NAME    answers once the file /run/lard-test/NAME exists
     GET /slow/NAME    half of an answer, and the rest once the file /run/lard-test/NAME exists
+    GET /open/NAME    makes that file
     GET /chunked/N    N bytes of the stream in chunks
     GET /status/204   and 304: answers without a body
     GET /close/N      N bytes of the stream, and the end of the connection for their end
@@ -322,6 +323,9 @@ class Handler:
         if path.startswith("/wait/"):
             self.wait_for(path[6:])
             return "200 OK", f"{self.name}\n".encode()
+        if path.startswith("/open/"):
+            open("/run/lard-test/" + path[6:], "w").close()
+            return "200 OK", b""
         if path in ("/count", "/ends"):
             with self.lock:
                 told = self.counts if path == "/count" else self.ends
