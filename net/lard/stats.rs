@@ -148,14 +148,15 @@ counters! {
     /// Further requests that stay: the dispatcher named the node that has the connection.
     NextStays = "fe_next_stays",
     /// Further requests that stay: the client sent them before it had an answer to the one before, behind
-    /// a body or while another one waited.
+    /// a body or while another one waited, or with its FIN in their packet.
     NextPipelined = "fe_next_pipelined",
     /// Further requests that came in one piece with the one before them, which was held or handed over
     /// first: they go where it goes, and nobody is asked about them.
     NextBatched = "fe_next_batched",
     /// Further requests that stay: empty lines came before them.
     NextEmptyLines = "fe_next_empty_lines",
-    /// Further requests that stay: the client ended or reset the connection meanwhile.
+    /// Further requests that stay: the client ended the connection before their head was complete, or reset
+    /// it before the back-end was asked to let go.
     NextClosing = "fe_next_closing",
     /// Further requests that stay: their head, or the dispatcher's answer, did not come in time.
     NextExpired = "fe_next_expired",

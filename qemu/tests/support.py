@@ -242,7 +242,11 @@ def set_on(cluster, number, **params):
 def two_requests(host):
     with client.Connection(host) as connection:
         connection.request("/who?first")
-        connection.request("/who?second")
+        try:
+            connection.request("/who?second")
+        except client.Closed:
+            # The mode became `forward` behind the first request, which nobody had checked.
+            pass
 
 
 def follows(cluster, front_end):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What ends in the middle of a persistent connection: a server's side of it, a server, a node."""
+"""What ends in the middle of a persistent connection: the client's side of it, a server's, a server, a
+node."""
 
 import client
 import pytest
@@ -45,6 +46,38 @@ def by_owner(cluster, kind="/size/100"):
     targets = [f"{kind}?ends-{n}" for n in range(12)]
     owned = run(cluster.client, owners, cluster.fes[0].ext, targets)
     return {node: [t for t in targets if owned[t] == node] for node in sorted(set(owned.values()))}
+
+
+def leave(host, first, part):
+    """Connections that have had an answer, and end with this part of the next request: by FIN, by RST, and
+    of the client's direction only."""
+    for way in ("close", "reset", "half_close"):
+        connection = client.Connection(host)
+        assert connection.request(first).status == 200
+        connection.send(part.encode())
+        getattr(connection, way)()
+        if way == "half_close":
+            assert connection.at_end()
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**APART)
+@pytest.mark.parametrize("mode", ["move", "forward"], indirect=True)
+def test_the_client_leaves_in_the_middle_of_its_next_request(cluster, mode):
+    """The server gets what is there of it, and the end."""
+    (_, (first, *_)), (_, (second, *_)) = by_owner(cluster).items()
+    host, servers = cluster.fes[0].ext, [machine.ext for machine in cluster.bes]
+    before = run(cluster.client, begun, servers, [second])
+
+    def all_while_it_is_gathered():
+        gathered = cluster.stats(2)["fe_next_closing"]
+        with counted(cluster, fe_next=3, be_reset=1, exact_be_adopted=3, exact_fe_move_begun=0):
+            run(cluster.client, leave, host, first, f"GET {second} HTTP/1.1\r\n")
+        return cluster.stats(2)["fe_next_closing"] == gathered + 3
+
+    # On a busy machine more than a tenth of a second can pass, for which a request is gathered.
+    assert any(all_while_it_is_gathered() for _ in range(5))
+    assert run(cluster.client, begun, servers, [second]) == before
 
 
 @pytest.mark.vms
