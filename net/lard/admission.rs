@@ -19,9 +19,13 @@
 //! The dispatcher's lock is taken for each connection and given back before the front-end is told,
 //! which on this node is a hand-off. In that more connections may end, so that whoever is telling
 //! already goes on, and nobody else begins: calls do not nest, however many back-ends refuse.
+//!
+//! Many may be answered at once, as when the time of a full list is over or a limit is taken away, and
+//! whoever made the room may be a softirq. It answers a few of them, and the tick does the rest.
 
 #![forbid(unsafe_code)]
 
+use kernel_net::pernet;
 use lard_core::addr::{ConnId, NodeId};
 use lard_core::policy::Outcome;
 use lard_core::wire::Admitted;
@@ -33,6 +37,9 @@ use crate::front_end::{now, FrontEnd};
 use crate::netns::Node;
 use crate::stats::Counter;
 
+/// Those who are answered in one go.
+const BATCH: usize = 64;
+
 /// How long after the dispatcher should have answered the front-end does so itself.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -40,11 +47,21 @@ impl Dispatcher {
     /// Lets in who waits, as far as there is room, and turns away who has waited for too long. Any
     /// context but hard irq, with no lock held that a front-end takes.
     pub(crate) fn admit(&self, here: &Node) {
+        if self.admit_some(here) {
+            here.cell.with(|net| pernet::hasten(net));
+        }
+    }
+
+    /// The same for so many as one go may be about. Returns whether there may be more.
+    fn admit_some(&self, here: &Node) -> bool {
         let begins = self.with(|inner| !core::mem::replace(&mut inner.admitting, true));
         if begins != Some(true) {
-            return;
+            return false;
         }
-        while let Some((conn, outcome)) = self.with(Inner::next).flatten() {
+        for _ in 0..BATCH {
+            let Some((conn, outcome)) = self.with(Inner::next).flatten() else {
+                return false;
+            };
             let to = match outcome {
                 Outcome::Assigned(to) => {
                     here.stats.inc(Counter::DpAdmitted);
@@ -57,6 +74,8 @@ impl Dispatcher {
             };
             self.tell(here, conn, to);
         }
+        self.with(|inner| inner.admitting = false);
+        true
     }
 
     fn tell(&self, here: &Node, conn: ConnId, to: Option<NodeId>) {
@@ -74,9 +93,7 @@ impl Dispatcher {
 
     /// Does what is due: those who have waited for too long. Process context.
     pub(crate) fn tick(&self, here: &Node) {
-        if self.with(|inner| !inner.waiting.is_empty()) == Some(true) {
-            self.admit(here);
-        }
+        while self.with(|inner| !inner.waiting.is_empty()) == Some(true) && self.admit_some(here) {}
     }
 
     /// For how long a connection waits at most, in milliseconds.

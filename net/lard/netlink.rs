@@ -230,6 +230,8 @@ impl Commands for Lard {
         node.control.set_owner(&mut admin, None);
         change::halt(&node);
         node.control.stop(&node, &mut admin);
+        // A hand-off that was under way may have changed a listener since.
+        node.back_end.stop();
         pr_notice!("the owner of the node is gone; nothing new is accepted\n");
     }
 }

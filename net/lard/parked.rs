@@ -35,15 +35,19 @@ impl Parked {
 
     /// Keeps a packet, whose memory counts in `held`. Gives it back, and counts, if there is no room.
     pub(crate) fn keep(&mut self, stats: &Stats, held: &mut Held, skb: Skb) -> Result<(), Skb> {
-        let memory = self.memory.saturating_add(skb.memory());
-        if self.packets.len() >= PACKETS || memory > MEMORY || !held.grow(skb.memory()) {
+        let taken = skb.memory();
+        let memory = self.memory.saturating_add(taken);
+        if self.packets.len() >= PACKETS || memory > MEMORY || !held.grow(taken) {
             stats.inc(Counter::ParkedFull);
             return Err(skb);
         }
         match self.packets.push(skb.park(), quiet()) {
             Ok(()) => self.memory = memory,
             // It is as if it had been lost.
-            Err(_) => stats.inc(Counter::NoMemory),
+            Err(_) => {
+                held.shrink(taken);
+                stats.inc(Counter::NoMemory);
+            }
         }
         Ok(())
     }

@@ -118,6 +118,21 @@ def test_who_waits_for_too_long_is_told_to_come_again(cluster):
             assert answers == [OK] * 2 + [UNAVAILABLE] * 3
 
 
+def test_many_whose_time_is_over_at_once_are_all_told(cluster):
+    """More than are answered in one go."""
+    count = 150
+    with limited(cluster, 1, queue_time_ms=60000):
+        running = begin(cluster.client, hold, cluster.fes[0].ext, ["many"] * count)
+        becomes(cluster, 1, count - 1)
+        late = count - 1
+        with counted(cluster, exact_dp_queue_timeout=late, exact_fe_503=late, exact_dp_admitted=0):
+            cluster.node(1).sh("cluster_startup set queue-time-ms=1")
+            becomes(cluster, 1, 0)
+        open_gate(cluster, "many")
+        answers, _ = running.result()
+        assert sorted(answers) == [OK] + [UNAVAILABLE] * late
+
+
 def test_no_more_wait_than_may(cluster):
     with limited(cluster, 1, queue_max=2, queue_time_ms=60000):
         with counted(cluster, exact_dp_waits=2, exact_dp_queue_full=3, exact_fe_503=3):

@@ -220,12 +220,12 @@ void *lard_sock_destruct(const struct sock *sk)
 
 u32 lard_sock_tw_rcv_nxt(const struct sock *tw)
 {
-	return tcp_twsk(tw)->tw_rcv_nxt;
+	return READ_ONCE(tcp_twsk(tw)->tw_rcv_nxt);
 }
 
 u32 lard_sock_tw_ts_recent(const struct sock *tw)
 {
-	return tcp_twsk(tw)->tw_ts_recent;
+	return READ_ONCE(tcp_twsk(tw)->tw_ts_recent);
 }
 
 u32 lard_sock_clock_ts(bool usec)

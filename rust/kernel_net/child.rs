@@ -424,32 +424,18 @@ unsafe fn is_time_wait(net: *mut bindings::net, flow: &Flow, bound_dev: i32) -> 
     }
 }
 
-/// What a sweep does with a child.
-enum Judgement {
-    Keep,
-    /// Its connection has ended: it is reported, and let go of if that is possible.
-    Ended(End, i32),
-}
-
+/// Counts the sweeps in a row that find the connection of a child ended.
+///
 /// # Safety
 ///
 /// The child is in the table, and its bucket is locked.
-unsafe fn judge(child: &mut Child) -> Judgement {
+unsafe fn count(child: &mut Child) {
     // SAFETY: The socket is whole while its child is in the table.
-    unsafe {
-        let state = bindings::lard_sock_state(child.sk);
-        if state != TCP_CLOSE && state != TCP_LISTEN {
-            child.missed = 0;
-            return Judgement::Keep;
-        }
-        child.missed = child.missed.saturating_add(1);
-        if child.missed < STRIKES || child.reported {
-            return Judgement::Keep;
-        }
-        child.reported = true;
-        let end = sum_up(child.sk, child);
-        Judgement::Ended(end, bindings::lard_sock_bound_dev(child.sk))
-    }
+    let state = unsafe { bindings::lard_sock_state(child.sk) };
+    child.missed = match state {
+        TCP_CLOSE | TCP_LISTEN => child.missed.saturating_add(1),
+        _ => 0,
+    };
 }
 
 /// Reports children of this namespace whose connection has ended, though the process that accepted
@@ -461,22 +447,34 @@ unsafe fn judge(child: &mut Child) -> Judgement {
 pub fn sweep(net: &Net) {
     let cookie = net.cookie();
     for bucket in (0..BUCKETS).filter_map(bucket) {
+        {
+            // Each once; below a chain is walked again for each child that is reported.
+            let mut chain = bucket.lock();
+            let mut link = chain.as_deref_mut();
+            while let Some(child) = link {
+                if child.net == cookie {
+                    // SAFETY: The child is in the table, and the bucket is locked.
+                    unsafe { count(child) };
+                }
+                link = child.next.as_deref_mut();
+            }
+        }
         loop {
             let mut report = None;
             let child = {
                 let mut chain = bucket.lock();
                 unlink(&mut chain, |child| {
-                    if child.net != cookie || report.is_some() {
+                    let is_due = child.net == cookie && child.missed >= STRIKES && !child.reported;
+                    if !is_due || report.is_some() {
                         return false;
                     }
-                    // SAFETY: The child is in the table, and the bucket is locked.
-                    match unsafe { judge(child) } {
-                        Judgement::Keep => false,
-                        Judgement::Ended(end, dev) => {
-                            report = Some((child.owner.clone(), child.id, child.flow, end, dev));
-                            // SAFETY: As above.
-                            unsafe { restore(child) }
-                        }
+                    child.reported = true;
+                    // SAFETY: The child is in the table, and the bucket is locked: its socket is whole.
+                    unsafe {
+                        let end = sum_up(child.sk, child);
+                        let dev = bindings::lard_sock_bound_dev(child.sk);
+                        report = Some((child.owner.clone(), child.id, child.flow, end, dev));
+                        restore(child)
                     }
                 })
             };
