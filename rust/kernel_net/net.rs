@@ -129,11 +129,11 @@ impl Net {
     pub fn ifindex(&self, name: &[u8]) -> Option<u32> {
         let _rcu = rcu::read_lock();
         let dev = self.device(name);
+        if dev.is_null() {
+            return None;
+        }
         // SAFETY: RCU is held until after the device was read.
-        (!dev.is_null())
-            .then(|| unsafe { (*dev).ifindex })?
-            .try_into()
-            .ok()
+        u32::try_from(unsafe { (*dev).ifindex }).ok()
     }
 
     /// The largest packet that the interface with this name sends, in bytes.
