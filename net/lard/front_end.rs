@@ -18,9 +18,9 @@
 //! # Locking
 //!
 //! Each packet takes the lock of its connection's bucket once, and works on the connection under it;
-//! sending, asking, injecting and freeing come after the unlock. Packets that waited are passed on in
-//! their order, with the later ones behind them: [`crate::line`]. The settings' lock is a leaf, and
-//! taken for packets of open connections only.
+//! messages to other nodes are queued there, and sending and injecting come after the unlock. Packets that
+//! waited are passed on in their order, with the later ones behind them: [`crate::line`]. The settings' lock
+//! is a leaf, and taken for packets of open connections only.
 
 #![forbid(unsafe_code)]
 

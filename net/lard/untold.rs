@@ -9,7 +9,8 @@
 //!
 //! # Locking
 //!
-//! One lock, a leaf. Room is made before it is taken.
+//! One lock, under which the ends are queued for their front-end; see [`crate::netns`]. Room is made before
+//! it is taken.
 
 #![forbid(unsafe_code)]
 
