@@ -150,6 +150,14 @@ def test_ordinary_listeners_do_not_serve_unless_the_administrator_says_so(cluste
         assert statuses(run(cluster.client, ask, cluster.fes[0].ext, 3)) == [503]
 
 
+@pytest.mark.layout(nodes=3, d=1, fe=(1, 2), be=(3,), options={3: "--allow 10.10.0.1:8080"})
+def test_a_back_end_takes_no_connections_but_for_the_addresses_that_it_allows(cluster):
+    allowed, other = cluster.fes
+    with counted(cluster, exact_be_not_allowed=3, exact_fe_refused_not_allowed=3, exact_be_adopted=3):
+        assert statuses(run(cluster.client, ask, allowed.ext, 3)) == [200]
+        assert statuses(run(cluster.client, ask, other.ext, 3)) == [503]
+
+
 @pytest.mark.layout(nodes=2, d=1, fe=(1,), be=(2,), servers=None, options={2: "--any-listener"})
 def test_an_mptcp_listener_is_refused(cluster):
     def listen(port):

@@ -15,7 +15,7 @@ use clap::{value_parser, Arg, ArgAction, ArgMatches, Command};
 use lard_core::classify::{Rule, MAX_RULES};
 use lard_core::policy::PolicyKind;
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 /// Port at which nodes call each other: one of the few numbers near the family's that nobody uses.
@@ -80,6 +80,7 @@ pub struct NodeOptions {
     pub service: Service,
     pub tags: String,
     pub vips: Vec<Ipv4Addr>,
+    pub allow: Vec<SocketAddrV4>,
     pub any_listener: bool,
     pub bind_addr: Option<Ipv4Addr>,
     pub disk: Option<PathBuf>,
@@ -242,6 +243,11 @@ fn command() -> Command {
             text("vip", "ADDR")
                 .action(ArgAction::Append)
                 .value_parser(value_parser!(Ipv4Addr)),
+        )
+        .arg(
+            text("allow", "ADDR:PORT")
+                .action(ArgAction::Append)
+                .value_parser(value_parser!(SocketAddrV4)),
         )
         .arg(flag("any-listener"))
         .arg(text("bind-addr", "ADDR").value_parser(value_parser!(Ipv4Addr)))
@@ -424,6 +430,7 @@ fn node_options(matches: &ArgMatches) -> Result<NodeOptions> {
         (roles.front_end, "-FE", "rule"),
         (roles.front_end, "-FE", "vip"),
         (roles.back_end, "-BE", "bp"),
+        (roles.back_end, "-BE", "allow"),
         (roles.back_end, "-BE", "bind-addr"),
         (roles.back_end, "-BE", "disk"),
         (roles.back_end, "-BE", "nfs"),
@@ -472,17 +479,8 @@ fn node_options(matches: &ArgMatches) -> Result<NodeOptions> {
             Service::from_options(string("key"), content.cloned().collect())?
         }
     };
-    let vips: Vec<Ipv4Addr> = matches
-        .get_many::<Ipv4Addr>("vip")
-        .unwrap_or_default()
-        .copied()
-        .collect();
-    if vips.len() > MAX_VIPS {
-        return Err(Error::usage(format!(
-            "a front-end can have {MAX_VIPS} addresses, these are {}",
-            vips.len()
-        )));
-    }
+    let vips = addresses(matches, "vip", "a front-end can have")?;
+    let allow = addresses(matches, "allow", "a back-end can allow")?;
     let name = string("name");
     if let Some(name) = name.as_deref().filter(|name| !is_name(name)) {
         return Err(Error::usage(format!(
@@ -511,6 +509,7 @@ fn node_options(matches: &ArgMatches) -> Result<NodeOptions> {
         service,
         tags: join_tags(matches.get_many::<String>("tag").unwrap_or_default())?,
         vips,
+        allow,
         any_listener: matches.get_flag("any-listener"),
         bind_addr: matches.get_one::<Ipv4Addr>("bind-addr").copied(),
         disk: matches.get_one::<PathBuf>("disk").cloned(),
@@ -524,6 +523,22 @@ fn node_options(matches: &ArgMatches) -> Result<NodeOptions> {
             .cloned()
             .unwrap_or_else(|| STATE_DIR.into()),
     })
+}
+
+/// The addresses that an option names, which are few.
+fn addresses<T: Clone + Send + Sync + 'static>(
+    matches: &ArgMatches,
+    option: &str,
+    limit: &str,
+) -> Result<Vec<T>> {
+    let named = matches.get_many::<T>(option).unwrap_or_default();
+    let all: Vec<T> = named.cloned().collect();
+    if all.len() > MAX_VIPS {
+        let n = all.len();
+        let error = format!("{limit} {MAX_VIPS} addresses, these are {n}");
+        return Err(Error::usage(error));
+    }
+    Ok(all)
 }
 
 fn host_port(text: &str) -> Result<(String, Option<u16>)> {

@@ -125,6 +125,9 @@ pub struct Settings {
     pub mounts: bool,
     /// Addresses the front-end owns.
     pub vips: Vec<SocketAddrV4>,
+    /// Addresses that clients may have connected to for the back-end to take the connection; none: all
+    /// that front-ends announce.
+    pub allow: Vec<SocketAddrV4>,
 }
 
 /// A node at the other end of a control connection.

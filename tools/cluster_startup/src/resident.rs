@@ -354,5 +354,6 @@ fn settings(options: &NodeOptions, internal: &Internal, log: &Log) -> Result<Set
         tags: options.tags.clone(),
         mounts: options.nfs.is_some(),
         vips,
+        allow: options.allow.clone(),
     })
 }

@@ -93,6 +93,10 @@ fn what_makes_no_sense_is_refused_with_the_remedy() {
     assert!(refused("-D -bp 80").contains("only with -BE"));
     assert!(refused("-BE -da n --policy wrr").contains("only with -D"));
     assert!(refused("-D --any-listener").contains("only with -BE"));
+    assert!(refused("-D --allow 10.0.0.1:80").contains("--allow means something only with -BE"));
+    assert!(refused("-BE -da n --allow 10.0.0.1").contains("ADDR:PORT"));
+    let many = " --allow 10.0.0.1:80".repeat(17);
+    assert!(refused(&format!("-BE -da n{many}")).contains("allow 16 addresses, these are 17"));
     assert!(refused("-D --nfs /srv").contains("--nfs means something only with -BE"));
     assert!(refused("-D --policy best").contains("wrr"));
     assert!(refused("-D --cluster-id 0").contains("cannot be"));

@@ -171,11 +171,13 @@ fn put_attach(request: &mut Request, attach: &Attach) {
         request.put_uint(node::MOUNTED, NodeSet::EMPTY.bits());
     }
     request.put_u16(node::DISPATCHER, attach.dispatcher.0);
-    for vip in &settings.vips {
-        request.put_nest(node::VIP, |nest| {
-            nest.put(endpoint::ADDR, &mapped(*vip.ip()))
-                .put_u16(endpoint::PORT, vip.port());
-        });
+    for (kind, endpoints) in [(node::VIP, &settings.vips), (node::ALLOW, &settings.allow)] {
+        for at in endpoints {
+            request.put_nest(kind, |nest| {
+                nest.put(endpoint::ADDR, &mapped(*at.ip()))
+                    .put_u16(endpoint::PORT, at.port());
+            });
+        }
     }
 }
 
