@@ -29,7 +29,7 @@ PREFIX ?= /usr
 CARGO := scripts/cargo
 PYTEST := /usr/bin/python3 -m pytest -o cache_dir=$(BUILD)/pytest
 # What is run across machines each time; `make test-vms` runs all that is marked for it.
-ACROSS := -k "(direct_return or requests or servers) and not nfs"
+ACROSS := -k "test_direct_return.py or test_requests.py or test_servers.py"
 # $(call pytest,ARGUMENTS). The status is 1 when tests failed and no kernel has reported a fault.
 pytest = $(PYTEST) qemu/tests $(1) $(TESTS) $(if $(AGAIN),|| { test $$? -eq 1 && \
 	echo "== what failed is run once more" && $(PYTEST) qemu/tests $(1) --last-failed; })
