@@ -16,7 +16,7 @@ import subprocess
 
 from . import build, log_gate, vm
 from .capture import Capture
-from .machine import GuestMachine, HostMachine
+from .machine import GuestMachine, HostMachine, sh_all, sh_each
 
 # Two programs in all, since one takes long to start under emulation.
 REMOVE = """\
@@ -273,8 +273,7 @@ class VmLab(Lab):
         for guest in self.guests:
             guest.ready()
         self._machines()
-        for number in range(1, self.count + 1):
-            self.configure(number)
+        self.configure(*range(1, self.count + 1))
 
     def find(self):
         self.guests = [vm.Vm.find(f"{self.directory}/node{i}") for i in range(1, self.count + 1)]
@@ -301,25 +300,26 @@ class VmLab(Lab):
         self._machines()
         self.configure(number)
 
-    def configure(self, number):
-        """Names and addresses of a guest's interfaces."""
-        guest = self.guests[number - 1]
-        addresses = {"ext0": ext_address(number), "int0": int_address(number)}
-        lines = ["set -e"]
-        for nic in guest.spec.nics:
-            lines += [
-                f"old=$(grep -l {nic.mac} /sys/class/net/*/address | cut -d / -f 5)",
-                f"ip link set $old name {nic.name}",
-                f"ip addr add {addresses[nic.name]}/24 dev {nic.name}",
-                f"ip link set {nic.name} up",
-            ]
-        self.nodes[number - 1].sh("\n".join(lines))
+    def configure(self, *numbers):
+        """Names and addresses of guests' interfaces."""
+        commands = {}
+        for number in numbers:
+            addresses = {"ext0": ext_address(number), "int0": int_address(number)}
+            lines = ["set -e"]
+            for nic in self.guests[number - 1].spec.nics:
+                lines += [
+                    f"old=$(grep -l {nic.mac} /sys/class/net/*/address | cut -d / -f 5)",
+                    f"ip link set $old name {nic.name}",
+                    f"ip addr add {addresses[nic.name]}/24 dev {nic.name}",
+                    f"ip link set {nic.name} up",
+                ]
+            commands[self.nodes[number - 1]] = "\n".join(lines)
+        sh_each(commands)
 
-    def intact(self, number):
-        """False when a test has taken an interface away."""
-        result = self.nodes[number - 1].sh("ip -br link show dev ext0 && ip -br link show dev int0",
-                                           check=False)
-        return result.code == 0 and result.stdout.count("UP") == 2
+    def broken(self):
+        """The numbers of guests that a test has taken an interface from."""
+        states = sh_all(self.nodes, "cd /sys/class/net && cat ext0/operstate int0/operstate", check=False)
+        return [number for number, said in enumerate(states, 1) if said.stdout.split() != ["up"] * 2]
 
     def _host_network(self):
         self._remove_network()

@@ -135,10 +135,15 @@ class Machine:
         self.put(path, text.encode())
 
 
+def sh_each(commands, check=True, timeout=COMMAND_LIMIT):
+    """{machine: command}, side by side; what came of them, in their order."""
+    running = [(machine, cmd, machine._spawn(cmd, None)) for machine, cmd in commands.items()]
+    return [machine._end(process, cmd, check, timeout) for machine, cmd, process in running]
+
+
 def sh_all(machines, cmd, check=True, timeout=COMMAND_LIMIT):
-    """The same on each machine, side by side; what came of it, in their order."""
-    running = [(machine, machine._spawn(cmd, None)) for machine in machines]
-    return [machine._end(process, cmd, check, timeout) for machine, process in running]
+    """The same on each machine."""
+    return sh_each(dict.fromkeys(machines, cmd), check, timeout)
 
 
 def tail(text, size=3000):

@@ -69,9 +69,8 @@ class Pool:
 
     def _boot(self):
         if self.lab and self.mode == "vms":
-            for number in range(1, len(self.lab.guests) + 1):
-                if not self.lab.intact(number):
-                    self.lab.reboot(number)
+            for number in self.lab.broken():
+                self.lab.reboot(number)
         if self.lab is None:
             kind = {"ns": labs.NsLab, "vms": labs.VmLab}[self.mode]
             # One that does not come up is none for the next test either.
