@@ -8,12 +8,17 @@
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
 
 const WHAT: &str = "LARD_TEST_SERVER";
+/// Number of the listener that a program has from another.
+const DESCRIPTOR: &str = "LARD_TEST_DESCRIPTOR";
+/// 127.0.0.1, as an IPv6 socket has it.
+const MAPPED: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0x7f00, 1);
 
 fn option(socket: &impl AsRawFd, level: i32, name: i32) -> i32 {
     let mut value = 0;
@@ -84,9 +89,8 @@ fn server() {
             let own = listener.local_addr().unwrap();
             assert_eq!(own, (Ipv6Addr::UNSPECIFIED, port).into());
             let (from, own, client) = talk(&listener, ([127, 0, 0, 1], port).into());
-            let mapped = Ipv6Addr::from([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1]);
-            assert_eq!(own, (mapped, port).into());
-            assert_eq!(from, (mapped, client.port()).into());
+            assert_eq!(own, (MAPPED, port).into());
+            assert_eq!(from, (MAPPED, client.port()).into());
             // A descriptor that is used again is no facade any more.
             drop(listener);
             let sockets: Vec<TcpListener> = (0..4)
@@ -95,6 +99,27 @@ fn server() {
             for socket in &sockets {
                 assert!(socket.local_addr().unwrap().is_ipv4());
             }
+        }
+        "inherited" => {
+            let listener = match std::env::var(DESCRIPTOR) {
+                // SAFETY: the former program has left it, and nobody else knows it.
+                Ok(fd) => unsafe { TcpListener::from_raw_fd(fd.parse().unwrap()) },
+                Err(_) => {
+                    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
+                    // A duplicate, which the next program keeps.
+                    // SAFETY: fcntl with this command touches no memory.
+                    let fd = unsafe { libc::fcntl(listener.as_raw_fd(), libc::F_DUPFD, 100) };
+                    let error = Command::new(std::env::current_exe().unwrap())
+                        .args(std::env::args().skip(1))
+                        .env(DESCRIPTOR, fd.to_string())
+                        .exec();
+                    panic!("{error}");
+                }
+            };
+            let own = listener.local_addr().unwrap();
+            assert_eq!(own.ip(), Ipv6Addr::UNSPECIFIED);
+            let (from, _, client) = talk(&listener, ([127, 0, 0, 1], own.port()).into());
+            assert_eq!(from, (MAPPED, client.port()).into());
         }
         "v6only" => {
             let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, port)) else {
@@ -215,6 +240,11 @@ fn a_listener_is_converted_and_serves() {
 #[test]
 fn a_dual_listener_shows_mapped_addresses() {
     assert_eq!(converted("dual", &AS_IPV4), 1);
+}
+
+#[test]
+fn a_dual_listener_that_is_inherited_shows_mapped_addresses() {
+    assert_eq!(converted("inherited", &AS_IPV4), 1);
 }
 
 #[test]

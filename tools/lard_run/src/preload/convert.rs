@@ -106,7 +106,7 @@ impl Plan {
     pub(crate) fn carry_out(&self, fd: c_int) -> c_int {
         let family = FAMILY.load(Ordering::Relaxed);
         // SAFETY: socket(2) demands nothing.
-        let new = unsafe { real::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+        let new = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
         if new < 0 {
             say::error(format_args!(
                 "cannot make a socket of family {family} for port {} (errno {}): is the module lard \
@@ -118,12 +118,17 @@ impl Plan {
         }
         let saved = real::errno();
         options::copy(fd, new);
+        if self.is_facade && !facade::mark(new) {
+            say::debug(format_args!(
+                "descriptor {fd} will show IPv4 addresses: errno {}",
+                real::errno()
+            ));
+        }
         let result = self.bind(new).and_then(|()| self.replace(fd, new));
         // SAFETY: it is ours, and under its own number nobody knows it.
         unsafe { libc::close(new) };
         match result {
             Ok(()) => {
-                facade::set(fd, self.is_facade);
                 say::debug(format_args!(
                     "descriptor {fd}, {}:{}, is on family {family}",
                     self.addr, self.port

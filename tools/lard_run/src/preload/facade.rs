@@ -2,52 +2,36 @@
 
 //! IPv4 sockets a server takes for IPv6 ones: it is shown mapped addresses.
 //!
-//! Which descriptors these are is kept in a bit each. A descriptor that was closed keeps its bit
-//! until `socket()` or `accept()` gives its number out again; what else may get the number has no
-//! IPv4 address to be shown.
+//! Which sockets these are is said by a mark on the socket itself, not by the number of a descriptor: so
+//! it is known also of a duplicate, and in another process, as that of an upgraded server, which inherits
+//! the listener or is passed it. What a marked listener accepts is marked, too, by the kernel, which
+//! copies the listener's options.
+//!
+//! The mark is IP_MULTICAST_LOOP turned off. It is on for each new socket, says nothing about TCP, which
+//! has no multicast, and needs no privilege.
 
-use libc::{c_int, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
-use std::mem::{size_of, zeroed};
+use super::{options, real};
+use libc::{c_int, in_addr, sa_family_t, sockaddr, sockaddr_in6, socklen_t};
+use std::mem::size_of;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Descriptors that are kept track of: as many as the kernel allows by default (fs.nr_open).
-const DESCRIPTORS: usize = 1 << 20;
+/// Octets of an IPv4 address as far as it says something: family, port and address.
+const SAID: usize = 8;
 
-static BITS: [AtomicU64; DESCRIPTORS / 64] = [const { AtomicU64::new(0) }; DESCRIPTORS / 64];
-/// Was there ever one? Most servers have none, and should not pay.
-static ANY: AtomicBool = AtomicBool::new(false);
-
-/// Says whether `fd` is one.
-pub(crate) fn set(fd: c_int, is_one: bool) {
-    if !is_one && !ANY.load(Ordering::Relaxed) {
-        return;
-    }
-    let Ok(index) = usize::try_from(fd) else {
-        return;
-    };
-    let Some(word) = BITS.get(index / 64) else {
-        return;
-    };
-    let bit = 1 << (index % 64);
-    if is_one {
-        ANY.store(true, Ordering::Relaxed);
-        word.fetch_or(bit, Ordering::Relaxed);
-    } else {
-        word.fetch_and(!bit, Ordering::Relaxed);
-    }
+/// Makes `fd` one.
+pub(crate) fn mark(fd: c_int) -> bool {
+    options::set_number(fd, libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP, 0)
 }
 
-/// Is `fd` one?
+/// Is `fd`, which has an IPv4 address, one? Not if it is no TCP socket: for datagrams the option means
+/// something.
 fn is(fd: c_int) -> bool {
-    ANY.load(Ordering::Relaxed)
-        && usize::try_from(fd)
-            .ok()
-            .and_then(|index| Some((BITS.get(index / 64)?, index % 64)))
-            .is_some_and(|(word, bit)| word.load(Ordering::Relaxed) >> bit & 1 != 0)
+    options::number(fd, libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP) == Some(0)
+        && options::number(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Some(libc::IPPROTO_TCP)
 }
 
-/// Calls `name`, which writes an address, and shows the caller the mapped one.
+/// Calls `name`, which writes an address of `fd` or of what it accepts, and shows the caller the mapped
+/// one where it is one.
 ///
 /// # Safety
 ///
@@ -58,72 +42,47 @@ pub(crate) unsafe fn name(
     length: *mut socklen_t,
     name: impl FnOnce(*mut sockaddr, *mut socklen_t) -> c_int,
 ) -> c_int {
-    if !is(fd) || address.is_null() || length.is_null() {
+    if address.is_null() || length.is_null() {
         return name(address, length);
     }
-    // SAFETY: octets of zero are a valid value.
-    let mut found: sockaddr_storage = unsafe { zeroed() };
-    let mut size = size_of::<sockaddr_storage>() as socklen_t;
-    let result = name((&raw mut found).cast(), &mut size);
-    if result >= 0 {
-        // SAFETY: the caller promises the two.
-        unsafe { show(&found, size, address, length) };
+    // SAFETY: the caller promises it.
+    let room = unsafe { *length };
+    let result = name(address, length);
+    // SAFETY: it was written now, with the length of the whole address.
+    let written = unsafe { *length }.min(room) as usize;
+    if result < 0 || written < SAID {
+        return result;
     }
+    // SAFETY: that many octets were written; programs do not always align them.
+    let (family, port, v4) = unsafe {
+        let octets = address.cast::<u8>();
+        (
+            octets.cast::<sa_family_t>().read_unaligned(),
+            octets.add(2).cast::<u16>().read_unaligned(),
+            octets.add(4).cast::<in_addr>().read_unaligned(),
+        )
+    };
+    if c_int::from(family) != libc::AF_INET {
+        return result;
+    }
+    let saved = real::errno();
+    if is(fd) {
+        let mapped = map(port, v4);
+        let size = size_of::<sockaddr_in6>();
+        // SAFETY: the source has `size` octets, and the caller room for as many as it says.
+        unsafe {
+            let source = (&raw const mapped).cast::<u8>();
+            std::ptr::copy_nonoverlapping(source, address.cast(), size.min(room as usize));
+            *length = size as socklen_t;
+        }
+    }
+    real::set_errno(saved);
     result
 }
 
-/// As [`name`] for `accept`; what is accepted is one too.
-///
-/// # Safety
-///
-/// As [`name`].
-pub(crate) unsafe fn accept(
-    fd: c_int,
-    address: *mut sockaddr,
-    length: *mut socklen_t,
-    accept: impl FnOnce(*mut sockaddr, *mut socklen_t) -> c_int,
-) -> c_int {
-    // SAFETY: as the caller promises.
-    let new = unsafe { name(fd, address, length, accept) };
-    if new >= 0 {
-        set(new, is(fd));
-    }
-    new
-}
-
-/// Gives the caller as much of the address as it has room for, and its whole length.
-///
-/// # Safety
-///
-/// `address` must have room for `*length` octets.
-unsafe fn show(
-    found: &sockaddr_storage,
-    size: socklen_t,
-    address: *mut sockaddr,
-    length: *mut socklen_t,
-) {
-    let mapped;
-    let (source, size) = if c_int::from(found.ss_family) == libc::AF_INET {
-        // SAFETY: the kernel wrote an IPv4 address, for which the storage is large and aligned.
-        let v4 = unsafe { (&raw const *found).cast::<sockaddr_in>().read() };
-        mapped = map(&v4);
-        (
-            (&raw const mapped).cast::<u8>(),
-            size_of::<sockaddr_in6>() as socklen_t,
-        )
-    } else {
-        ((&raw const *found).cast::<u8>(), size)
-    };
-    // SAFETY: the source has `size` octets, the destination `*length`.
-    unsafe {
-        let room = (*length).min(size);
-        std::ptr::copy_nonoverlapping(source, address.cast(), room as usize);
-        *length = size;
-    }
-}
-
-fn map(v4: &sockaddr_in) -> sockaddr_in6 {
-    let addr = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
+/// The address as an IPv6 socket has it; the port is in the order of the network.
+fn map(port: u16, v4: in_addr) -> sockaddr_in6 {
+    let addr = Ipv4Addr::from(u32::from_be(v4.s_addr));
     // As the kernel has it: nothing is bound to ::, not to the mapped form of 0.0.0.0.
     let octets = if addr.is_unspecified() {
         [0; 16]
@@ -132,7 +91,7 @@ fn map(v4: &sockaddr_in) -> sockaddr_in6 {
     };
     sockaddr_in6 {
         sin6_family: libc::AF_INET6 as sa_family_t,
-        sin6_port: v4.sin_port,
+        sin6_port: port,
         sin6_flowinfo: 0,
         sin6_addr: libc::in6_addr { s6_addr: octets },
         sin6_scope_id: 0,

@@ -104,19 +104,6 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
     }
 }
 
-/// Makes a socket; a descriptor that is used again is what its new owner says.
-///
-/// # Safety
-///
-/// As socket(2).
-#[no_mangle]
-pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
-    // SAFETY: socket(2) demands nothing.
-    let fd = unsafe { real::socket(domain, kind, protocol) };
-    facade::set(fd, false);
-    fd
-}
-
 /// Accepts a connection.
 ///
 /// # Safety
@@ -130,7 +117,7 @@ pub unsafe extern "C" fn accept(
 ) -> c_int {
     // SAFETY: the caller promises what accept(2) demands.
     unsafe {
-        facade::accept(fd, address, length, |address, length| {
+        facade::name(fd, address, length, |address, length| {
             real::accept(fd, address, length)
         })
     }
@@ -150,7 +137,7 @@ pub unsafe extern "C" fn accept4(
 ) -> c_int {
     // SAFETY: the caller promises what accept4(2) demands.
     unsafe {
-        facade::accept(fd, address, length, |address, length| {
+        facade::name(fd, address, length, |address, length| {
             real::accept4(fd, address, length, flags)
         })
     }

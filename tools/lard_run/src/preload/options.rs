@@ -7,6 +7,7 @@
 
 use super::say;
 use libc::{c_int, c_void, socklen_t};
+use std::mem::size_of;
 
 /// Larger than any of the options below.
 const ROOM: usize = 64;
@@ -108,6 +109,12 @@ impl Value {
         Some(c_int::from_ne_bytes(self.bytes().try_into().ok()?))
     }
 
+    fn put(&mut self, number: c_int) {
+        for (place, octet) in self.octets.iter_mut().zip(number.to_ne_bytes()) {
+            *place = octet;
+        }
+    }
+
     fn set(&self, fd: c_int, level: c_int, name: c_int) -> bool {
         // SAFETY: buffer and length belong together.
         let result = unsafe {
@@ -128,6 +135,16 @@ pub(crate) fn number(fd: c_int, level: c_int, name: c_int) -> Option<c_int> {
     Value::of(fd, level, name)?.number()
 }
 
+/// Sets an option that is a number.
+pub(crate) fn set_number(fd: c_int, level: c_int, name: c_int, number: c_int) -> bool {
+    let mut value = Value {
+        octets: [0; ROOM],
+        length: size_of::<c_int>() as socklen_t,
+    };
+    value.put(number);
+    value.set(fd, level, name)
+}
+
 /// Gives `to` the options of `from`.
 pub(crate) fn copy(from: c_int, to: c_int) {
     for &(level, names) in OPTIONS {
@@ -141,10 +158,7 @@ pub(crate) fn copy(from: c_int, to: c_int) {
                 continue;
             }
             if level == libc::SOL_SOCKET && DOUBLED.contains(&name) {
-                let half = wanted.number().unwrap_or(0) / 2;
-                for (place, octet) in wanted.octets.iter_mut().zip(half.to_ne_bytes()) {
-                    *place = octet;
-                }
+                wanted.put(wanted.number().unwrap_or(0) / 2);
             }
             if !wanted.set(to, level, name) {
                 say::debug(format_args!(

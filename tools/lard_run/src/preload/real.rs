@@ -71,10 +71,6 @@ next! {
     bind(fd: c_int, address: *const sockaddr, length: socklen_t)
 }
 next! {
-    /// socket(2).
-    socket(domain: c_int, kind: c_int, protocol: c_int)
-}
-next! {
     /// accept(2).
     accept(fd: c_int, address: *mut sockaddr, length: *mut socklen_t)
 }
