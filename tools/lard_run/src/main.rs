@@ -130,6 +130,10 @@ fn run(matches: &ArgMatches) -> Result<std::convert::Infallible> {
     check_family(family)?;
     check_program(&program)?;
     check_privilege();
+    check_passed(
+        env::var("LISTEN_PID").ok().as_deref(),
+        env::var("LISTEN_FDS").ok().as_deref(),
+    );
 
     let mut server = process::Command::new(&program);
     server.arg0(&name).args(words);
@@ -378,6 +382,20 @@ fn check_privilege() {
     }
 }
 
+/// Listeners that a service manager has bound (sd_listen_fds(3)) are none of ours; the server, which will
+/// be this process, takes them as they are.
+fn check_passed(pid: Option<&str>, count: Option<&str>) -> bool {
+    let is_ours = pid.is_some_and(|pid| pid == process::id().to_string());
+    let passed = is_ours && count.is_some_and(|count| count != "0");
+    if passed {
+        say(
+            "listeners that the service manager passes stay on the regular stack\n  have the server \
+             bind its port itself, without a socket unit, or start cluster_startup with --any-listener",
+        );
+    }
+    passed
+}
+
 /// The library before those that are loaded already.
 fn prepended(library: &Path, variable: &str) -> OsString {
     let mut list = library.as_os_str().to_os_string();
@@ -436,6 +454,20 @@ mod tests {
         assert_eq!(root("/usr/bin/"), Some(Path::new("/usr/bin")));
         for bad in ["/", "usr", "/no/such/place", "/bin/sh"] {
             assert_eq!(root(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn listeners_of_a_service_manager_are_noticed() {
+        let own = process::id().to_string();
+        assert!(check_passed(Some(&own), Some("2")));
+        for (pid, count) in [
+            (None, None),
+            (Some(&*own), None),
+            (Some(&*own), Some("0")),
+            (Some("1"), Some("2")),
+        ] {
+            assert!(!check_passed(pid, count), "{pid:?} {count:?}");
         }
     }
 

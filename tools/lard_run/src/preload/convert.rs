@@ -108,11 +108,14 @@ impl Plan {
         // SAFETY: socket(2) demands nothing.
         let new = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
         if new < 0 {
+            let errno = real::errno();
+            let hint = match errno {
+                libc::EAFNOSUPPORT => ": is the module lard loaded?",
+                _ => "",
+            };
             say::error(format_args!(
-                "cannot make a socket of family {family} for port {} (errno {}): is the module lard \
-                 loaded?",
-                self.port,
-                real::errno()
+                "cannot make a socket of family {family} for port {} (errno {errno}){hint}",
+                self.port
             ));
             return -1;
         }
