@@ -27,8 +27,8 @@ def test_noise_on_the_control_port_is_hung_up_on(cluster):
         seed = random.randrange(1 << 32)
         print("seed", seed, file=sys.stderr)
         chance = random.Random(seed)
-        starts = (b"", b"\0" * 8, b"GET / HTTP/1.1\r\n\r\n", b'{"lard":1', b'{"lard":1,"nonce":"')
-        starts += (b'{"lard":2,"nonce":"' + b"00" * 32 + b'"}\n', b"[" * 5000, b'{"a":' * 200)
+        starts = (b"", b"\0" * 8, b"GET / HTTP/1.1\r\n\r\n", b'{"lard":2', b'{"lard":2,"nonce":"')
+        starts += (b'{"lard":3,"nonce":"' + b"00" * 32 + b'"}\n', b"[" * 5000, b'{"a":' * 200)
         for number in range(count):
             host = hosts[number % len(hosts)]
             data = chance.choice(starts) + chance.randbytes(chance.choice((0, 1, 100, 2000)))

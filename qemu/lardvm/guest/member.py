@@ -60,9 +60,11 @@ class Member:
 
     def prove(self):
         ours = os.urandom(32)
-        self.say(lard=1, nonce=ours.hex())
+        self.say(lard=2, nonce=ours.hex())
         theirs = bytes.fromhex(self.line()["nonce"])
-        text = b"lard membership 1\0caller\0" + ours + theirs
+        text = b"lard membership 2\0caller\0" + ours + theirs
+        for host, port in (self.socket.getsockname(), self.socket.getpeername()):
+            text += socket.inet_aton(host) + struct.pack("!H", port)
         self.say(proof=hmac.new(self.secret, text, hashlib.sha256).hexdigest())
         answer = self.line()
         if "proof" not in answer:

@@ -4,13 +4,16 @@
 //!
 //! ```text
 //!  caller                                        listener
-//!    ── {"lard":1,"nonce":N1} ──────────────────────▶
-//!    ◀────────────────────── {"lard":1,"nonce":N2} ──
-//!    ── {"proof":HMAC(secret,"caller",N1,N2)} ──────▶   wrong: refused, nothing more is read
-//!    ◀── {"proof":HMAC(secret,"listener",N1,N2)} ────   wrong: the caller hangs up
+//!    ── {"lard":2,"nonce":N1} ──────────────────────▶
+//!    ◀────────────────────── {"lard":2,"nonce":N2} ──
+//!    ── {"proof":HMAC(secret,"caller",N1,N2,A1,A2)} ▶   wrong: refused, nothing more is read
+//!    ◀ {"proof":HMAC(secret,"listener",N1,N2,A1,A2)} ─  wrong: the caller hangs up
 //! ```
 //!
-//! HMAC-SHA256; the labels differ, so a proof cannot be sent back as the other side's. The caller
+//! HMAC-SHA256; the labels differ, so a proof cannot be sent back as the other side's. A1 and A2 are the
+//! addresses and ports of the two ends of the connection: a proof holds on this connection only, so a
+//! machine that members call, as one that has the address of a former member, cannot be let in elsewhere
+//! with what they say to it. Nothing that translates addresses can be between two nodes anyway. The caller
 //! proves first: the listener gives nothing computed with the secret to strangers. What follows is
 //! not encrypted, as the internal network is trusted with what it carries; only the key of the
 //! target hash is masked, with a pad that the two nonces and the secret give.
@@ -21,9 +24,10 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::fmt;
+use std::net::SocketAddrV4;
 
 /// Version of the membership protocol.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Octets of a nonce and of a proof.
 const SIZE: usize = 32;
@@ -46,11 +50,15 @@ impl Secret {
     fn mac(&self, label: &str, nonces: &Nonces) -> Hmac<Sha256> {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
-        mac.update(b"lard membership 1\0");
+        mac.update(b"lard membership 2\0");
         mac.update(label.as_bytes());
         mac.update(b"\0");
         mac.update(&nonces.caller);
         mac.update(&nonces.listener);
+        for end in [nonces.from, nonces.to] {
+            mac.update(&end.ip().octets());
+            mac.update(&end.port().to_be_bytes());
+        }
         mac
     }
 
@@ -65,11 +73,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The two random numbers that make an exchange unique.
+/// The two random numbers that make an exchange unique, and the connection it is about.
 #[derive(Clone, Debug)]
 pub struct Nonces {
     caller: [u8; SIZE],
     listener: [u8; SIZE],
+    from: SocketAddrV4,
+    to: SocketAddrV4,
 }
 
 /// A proven exchange: masks what the other side alone should read.
@@ -191,9 +201,12 @@ pub fn call(lines: &mut Lines, secret: &Secret) -> Result<Session, AuthError> {
     if opening.lard != VERSION {
         return Err(AuthError::Version(opening.lard));
     }
+    let (from, to) = lines.ends()?;
     let nonces = Nonces {
         caller,
         listener: opening.nonce,
+        from,
+        to,
     };
     lines.send(&Proof {
         proof: secret.proof("caller", &nonces),
@@ -213,9 +226,12 @@ pub fn call(lines: &mut Lines, secret: &Secret) -> Result<Session, AuthError> {
 /// The listener's side.
 pub fn answer(lines: &mut Lines, secret: &Secret) -> Result<Session, AuthError> {
     let opening: Opening = lines.receive(MAX_UNPROVED)?;
+    let (to, from) = lines.ends()?;
     let nonces = Nonces {
         caller: opening.nonce,
         listener: nonce()?,
+        from,
+        to,
     };
     lines.send(&Opening {
         lard: VERSION,
@@ -227,7 +243,7 @@ pub fn answer(lines: &mut Lines, secret: &Secret) -> Result<Session, AuthError> 
     let Proof { proof } = lines.receive(MAX_UNPROVED)?;
     if secret.mac("caller", &nonces).verify_slice(&proof).is_err() {
         lines.send(&Verdict::Refused {
-            refused: "the secrets differ".to_string(),
+            refused: "the secrets differ, or addresses are translated between the nodes".to_string(),
         })?;
         return Err(AuthError::Secret);
     }
@@ -296,6 +312,33 @@ mod tests {
         );
         assert!(matches!(result, Err(AuthError::Secret)), "{result:?}");
         echo.join().unwrap();
+    }
+
+    #[test]
+    fn a_proof_cannot_be_passed_on() {
+        // One without the secret is called by a member, and calls another one with what it hears.
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = |listener: &TcpListener| TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let secret = || Secret::new(b"secret".to_vec());
+        let (relay, member) = (listen(), listen());
+        let (outer, inner) = (to(&relay), to(&member));
+        let passing = thread::spawn(move || {
+            let (stream, _) = relay.accept().unwrap();
+            let (from, back) = (stream.try_clone().unwrap(), inner.try_clone().unwrap());
+            let answers = thread::spawn(move || std::io::copy(&mut &back, &mut &from));
+            let _ = std::io::copy(&mut &stream, &mut &inner);
+            let _ = inner.shutdown(std::net::Shutdown::Both);
+            let _ = answers.join();
+        });
+        let listening = thread::spawn(move || {
+            let (stream, _) = member.accept().unwrap();
+            answer(&mut Lines::new(stream, LIMIT), &secret())
+        });
+        let calling = call(&mut Lines::new(outer, LIMIT), &secret());
+        assert!(matches!(calling, Err(AuthError::Refused(_))), "{calling:?}");
+        let listening = listening.join().unwrap();
+        assert!(matches!(listening, Err(AuthError::Secret)), "{listening:?}");
+        passing.join().unwrap();
     }
 
     #[test]

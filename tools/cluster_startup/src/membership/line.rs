@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Longest line before the peer has proved that it knows the secret: two hexadecimal numbers.
@@ -85,6 +85,16 @@ impl Lines {
         self.stream.set_write_timeout(None)?;
         self.stream.set_nodelay(true)?;
         Ok(self.stream)
+    }
+
+    /// The addresses of this side and of the other.
+    pub fn ends(&self) -> Result<(SocketAddrV4, SocketAddrV4), LineError> {
+        match (self.stream.local_addr()?, self.stream.peer_addr()?) {
+            (SocketAddr::V4(own), SocketAddr::V4(other)) => Ok((own, other)),
+            _ => Err(LineError::Io(io::Error::from_raw_os_error(
+                libc::EAFNOSUPPORT,
+            ))),
+        }
     }
 
     fn left(&self) -> Result<Duration, LineError> {

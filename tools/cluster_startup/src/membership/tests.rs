@@ -503,12 +503,12 @@ fn the_control_port_survives_hostile_bytes() {
             1 => b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
             2 => vec![b'{'; 100_000],
             3 => format!(
-                "{{\"lard\":1,\"nonce\":\"{}\"}}\n{{\"proof\":\"{}\"}}\n",
+                "{{\"lard\":2,\"nonce\":\"{}\"}}\n{{\"proof\":\"{}\"}}\n",
                 "0".repeat(64),
                 "f".repeat(64)
             )
             .into_bytes(),
-            _ => b"{\"lard\":1,\"nonce\":\"00\"}\n".to_vec(),
+            _ => b"{\"lard\":2,\"nonce\":\"00\"}\n".to_vec(),
         };
         let _ = stream.write_all(&bytes);
         if round % 2 == 0 {
