@@ -26,7 +26,7 @@ use super::auth::Secret;
 use super::dial::{Answered, DialError};
 use super::listen::Call;
 use super::message::{is_docroot, Member, Was};
-use super::roster::Roster;
+use super::roster::{Roster, Saved};
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::kernel::{Attach, Event, Kernel, Settings};
@@ -181,6 +181,8 @@ pub struct Node {
     name: String,
     was: Option<Was>,
     roster: Option<Roster>,
+    /// What the store has.
+    kept: Option<Saved>,
     known: BTreeMap<u16, Known>,
     joining: Joining,
     ready: bool,
@@ -224,6 +226,7 @@ impl Node {
             identity: None,
             was: None,
             roster: None,
+            kept: None,
             known: BTreeMap::new(),
             joining: Joining::default(),
             ready: false,

@@ -48,24 +48,30 @@ impl Store {
         })
     }
 
-    /// Keeps `saved`. The key in it is nobody else's business.
+    /// Keeps `saved`, whole or not at all, also where the machine goes down. The key in it is nobody
+    /// else's business.
     pub fn save(&self, saved: &Saved) -> io::Result<()> {
-        if let Some(directory) = self.path.parent() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory)?;
-        }
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
         let fresh = self.path.with_extension("json.new");
+        // What an earlier process left, or somebody has put there, has a mode and perhaps an end of its own.
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&fresh)?;
         file.write_all(&serde_json::to_vec_pretty(saved)?)?;
         file.sync_all()?;
-        fs::rename(&fresh, &self.path)
+        fs::rename(&fresh, &self.path)?;
+        // The new name is in the directory, which is written for itself.
+        fs::File::open(directory)?.sync_all()
     }
 }
 
@@ -74,6 +80,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
     use std::net::Ipv4Addr;
+    use std::os::unix::fs::{symlink, PermissionsExt};
 
     #[test]
     fn what_is_saved_is_loaded_again() {
@@ -88,6 +95,18 @@ mod tests {
             known: BTreeMap::from([(place, 2)]),
         };
         store.save(&saved).unwrap();
+        assert_eq!(store.load().unwrap(), Some(saved.clone()));
+        // Neither the mode of what an earlier process left is taken over, nor is a link followed.
+        let (fresh, elsewhere) = (directory.join("left"), directory.join("elsewhere"));
+        fs::write(&elsewhere, "kept").unwrap();
+        fs::write(&fresh, "{").unwrap();
+        fs::rename(&fresh, store.path.with_extension("json.new")).unwrap();
+        store.save(&saved).unwrap();
+        let mode = fs::metadata(&store.path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        symlink(&elsewhere, store.path.with_extension("json.new")).unwrap();
+        store.save(&saved).unwrap();
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"kept");
         assert_eq!(store.load().unwrap(), Some(saved));
         fs::write(&store.path, "{").unwrap();
         assert!(store.load().unwrap_err().to_string().contains("delete"));

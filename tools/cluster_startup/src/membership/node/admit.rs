@@ -156,7 +156,14 @@ impl Node {
         Ok((Reply::Linked, member))
     }
 
+    /// A caller that was accepted has been told so, or is gone.
     pub(super) fn call_ended(&mut self, member: Member, stream: Option<TcpStream>) -> Result<()> {
+        let known = self.known.get(&member.id);
+        if !known.is_some_and(|known| matches!(known.link, LinkState::Accepted(_))) {
+            // Meanwhile it was linked by another call, or given up and its number with it, or this node
+            // has changed the cluster. A caller whose socket is dropped calls again.
+            return Ok(());
+        }
         match stream {
             Some(stream) => self.link_up(member, &stream),
             None => {

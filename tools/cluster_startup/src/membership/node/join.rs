@@ -67,14 +67,21 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn save(&self) {
-        if let Some(roster) = &self.roster {
-            if let Err(error) = self.config.store.save(roster.saved()) {
-                self.say(&format!(
-                    "cannot keep the cluster's numbers: {error}; after a restart of this process \
-                     the other nodes will join as new ones (--state-dir names the directory)"
-                ));
-            }
+    /// Keeps the cluster's numbers, if they are not kept yet: the disk may be slow, and all nodes join
+    /// at once when the dispatcher is there again.
+    pub(super) fn save(&mut self) {
+        let Some(roster) = &self.roster else {
+            return;
+        };
+        if self.kept.as_ref() == Some(roster.saved()) {
+            return;
+        }
+        match self.config.store.save(roster.saved()) {
+            Ok(()) => self.kept = Some(roster.saved().clone()),
+            Err(error) => self.say(&format!(
+                "cannot keep the cluster's numbers: {error}; after a restart of this process the \
+                 other nodes will join as new ones (--state-dir names the directory)"
+            )),
         }
     }
 

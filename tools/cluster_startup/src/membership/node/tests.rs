@@ -235,3 +235,29 @@ fn an_address_that_the_module_does_not_take_is_not_settled_on() {
     let attached = kernel.state().attached.clone().unwrap();
     assert_eq!(attached.settings.internal, Some(addr));
 }
+
+#[test]
+fn a_call_that_was_given_up_or_overtaken_changes_nothing() {
+    let kernel = Arc::new(Fake::default());
+    let mut node = node(&kernel);
+    let accepted = |node: &mut Node| node.remember(member(3), LinkState::Accepted(Instant::now()));
+    // Given up while this process did not run: nobody else may get the number of a node that is linked.
+    accepted(&mut node);
+    node.known.remove(&3);
+    node.call_ended(member(3), Some(stream())).unwrap();
+    assert!(!node.known.contains_key(&3));
+    // It called twice; the second call came through.
+    accepted(&mut node);
+    node.call_ended(member(3), Some(stream())).unwrap();
+    for late in [None, Some(stream())] {
+        let LinkState::Up(since) = node.known[&3].link else {
+            panic!("not linked");
+        };
+        node.call_ended(member(3), late).unwrap();
+        assert_eq!(node.known[&3].link, LinkState::Up(since));
+    }
+    // One that is gone before it could be told.
+    accepted(&mut node);
+    node.call_ended(member(3), None).unwrap();
+    pause(&node, 3);
+}
