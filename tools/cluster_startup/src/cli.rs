@@ -15,7 +15,7 @@ use clap::{value_parser, Arg, ArgAction, ArgMatches, Command};
 use lard_core::classify::{Rule, MAX_RULES};
 use lard_core::policy::PolicyKind;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 /// Port at which nodes call each other: one of the few numbers near the family's that nobody uses.
@@ -100,11 +100,15 @@ pub struct Finished {
 
 impl From<Error> for Finished {
     fn from(error: Error) -> Self {
+        let code = error.exit_code();
+        let hint = match code {
+            EXIT_USAGE => "  `cluster_startup --help` shows what can be said\n",
+            // As a file that cannot be read: what is said is right.
+            _ => "",
+        };
         Finished {
-            text: format!(
-                "cluster_startup: {error}\n  `cluster_startup --help` shows what can be said\n"
-            ),
-            code: error.exit_code(),
+            text: format!("cluster_startup: {error}\n{hint}"),
+            code,
         }
     }
 }
@@ -542,6 +546,11 @@ fn addresses<T: Clone + Send + Sync + 'static>(
 }
 
 fn host_port(text: &str) -> Result<(String, Option<u16>)> {
+    if text.parse::<Ipv6Addr>().is_ok() || text.starts_with('[') {
+        return Err(Error::usage(format!(
+            "-da {text}: nodes call each other over IPv4 only"
+        )));
+    }
     let (host, port) = match text.split_once(':') {
         None => (text, None),
         Some((host, port)) => match port.parse() {

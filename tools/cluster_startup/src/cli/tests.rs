@@ -101,6 +101,9 @@ fn what_makes_no_sense_is_refused_with_the_remedy() {
     assert!(refused("-D --policy best").contains("wrr"));
     assert!(refused("-D --cluster-id 0").contains("cannot be"));
     assert!(refused("-FE -da n:x").contains("not a port"));
+    for literal in ["::1", "fe80::1:7021", "[::1]:7021"] {
+        assert!(refused(&format!("-FE -da {literal}")).contains("IPv4 only"));
+    }
     assert!(refused("-D status").contains("cluster_startup"));
     for line in [
         "-XX",
@@ -117,6 +120,14 @@ fn what_makes_no_sense_is_refused_with_the_remedy() {
     assert!(refused_all(&["rules", "--set", "accept from 10.0.0.1/8"]).contains("accept|pass"));
     let text = refused("-FE -fp x -da n");
     assert!(text.contains("-fp") && !text.contains("--fp"), "{text}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_no_misunderstanding() {
+    let finished = parse(["cluster_startup", "rules", "--file", "/no/such/file"].map(OsString::from))
+        .unwrap_err();
+    assert_eq!(finished.code, crate::error::EXIT_FAILURE);
+    assert!(finished.text.contains("ENOENT") && !finished.text.contains("--help"));
 }
 
 #[test]
