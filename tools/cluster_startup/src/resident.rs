@@ -19,7 +19,7 @@ use crate::nfs::system::Linux;
 use crate::nfs::{Ending, Others, Shares, Telling};
 use lard_core::policy::{NodeSet, PolicyKind};
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fs::File;
 use std::io::{self, Read};
@@ -27,7 +27,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
+use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -38,6 +38,8 @@ const MAX_INPUTS: usize = 512;
 const MAX_SECRET: u64 = 4096;
 /// How often what can change by itself, as name service, is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// How soon it is noticed meanwhile that the program should end.
+const STOP_CHECK: Duration = Duration::from_millis(100);
 
 /// Is a node until told to stop.
 pub fn run(options: &NodeOptions) -> Result<()> {
@@ -143,13 +145,17 @@ fn in_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
 }
 
 fn listen_for_signals(sender: SyncSender<Input>) -> Result<()> {
-    // Not SIGHUP: `nohup` has it ignored, and otherwise it ends the process, which the module sees.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let wanted = [SIGTERM, SIGINT, SIGHUP]
+        .into_iter()
+        .filter(|signal| !is_ignored(&status, *signal));
     let mut signals =
-        Signals::new([SIGTERM, SIGINT]).map_err(|error| Error::io("listen for signals", &error))?;
+        Signals::new(wanted).map_err(|error| Error::io("listen for signals", &error))?;
     in_thread("signals", move || {
         for signal in signals.forever() {
             let why = match signal {
                 SIGINT => "interrupted",
+                SIGHUP => "hung up",
                 _ => "terminated",
             };
             if sender.send(Input::Stop(why.to_string())).is_err() {
@@ -157,6 +163,16 @@ fn listen_for_signals(sender: SyncSender<Input>) -> Result<()> {
             }
         }
     })
+}
+
+/// Was the signal ignored when the program started? So `nohup` has it with SIGHUP, and a shell with SIGINT
+/// for what its scripts run in the background.
+fn is_ignored(status: &str, signal: i32) -> bool {
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    ignored.is_some_and(|ignored| signal != SIGTERM && ignored >> (signal - 1) & 1 != 0)
 }
 
 /// Passes the module's events on until `stop`.
@@ -249,35 +265,64 @@ fn internal_address(
     if let Some(text) = &options.internal {
         return interface::named(&interface::addresses()?, text).map(Some);
     }
-    let dispatcher = dispatcher(options);
-    let mut said = String::new();
-    loop {
-        let found = match &dispatcher {
-            Some((host, port)) => dial::resolve(host, *port)
-                .and_then(dial::source_for)
-                .map(|addr| Internal {
-                    addr,
-                    interface: None,
-                })
-                .map_err(|why| {
-                    format!("waiting for the dispatcher at {host}:{port} ({why}), retrying")
-                }),
-            None => guess(&interface::addresses()?, log).ok_or_else(|| {
+    let (dispatcher, guesses) = (dispatcher(options), Arc::clone(log));
+    let look = move || match &dispatcher {
+        Some((host, port)) => dial::resolve(host, *port)
+            .and_then(dial::source_for)
+            .map(|addr| Internal {
+                addr,
+                interface: None,
+            })
+            .map_err(|why| {
+                format!("waiting for the dispatcher at {host}:{port} ({why}), retrying")
+            }),
+        None => {
+            let all = interface::addresses().map_err(|error| error.to_string())?;
+            guess(&all, &guesses).ok_or_else(|| {
                 "waiting for an address that other machines reach, retrying; `--internal 127.0.0.1` \
                  is for a machine alone"
                     .to_string()
-            }),
-        };
-        let line = match found {
-            Ok(internal) => return Ok(Some(internal)),
-            Err(line) => line,
-        };
-        if line != said {
-            log(&line);
-            tell_systemd(Progress::Status(line.clone()));
-            said = line;
+            })
         }
-        if let Ok(Input::Stop(_)) = inputs.recv_timeout(RETRY) {
+    };
+    let mut said = String::new();
+    wait_for(look, inputs, |line| {
+        if line != said {
+            log(line);
+            tell_systemd(Progress::Status(line.to_string()));
+            line.clone_into(&mut said);
+        }
+    })
+}
+
+/// What `look` finds, which may take long, as name service does where its servers are silent: it is called
+/// in a thread of its own, and again after a pause when it finds nothing, which `waiting` is told. `None`
+/// when told to stop.
+fn wait_for<T: Send + 'static>(
+    mut look: impl FnMut() -> std::result::Result<T, String> + Send + 'static,
+    inputs: &Receiver<Input>,
+    mut waiting: impl FnMut(&str),
+) -> Result<Option<T>> {
+    let (sender, found) = sync_channel(0);
+    in_thread("look", move || loop {
+        let result = look();
+        let is_found = result.is_ok();
+        if sender.send(result).is_err() || is_found {
+            return;
+        }
+        thread::sleep(RETRY);
+    })?;
+    loop {
+        match found.recv_timeout(STOP_CHECK) {
+            Ok(Ok(result)) => return Ok(Some(result)),
+            Ok(Err(line)) => waiting(&line),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::new("find this node's internal address")
+                    .remedy("--internal says which it is"))
+            }
+        }
+        if let Ok(Input::Stop(_)) = inputs.try_recv() {
             return Ok(None);
         }
     }
@@ -356,4 +401,44 @@ fn settings(options: &NodeOptions, internal: &Internal, log: &Log) -> Result<Set
         vips,
         allow: options.allow.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn what_takes_long_to_find_keeps_nobody_from_stopping() {
+        let (sender, inputs) = sync_channel(1);
+        sender.send(Input::Stop("told".into())).unwrap();
+        let started = Instant::now();
+        let silent = || {
+            thread::sleep(Duration::from_secs(60));
+            Ok(())
+        };
+        assert_eq!(wait_for(silent, &inputs, |_| {}).unwrap(), None);
+        assert!(started.elapsed() < Duration::from_secs(10));
+        // What is there is not waited for, and what is not there is said and looked for again.
+        assert_eq!(wait_for(|| Ok(7), &inputs, |_| {}).unwrap(), Some(7));
+        let (mut times, mut said) = (0, Vec::new());
+        let later = move || {
+            times += 1;
+            match times {
+                1 => Err("not yet".to_string()),
+                _ => Ok(8),
+            }
+        };
+        let result = wait_for(later, &inputs, |line| said.push(line.to_string()));
+        assert_eq!((result.unwrap(), &*said), (Some(8), &["not yet".into()][..]));
+    }
+
+    #[test]
+    fn signals_that_were_ignored_stay_so() {
+        let status = "Name:\tx\nSigBlk:\t0000000000000003\nSigIgn:\t0000000000005001\n";
+        assert!(is_ignored(status, SIGHUP) && !is_ignored(status, SIGINT));
+        assert!(is_ignored("SigIgn:\t0000000000000002\n", SIGINT));
+        // Whoever stops a service means it.
+        assert!(!is_ignored(status, SIGTERM) && !is_ignored("", SIGHUP));
+    }
 }
