@@ -225,6 +225,30 @@ def test_what_cannot_be_shared_is_refused_with_the_remedy(sharing):
     sharing.wait(lambda: complete(sharing), what="it is mounted once there is room")
 
 
+# Whoever may write in the document root makes links of the places as soon as they are there.
+CHANGE = """\
+while :; do
+	for place in {places}; do
+		rmdir $place 2>/dev/null && ln -s {elsewhere} $place && echo changed
+	done
+done"""
+
+
+@pytest.mark.layout(**SHARED)
+def test_nothing_is_mounted_where_somebody_else_leads(sharing):
+    two = sharing.node(2)
+    places = [f"{DOCROOT}/{sharing.node(number).int}" for number in (3, 4)]
+    two.sh("mkdir -p /tmp/elsewhere")
+    leading = two.spawn(CHANGE.format(places=" ".join(places), elsewhere="/tmp/elsewhere"))
+    sharing.start()
+    sharing.wait(lambda: "changed" in leading.stdout(), what="a place was changed")
+    sharing.wait(lambda: "no empty directory" in sharing.startup[2].stderr(), what="it is said")
+    assert not nfs.mounts(two)
+    leading.kill()
+    two.sh("; ".join(f"test -d {place} -a ! -h {place} || rm -f {place}" for place in places))
+    sharing.wait(lambda: complete(sharing), what="all documents are mounted")
+
+
 def requests(place):
     """What was asked of the server of a mount so far: {kind of request: how often}."""
     counts, here = {}, False

@@ -7,10 +7,12 @@ use super::program::Program;
 use super::table::{self, Export, Mount};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
-use nix::mount::{umount2, MntFlags};
-use std::fs;
+use nix::mount::{mount, umount2, MntFlags, MsFlags};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -23,6 +25,10 @@ const MOUNT_LIMIT: Duration = Duration::from_secs(10);
 /// between these to give up.
 const FORCED: u32 = 10;
 const BETWEEN: Duration = Duration::from_millis(100);
+/// Where mounts are made.
+const HIDDEN: &str = "/run/lard";
+/// Whether or not it is used; what is not a mount any more is not looked for elsewhere.
+const DETACH: MntFlags = MntFlags::MNT_DETACH.union(MntFlags::UMOUNT_NOFOLLOW);
 /// How many threads the NFS server of this network namespace has.
 const THREADS: &str = "/proc/fs/nfsd/threads";
 /// Which versions it speaks.
@@ -66,6 +72,43 @@ impl Linux {
             mount: Program::find("mount.nfs", "nfs-common")?,
         })
     }
+}
+
+/// Who may write in a document root could put a link to any directory in the place of the empty one while
+/// mount.nfs, which is given a name, asks the other machine. So it mounts where only root gets, and the
+/// mount is shown in the directory that was opened before, whatever has its name now.
+fn hidden_for(at: &Path) -> PathBuf {
+    // One for each document root, which stays: nodes of one machine may share the directory of these, but
+    // not the mounts. A document root has no colon.
+    let root = at.parent().unwrap_or(at).display().to_string();
+    Path::new(HIDDEN).join(root.replace('/', ":"))
+}
+
+/// The directory itself, no link to one.
+fn open_directory(at: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW)
+        .open(at)
+}
+
+/// Shows the mount in the directory `place`, which has to be `at` still: what is mounted on cannot be
+/// renamed any more.
+fn show(hidden: &Path, place: &File, at: &Path) -> io::Result<()> {
+    let link = format!("/proc/self/fd/{}", place.as_raw_fd());
+    let none = None::<&str>;
+    mount(Some(hidden), link.as_str(), none, MsFlags::MS_BIND, none)?;
+    let now = fs::read_link(&link)?;
+    if now == at {
+        return Ok(());
+    }
+    take_away(&now);
+    Err(io::Error::from_raw_os_error(libc::ENOENT))
+}
+
+fn take_away(hidden: &Path) {
+    // There is usually none.
+    let _ = umount2(hidden, DETACH);
 }
 
 fn client_and_path(client: Ipv4Addr, path: &Path) -> String {
@@ -132,10 +175,24 @@ impl System for Linux {
     }
 
     fn mount(&self, source: &str, at: &Path, options: &str) -> Result<()> {
-        let at = at.display().to_string();
-        self.mount
-            .run(&[source, at.as_str(), "-o", options], MOUNT_LIMIT)
-            .map(drop)
+        let failed = format!("mount {source} at {}", at.display());
+        let cannot = |error: io::Error| Error::io(&failed, &error);
+        let place = open_directory(at).map_err(cannot)?;
+        let hidden = hidden_for(at);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&hidden)
+            .map_err(cannot)?;
+        take_away(&hidden);
+        let name = hidden.display().to_string();
+        let mounted = self
+            .mount
+            .run(&[source, name.as_str(), "-o", options], MOUNT_LIMIT)
+            .and_then(|_| show(&hidden, &place, at).map_err(cannot));
+        // Also where the program was killed, perhaps after it had mounted.
+        take_away(&hidden);
+        mounted
     }
 
     fn unmount(&self, at: &Path) -> Result<()> {
@@ -143,13 +200,13 @@ impl System for Linux {
         // waits for a server that is gone; a read asks once more when its reading ahead has failed, and
         // what is asked for after MNT_DETACH cannot be ended any more.
         for _ in 0..FORCED {
-            match umount2(at, MntFlags::MNT_FORCE) {
+            match umount2(at, MntFlags::MNT_FORCE | MntFlags::UMOUNT_NOFOLLOW) {
                 Err(Errno::EBUSY) => thread::sleep(BETWEEN),
                 Err(_) => break,
                 Ok(()) => return Ok(()),
             }
         }
-        umount2(at, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH)
+        umount2(at, MntFlags::MNT_FORCE | DETACH)
             .map_err(|errno| Error::new(format!("unmount {}", at.display())).errno(errno as i32))
     }
 
@@ -174,5 +231,23 @@ impl System for Linux {
     fn remove_place(&self, at: &Path) {
         // One with something in it stays.
         let _ = fs::remove_dir(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_the_directory_and_no_link_to_one() {
+        let root = std::env::temp_dir().join(format!("lard-place-{}", std::process::id()));
+        fs::create_dir_all(root.join("10.1.0.3")).unwrap();
+        std::os::unix::fs::symlink("/", root.join("10.1.0.4")).unwrap();
+        assert!(open_directory(&root.join("10.1.0.3")).is_ok());
+        assert!(open_directory(&root.join("10.1.0.4")).is_err());
+        fs::remove_dir_all(&root).unwrap();
+        let hidden = |at: &str| hidden_for(Path::new(at));
+        assert_eq!(hidden("/srv/www/10.1.0.3"), Path::new("/run/lard/:srv:www"));
+        assert_ne!(hidden("/srv/10.1.0.3"), hidden("/srv/www/10.1.0.3"));
     }
 }
