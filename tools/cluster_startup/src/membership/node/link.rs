@@ -7,7 +7,7 @@ use super::super::message::{Link, Member, Reply, Request};
 use super::{
     back_off, Identity, Input, LinkState, Node, BACK_OFF, LINK_GRACE, LINK_PAUSE, LOWER_WAITS,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{Attached, Event, LostReason, Peer};
 use lard_core::addr::NodeId;
 use std::net::TcpStream;
@@ -101,13 +101,7 @@ impl Node {
             // The connection ended between the exchange and here, or the module has no room for it.
             // This link is lost, the others go on, unless it is the node that is gone.
             Err(error) => {
-                if matches!(
-                    self.kernel.attached(),
-                    Ok(None | Some(Attached { owner: None, .. }))
-                ) {
-                    return Err(error);
-                }
-                self.say(&error.to_string());
+                self.bear(error)?;
                 self.remember(member, LinkState::Up(Instant::now()));
                 self.failed(id);
                 self.lost(id, LostReason::SocketError);
@@ -132,7 +126,7 @@ impl Node {
                     .get(&id.0)
                     .is_some_and(|known| matches!(known.link, LinkState::Up(_)));
                 // The news may be of a link that has been replaced since.
-                if up && !self.kernel.linked()?.contains(&id) {
+                if up && self.links()?.is_some_and(|there| !there.contains(&id)) {
                     self.lost(id.0, reason);
                 }
                 Ok(())
@@ -187,12 +181,34 @@ impl Node {
         self.known.insert(id, known);
     }
 
+    /// The nodes to which the module has links; `None` if it cannot say so now, as for want of memory.
+    fn links(&self) -> Result<Option<Vec<NodeId>>> {
+        match self.kernel.linked() {
+            Ok(there) => Ok(Some(there)),
+            Err(error) => self.bear(error).map(|()| None),
+        }
+    }
+
+    /// A failure that ends nothing, and is said, unless it is the node that is gone.
+    fn bear(&self, error: Error) -> Result<()> {
+        if matches!(
+            self.kernel.attached(),
+            Ok(None | Some(Attached { owner: None, .. }))
+        ) {
+            return Err(error);
+        }
+        self.say(&error.to_string());
+        Ok(())
+    }
+
     /// Compares what is believed with what the module has.
     pub(super) fn check(&mut self) -> Result<()> {
         if self.identity.is_none() {
             return Ok(());
         }
-        let there = self.kernel.linked()?;
+        let Some(there) = self.links()? else {
+            return Ok(());
+        };
         let gone: Vec<u16> = self
             .known
             .iter()

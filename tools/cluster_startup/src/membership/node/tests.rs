@@ -13,9 +13,10 @@ use std::sync::{Mutex, MutexGuard};
 #[derive(Default)]
 struct State {
     attached: Option<Attach>,
-    /// With which errno attaching, and adding a peer, fails.
+    /// With which errno attaching, adding a peer, and asking for links, fails.
     attach_fails: Option<i32>,
     peer_fails: Option<i32>,
+    linked_fails: Option<i32>,
     /// Has it connections, which only force ends?
     busy: bool,
 }
@@ -63,7 +64,7 @@ impl Kernel for Fake {
     }
 
     fn linked(&self) -> Result<Vec<NodeId>> {
-        Ok(Vec::new())
+        result(self.state().linked_fails).map(|()| Vec::new())
     }
 
     fn next_event(&self, _timeout: Duration) -> Result<Option<Event>> {
@@ -260,4 +261,24 @@ fn a_call_that_was_given_up_or_overtaken_changes_nothing() {
     accepted(&mut node);
     node.call_ended(member(3), None).unwrap();
     pause(&node, 3);
+}
+
+#[test]
+fn a_module_that_cannot_answer_now_is_asked_again() {
+    let kernel = Arc::new(Fake::default());
+    let mut node = node(&kernel);
+    node.link_up(member(3), &stream()).unwrap();
+    kernel.state().linked_fails = Some(libc::ENOMEM);
+    let ended = Event::PeerLost(NodeId(3), LostReason::Silent);
+    for event in [Event::Overrun, ended] {
+        node.heard(event).unwrap();
+        assert!(matches!(node.known[&3].link, LinkState::Up(_)));
+    }
+    kernel.state().linked_fails = None;
+    node.check().unwrap();
+    pause(&node, 3);
+    // It does not answer because there is no node any more.
+    kernel.state().linked_fails = Some(libc::ENOTCONN);
+    kernel.state().attached = None;
+    assert!(node.check().unwrap_err().is(libc::ENOTCONN));
 }
