@@ -174,6 +174,44 @@ def test_an_mptcp_listener_is_refused(cluster):
     running.process.kill()
 
 
+# Listens on both stacks, leaves that to a program in its place, as an upgraded server does, and says what
+# the ends of a connection are.
+DUAL = """\
+import json, os, socket, sys
+if sys.argv[1:]:
+    listener = socket.socket(fileno=int(sys.argv[1]))
+else:
+    listener = socket.create_server(("::", 7080), family=socket.AF_INET6, dualstack_ipv6=True)
+    os.set_inheritable(listener.fileno(), True)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], str(listener.fileno())])
+print("listening", flush=True)
+while True:
+    stream, peer = listener.accept()
+    stream.recv(65536)
+    body = json.dumps([peer[:2], stream.getpeername()[:2], stream.getsockname()[:2]])
+    stream.send(f"HTTP/1.1 200 OK\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n{body}".encode())
+    stream.close()
+"""
+
+
+@pytest.mark.layout(nodes=2, d=1, fe=(1,), be=(2,), servers=None)
+def test_a_dual_listener_that_is_inherited_shows_what_it_is_handed_as_ipv6(cluster):
+    def ask_for_ends(host):
+        with client.Connection(host) as connection:
+            own = connection.socket.getsockname()
+            return own, connection.request("/", close=True).json()
+
+    back_end, host = cluster.bes[0], cluster.fes[0].ext
+    back_end.write("/tmp/dual.py", DUAL)
+    running = back_end.spawn("exec lard_run python3 /tmp/dual.py")
+    cluster.wait(lambda: "listening" in running.stdout(), what="the listener is inherited")
+    with counted(cluster, exact_be_adopted=1):
+        (address, port), (accepted, peer, own) = run(cluster.client, ask_for_ends, host)
+    assert accepted == peer == [f"::ffff:{address}", port], (accepted, peer)
+    assert own == [f"::ffff:{host}", 8080], own
+    running.kill()
+
+
 @pytest.mark.layout(nodes=2, d=1, fe=(1,), be=(2,))
 def test_a_live_socket_with_the_same_ends_is_refused(cluster):
     def occupy(vip, address, port):

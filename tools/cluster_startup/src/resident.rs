@@ -430,7 +430,10 @@ mod tests {
             }
         };
         let result = wait_for(later, &inputs, |line| said.push(line.to_string()));
-        assert_eq!((result.unwrap(), &*said), (Some(8), &["not yet".into()][..]));
+        assert_eq!(
+            (result.unwrap(), &*said),
+            (Some(8), &["not yet".into()][..])
+        );
     }
 
     #[test]

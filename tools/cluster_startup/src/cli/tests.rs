@@ -124,8 +124,9 @@ fn what_makes_no_sense_is_refused_with_the_remedy() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_no_misunderstanding() {
-    let finished = parse(["cluster_startup", "rules", "--file", "/no/such/file"].map(OsString::from))
-        .unwrap_err();
+    let finished =
+        parse(["cluster_startup", "rules", "--file", "/no/such/file"].map(OsString::from))
+            .unwrap_err();
     assert_eq!(finished.code, crate::error::EXIT_FAILURE);
     assert!(finished.text.contains("ENOENT") && !finished.text.contains("--help"));
 }

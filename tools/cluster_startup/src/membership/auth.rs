@@ -243,7 +243,8 @@ pub fn answer(lines: &mut Lines, secret: &Secret) -> Result<Session, AuthError> 
     let Proof { proof } = lines.receive(MAX_UNPROVED)?;
     if secret.mac("caller", &nonces).verify_slice(&proof).is_err() {
         lines.send(&Verdict::Refused {
-            refused: "the secrets differ, or addresses are translated between the nodes".to_string(),
+            refused: "the secrets differ, or addresses are translated between the nodes"
+                .to_string(),
         })?;
         return Err(AuthError::Secret);
     }
@@ -318,7 +319,8 @@ mod tests {
     fn a_proof_cannot_be_passed_on() {
         // One without the secret is called by a member, and calls another one with what it hears.
         let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let to = |listener: &TcpListener| TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let to =
+            |listener: &TcpListener| TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let secret = || Secret::new(b"secret".to_vec());
         let (relay, member) = (listen(), listen());
         let (outer, inner) = (to(&relay), to(&member));

@@ -317,8 +317,7 @@ mod tests {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, log) = (Arc::clone(&stop), Arc::new(|_: &str| {}) as Log);
         let secret = || Secret::new(b"secret".to_vec());
-        let listening =
-            thread::spawn(move || run(&listener, secret(), node, log, &stopped));
+        let listening = thread::spawn(move || run(&listener, secret(), node, log, &stopped));
         let deciding = thread::spawn(move || {
             for input in inputs {
                 let Input::Call(call) = input else { continue };
