@@ -5,6 +5,7 @@
 //!
 //! The server is this test program started again by `lard_run`, with [`server`] as its only test.
 
+use std::ffi::{c_char, c_int, CString};
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,6 +14,13 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
+
+extern "C" {
+    fn __open_2(path: *const c_char, flags: c_int) -> c_int;
+    fn __open64_2(path: *const c_char, flags: c_int) -> c_int;
+    fn __openat_2(fd: c_int, path: *const c_char, flags: c_int) -> c_int;
+    fn __openat64_2(fd: c_int, path: *const c_char, flags: c_int) -> c_int;
+}
 
 const WHAT: &str = "LARD_TEST_SERVER";
 /// Number of the listener that a program has from another.
@@ -190,6 +198,22 @@ fn server() {
                 ("10.1.0.3/new", write),
             ] {
                 assert!(!direct(path, options), "{path}");
+            }
+            // As distributions compile their servers.
+            let page = CString::new(format!("{docroot}/10.1.0.3/page")).unwrap();
+            // SAFETY: the path is terminated.
+            let opened = unsafe {
+                [
+                    __open_2(page.as_ptr(), libc::O_RDONLY),
+                    __open64_2(page.as_ptr(), libc::O_RDONLY),
+                    __openat_2(libc::AT_FDCWD, page.as_ptr(), libc::O_RDONLY),
+                    __openat64_2(libc::AT_FDCWD, page.as_ptr(), libc::O_RDONLY),
+                ]
+            };
+            for fd in opened {
+                // SAFETY: fcntl with this command touches no memory.
+                let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+                assert!(flags >= 0 && flags & libc::O_DIRECT != 0, "{opened:?}");
             }
             let error = read.open(format!("{docroot}/10.1.0.3/none")).unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound);

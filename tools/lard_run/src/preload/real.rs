@@ -103,6 +103,23 @@ next! {
     openat64(fd: c_int, path: *const c_char, flags: c_int, mode: mode_t)
 }
 
+next! {
+    /// open(2), as programs call it that check at run time whether a mode is missing.
+    __open_2(path: *const c_char, flags: c_int)
+}
+next! {
+    /// The same with sizes of 64 bits.
+    __open64_2(path: *const c_char, flags: c_int)
+}
+next! {
+    /// openat(2), in the same way.
+    __openat_2(fd: c_int, path: *const c_char, flags: c_int)
+}
+next! {
+    /// The same with sizes of 64 bits.
+    __openat64_2(fd: c_int, path: *const c_char, flags: c_int)
+}
+
 /// The error number of this thread.
 pub(crate) fn errno() -> c_int {
     // SAFETY: the C library gives each thread a valid place.

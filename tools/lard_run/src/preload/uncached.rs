@@ -130,6 +130,59 @@ pub unsafe extern "C" fn openat64(
     })
 }
 
+// What a program calls that was compiled with _FORTIFY_SOURCE, as distributions do, where the flags are no
+// constant and no mode is given.
+
+/// Opens a file.
+///
+/// # Safety
+///
+/// As open(2).
+#[no_mangle]
+pub unsafe extern "C" fn __open_2(path: *const c_char, flags: c_int) -> c_int {
+    // SAFETY: the caller promises what open(2) demands.
+    open_as(path, flags, |flags| unsafe { real::__open_2(path, flags) })
+}
+
+/// Opens a file, with sizes of 64 bits.
+///
+/// # Safety
+///
+/// As open(2).
+#[no_mangle]
+pub unsafe extern "C" fn __open64_2(path: *const c_char, flags: c_int) -> c_int {
+    // SAFETY: the caller promises what open(2) demands.
+    open_as(path, flags, |flags| unsafe {
+        real::__open64_2(path, flags)
+    })
+}
+
+/// Opens a file; a path that does not begin at a directory's descriptor is looked at.
+///
+/// # Safety
+///
+/// As openat(2).
+#[no_mangle]
+pub unsafe extern "C" fn __openat_2(fd: c_int, path: *const c_char, flags: c_int) -> c_int {
+    // SAFETY: the caller promises what openat(2) demands.
+    open_as(path, flags, |flags| unsafe {
+        real::__openat_2(fd, path, flags)
+    })
+}
+
+/// Opens a file, with sizes of 64 bits.
+///
+/// # Safety
+///
+/// As openat(2).
+#[no_mangle]
+pub unsafe extern "C" fn __openat64_2(fd: c_int, path: *const c_char, flags: c_int) -> c_int {
+    // SAFETY: the caller promises what openat(2) demands.
+    open_as(path, flags, |flags| unsafe {
+        real::__openat64_2(fd, path, flags)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::is_elsewhere;
