@@ -171,6 +171,16 @@ fn server() {
             assert_eq!(get(libc::IPPROTO_TCP, libc::TCP_NODELAY), 1);
             assert_ne!(get(libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT), 0);
             assert_eq!(get(libc::IPPROTO_IP, libc::IP_TTL), 17);
+            // It has its port, and keeps it.
+            let other = libc::sockaddr_in {
+                sin_port: free_port().to_be(),
+                ..address
+            };
+            // SAFETY: address and length belong together.
+            let result = unsafe { libc::bind(socket, (&raw const other).cast(), 16) };
+            let error = std::io::Error::last_os_error();
+            assert_eq!((result, error.raw_os_error()), (-1, Some(libc::EINVAL)));
+            assert_eq!(get(libc::SOL_SOCKET, libc::SO_ACCEPTCONN), 1);
             // A port that is taken is taken on the converted socket too.
             let error = TcpListener::bind(("0.0.0.0", port)).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE));

@@ -4,7 +4,7 @@
 
 use super::{facade, options, real, say, wants, FAMILY};
 use libc::{c_int, in6_addr, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
-use std::mem::size_of;
+use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering;
 
@@ -46,9 +46,21 @@ pub(crate) unsafe fn plan(fd: c_int, address: *const sockaddr, length: socklen_t
                 options::number(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL),
                 Some(libc::IPPROTO_TCP | libc::IPPROTO_MPTCP)
             )
+            && !is_bound(fd)
     });
     real::set_errno(saved);
     plan
+}
+
+/// Has it a port already? Then the kernel refuses another one.
+fn is_bound(fd: c_int) -> bool {
+    // SAFETY: octets of zero are a valid value.
+    let mut own: sockaddr_in6 = unsafe { zeroed() };
+    let mut length = size_of::<sockaddr_in6>() as socklen_t;
+    // SAFETY: address and length belong together.
+    let result = unsafe { real::getsockname(fd, (&raw mut own).cast(), &mut length) };
+    // An IPv4 address has its port at the same place.
+    result == 0 && own.sin6_port != 0
 }
 
 /// # Safety
