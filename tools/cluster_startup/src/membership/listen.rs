@@ -3,8 +3,8 @@
 //! The control port: answers callers, a thread each, within bounds. Whoever can reach the port can
 //! send anything; until a caller has proved that it knows the secret it costs at most a thread and
 //! half a kilobyte for a few seconds, and its address has few of these. Where many addresses have all
-//! places, the caller that has taken longest to prove itself makes room for the next one: a member needs
-//! two round trips, in which few others come.
+//! places, the caller that has taken longest to prove itself and to say what it wants makes room for the
+//! next one: a member needs two round trips, in which few others come.
 
 use super::auth::{self, AuthError, Secret, Session};
 use super::line::{LineError, Lines, MAX_PROVED};
@@ -79,8 +79,8 @@ impl fmt::Display for Failure {
 struct Callers {
     from: HashMap<Ipv4Addr, usize>,
     total: usize,
-    /// Those that have not proved themselves, by the number of their place, and the oldest first.
-    strangers: VecDeque<(u64, TcpStream)>,
+    /// Those that have not said what they want, by the number of their place, and the oldest first.
+    silent: VecDeque<(u64, TcpStream)>,
     next: u64,
     complained: Option<Instant>,
     unsaid: u64,
@@ -108,7 +108,7 @@ impl Shared {
             return None;
         }
         if callers.total >= MAX_CALLERS {
-            let (_, oldest) = callers.strangers.pop_front()?;
+            let (_, oldest) = callers.silent.pop_front()?;
             // Its thread sees that.
             let _ = oldest.shutdown(Shutdown::Both);
             drop(oldest);
@@ -128,7 +128,7 @@ impl Shared {
         *callers.from.entry(addr).or_default() += 1;
         // Without a second descriptor it cannot be hung up on early, nothing else.
         if let Ok(stream) = stream.try_clone() {
-            callers.strangers.push_back((number, stream));
+            callers.silent.push_back((number, stream));
         }
         Some(Place {
             shared: Arc::clone(self),
@@ -165,17 +165,17 @@ struct Place {
 }
 
 impl Place {
-    /// The caller has proved itself, and is not hung up on for another any more. From now on there is
-    /// one descriptor of its socket, which may go to the kernel.
-    fn proved(&self) {
-        let strangers = &mut self.shared.callers().strangers;
-        strangers.retain(|(number, _)| *number != self.number);
+    /// The caller has said what it wants, and is not hung up on for another any more. From now on there
+    /// is one descriptor of its socket, which may go to the kernel.
+    fn asked(&self) {
+        let silent = &mut self.shared.callers().silent;
+        silent.retain(|(number, _)| *number != self.number);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.proved();
+        self.asked();
         let mut callers = self.shared.callers();
         callers.total = callers.total.saturating_sub(1);
         if let Some(from) = callers.from.get_mut(&self.addr) {
@@ -255,8 +255,8 @@ fn serve(place: &Place, stream: TcpStream) -> Result<(), Failure> {
     };
     let mut lines = Lines::new(stream, EXCHANGE_LIMIT);
     let session = auth::answer(&mut lines, &shared.secret).map_err(Failure::Auth)?;
-    place.proved();
     let request: Request = lines.receive(MAX_PROVED).map_err(Failure::Line)?;
+    place.asked();
     let (decision, decided) = sync_channel(1);
     let call = Call {
         addr: place.addr,
