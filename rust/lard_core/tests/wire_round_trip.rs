@@ -227,6 +227,11 @@ fn plain() -> impl Strategy<Value = Message<'static>> {
             }),
         (conn(), prop::sample::select(&WhyBusy::ALL))
             .prop_map(|(conn, why)| Busy { conn, why }.into()),
+        (conn(), endpoint(), endpoint()).prop_map(|(conn, client, vip)| {
+            let tuple = Tuple::new(client, vip);
+            Probe { conn, tuple }.into()
+        }),
+        (conn(), any::<bool>()).prop_map(|(conn, time_wait)| Gone { conn, time_wait }.into()),
     ]
 }
 

@@ -29,6 +29,7 @@
 //! | 33, 34 | [`Adopted`], [`Refused`] | BE → FE | what became of it |
 //! | 35 | [`Closed`] | BE → FE, D; FE → D | a connection is over |
 //! | 36, 37, 38 | [`Release`], [`Released`], [`Busy`] | FE → BE → FE | giving a connection up again |
+//! | 39, 40 | [`Probe`], [`Gone`] | FE → BE → FE | is a connection still there? |
 //!
 //! Decoding is total: a version, type, flag, reserved bit or value that is not in these tables is an
 //! error, as is a body that is shorter or longer than its type says. An error on a control
@@ -53,7 +54,7 @@
 //! # Layout
 //!
 //! [`Frame`] is what every message implements, [`Message`] their sum, [`Framer`] the incremental
-//! receiver, [`Outbox`] what waits to be sent; `link`, `dispatch`, `wait` and `handoff` hold messages,
+//! receiver, [`Outbox`] what waits to be sent; `link`, `dispatch`, `wait`, `handoff`, `release` and `probe` hold messages,
 //! `clock` turns PONGs into a clock offset.
 
 mod clock;
@@ -66,6 +67,7 @@ mod hello;
 mod link;
 mod list;
 mod outbox;
+mod probe;
 mod release;
 mod service;
 mod wait;
@@ -80,6 +82,7 @@ pub use hello::{Hello, ListenerCaps, Name, Roles};
 pub use link::{Bye, ByeReason, Ping, Pong};
 pub use list::{Item, List};
 pub use outbox::{Frames, Outbox};
+pub use probe::{Gone, Probe};
 pub use release::{Busy, Closed, HowClosed, Release, Released, WhyBusy};
 pub use service::Service;
 pub use wait::{Admitted, Wait};
@@ -143,11 +146,15 @@ pub enum MsgType {
     Released = 37,
     /// [`Busy`]
     Busy = 38,
+    /// [`Probe`]
+    Probe = 39,
+    /// [`Gone`]
+    Gone = 40,
 }
 
 impl MsgType {
     /// All types, for tables of counters.
-    pub const ALL: [MsgType; 21] = [
+    pub const ALL: [MsgType; 23] = [
         MsgType::Hello,
         MsgType::Ping,
         MsgType::Pong,
@@ -169,6 +176,8 @@ impl MsgType {
         MsgType::Release,
         MsgType::Released,
         MsgType::Busy,
+        MsgType::Probe,
+        MsgType::Gone,
     ];
 
     /// The type with this number.
@@ -200,6 +209,8 @@ impl MsgType {
             MsgType::Release => "release",
             MsgType::Released => "released",
             MsgType::Busy => "busy",
+            MsgType::Probe => "probe",
+            MsgType::Gone => "gone",
         }
     }
 
@@ -228,6 +239,8 @@ impl MsgType {
             MsgType::Release => (release::RELEASE_LEN, release::RELEASE_LEN),
             MsgType::Released => (release::RELEASED_LEN, release::RELEASED_LEN),
             MsgType::Busy => (release::BUSY_LEN, release::BUSY_LEN),
+            MsgType::Probe => (probe::PROBE_LEN, probe::PROBE_LEN),
+            MsgType::Gone => (probe::GONE_LEN, probe::GONE_LEN),
         }
     }
 }
@@ -413,6 +426,8 @@ messages! {
     Release: Release,
     Released: Released,
     Busy: Busy,
+    Probe: Probe,
+    Gone: Gone,
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ fn service() -> Service<'static> {
 }
 
 /// One message of every type.
-fn all() -> [Message<'static>; 21] {
+fn all() -> [Message<'static>; 23] {
     let node = NodeId(3);
     [
         hello().into(),
@@ -195,6 +195,16 @@ fn all() -> [Message<'static>; 21] {
             why: WhyBusy::Answering,
         }
         .into(),
+        Probe {
+            conn: CONN,
+            tuple: Tuple::new(v4(9, 40_000), v4(1, 8080)),
+        }
+        .into(),
+        Gone {
+            conn: CONN,
+            time_wait: true,
+        }
+        .into(),
     ]
 }
 
@@ -248,6 +258,8 @@ fn lengths_are_what_the_diagrams_say() {
         28,
         60,
         24,
+        12,
+        44,
         12,
     ];
     assert_eq!(all().map(|m| m.frame_len() - HEADER_LEN), expect);
@@ -342,7 +354,7 @@ fn values_that_nobody_sends_are_refused() {
     use DecodeError::{Reserved, Value};
     let all = all();
     let [_, _, _, bye, assign, assigned, _, up, down, drain, _, idle, ..] = all;
-    let [.., admitted, _, _, refused, closed, _, released, busy] = all;
+    let [.., admitted, _, _, refused, closed, _, released, busy, _, gone] = all;
     let plain = Handoff {
         wscale: None,
         sack: false,
@@ -419,6 +431,8 @@ fn values_that_nobody_sends_are_refused() {
         (damaged(busy, 8, 0), Value(MsgType::Busy, "reason")),
         (damaged(busy, 8, 7), Value(MsgType::Busy, "reason")),
         (damaged(busy, 11, 1), Reserved(MsgType::Busy)),
+        (damaged(gone, 8, 2), Reserved(MsgType::Gone)),
+        (damaged(gone, 11, 1), Reserved(MsgType::Gone)),
     ];
     for (i, (got, expected)) in cases.into_iter().enumerate() {
         assert_eq!(got, Err(expected), "case {i}");
