@@ -17,7 +17,7 @@
 //! reference to the module behind when it leaves the table, and the module then stays until the
 //! machine restarts.
 //!
-//! `watch` shows what a child sends, and takes its connection from its server; `announced` has the
+//! [`presence`] asks for one by its connection. `watch` shows what a child sends, and takes its connection from its server; `announced` has the
 //! children that are about to be made.
 //!
 //! A socket can be freed under whatever lock of the network stack, a device's transmit lock for one,
@@ -32,7 +32,7 @@
 //! `on_destruct` and the same lock.
 
 use crate::bindings;
-use crate::net::Net;
+use crate::net::{Net, SoftNet};
 use crate::skb::Flow;
 use crate::sync::{wait_for_returns, BhLock, ModuleRef};
 use crate::time;
@@ -422,6 +422,54 @@ unsafe fn is_time_wait(net: *mut bindings::net, flow: &Flow, bound_dev: i32) -> 
         bindings::sock_gen_put(found);
         state == TCP_TIME_WAIT
     }
+}
+
+/// Is a child there, as far as packets are concerned?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Presence {
+    /// The connection is there, be it by now the server's alone.
+    There,
+    /// The connection has ended, and its tuple is in TIME_WAIT.
+    TimeWait,
+    /// There is no such connection; the server may still have its socket open.
+    Gone,
+}
+
+/// Looks for the child with number `id` among the sockets of a connection.
+///
+/// # Context
+///
+/// No lock held.
+pub fn presence(net: &SoftNet, ifindex: u32, id: u64, flow: &Flow) -> Presence {
+    // SAFETY: RCU is held; the reference is given back below, without a lock. Only a full socket is
+    // asked whose child it is.
+    unsafe {
+        let sk = flow.established(net.as_ptr(), ifindex as i32);
+        if sk.is_null() {
+            return Presence::Gone;
+        }
+        let found = if bindings::lard_sock_state(sk) == TCP_TIME_WAIT {
+            Presence::TimeWait
+        } else if bindings::lard_sock_is_full(sk) && is_another(sk, id) {
+            Presence::Gone
+        } else {
+            Presence::There
+        };
+        bindings::sock_gen_put(sk);
+        found
+    }
+}
+
+/// Is this the child with another number?
+///
+/// # Safety
+///
+/// The caller holds a reference to `sk`, a full socket.
+unsafe fn is_another(sk: *mut bindings::sock, id: u64) -> bool {
+    bucket_of(sk).is_some_and(|bucket| {
+        let mut chain = bucket.lock();
+        find(&mut chain, sk).is_some_and(|child| child.id != id)
+    })
 }
 
 /// Counts the sweeps in a row that find the connection of a child ended.
