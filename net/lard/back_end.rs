@@ -17,7 +17,8 @@
 //! nothing is routed away. So what is for no child goes on to the regular stack, which answers as it
 //! would for any connection that is gone.
 //!
-//! The end of a child is told to its front-end and to the dispatcher, once.
+//! The end of a child is told to its front-end and to the dispatcher, once. What is lost of that on its way
+//! a front-end finds out by asking: [`crate::probe`].
 //!
 //! # Locking
 //!
@@ -30,7 +31,7 @@
 use core::time::Duration;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
-use kernel_net::child::{self, End, GiveUp, GivenUp, How, Kept, Pending};
+use kernel_net::child::{self, End, GiveUp, GivenUp, How, Kept, Pending, Presence};
 use kernel_net::inject::{self, inject, Lent, Listener};
 use kernel_net::net::{Net, NetCell, SoftNet};
 use kernel_net::skb::{Flow, NotDelivered, Skb, Verdict};
@@ -41,11 +42,11 @@ use crate::netns::{Node, NODES};
 use crate::proc::{ConnRow, ConnState};
 use crate::responses::Responses;
 use crate::stats::Counter;
-use crate::untold::Untold;
 use lard_core::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
 use lard_core::policy::NodeSet;
 use lard_core::wire::{
-    Closed, Handoff, HowClosed, Load, Refusal, Release, Released, Roles, TsUnit, WhyBusy,
+    Closed, Gone, Handoff, HowClosed, Load, Probe, Refusal, Release, Released, Roles, TsUnit,
+    WhyBusy,
 };
 
 /// Ticks between two sweeps: what a sweep finds was missed by everything quicker.
@@ -76,7 +77,6 @@ pub(crate) struct BackEnd {
     /// One bit for each residue of the owned ports: most packets are for none of them.
     ports: Atomic<u64>,
     owned: BhLock<KVec<Owned>>,
-    untold: Untold,
     /// The interface of the internal network: [`ANY`] if it was not named, [`NONE`] while there is
     /// no interface of that name.
     internal: Atomic<u32>,
@@ -122,7 +122,6 @@ impl BackEnd {
             mounted: Atomic::new(u64::MAX),
             ports: Atomic::new(0),
             owned: kernel_net::new_bh_lock!(KVec::new(), c"lard:owned"),
-            untold: Untold::new(),
             internal: Atomic::new(ANY),
             lent: Lent::new(),
         }
@@ -210,16 +209,10 @@ impl BackEnd {
     /// Notes that a peer is not connected any more. What it served stays owned: its front-end may
     /// still forward, also for children that are gone, and what it forwards must not travel back.
     pub(crate) fn forget(&self, peer: NodeId) {
-        self.untold.prepare();
         let mut owned = self.owned.lock();
         for entry in owned.iter_mut().filter(|entry| entry.peer == peer) {
             entry.gone = true;
         }
-    }
-
-    /// Tells a front-end that is connected again of the ends it has missed.
-    pub(crate) fn tell_late(&self, node: &Node, front_end: NodeId) {
-        self.untold.tell(node, front_end);
     }
 
     fn note_ports(&self, owned: &[Owned]) {
@@ -426,6 +419,21 @@ impl BackEnd {
 
     // --- the end of a child ---
 
+    /// A front-end asks for one of its connections: the answer, if the child is not there. Any context but
+    /// hard irq; no lock held.
+    pub(crate) fn probed(&self, net: &SoftNet, probe: &Probe) -> Option<Gone> {
+        let conn = probe.conn;
+        let state = flow(&probe.tuple).map_or(Presence::Gone, |flow| {
+            child::presence(net, self.internal.load(Relaxed), conn.to_bits(), &flow)
+        });
+        let time_wait = match state {
+            Presence::There => return None,
+            Presence::TimeWait => true,
+            Presence::Gone => false,
+        };
+        Some(Gone { conn, time_wait })
+    }
+
     /// A child is gone. Process context, no lock held.
     pub(crate) fn child_closed(&self, node: &Node, id: u64, end: &End) {
         self.children.fetch_add(-1, Relaxed);
@@ -449,10 +457,9 @@ impl BackEnd {
         let front_end = conn.node();
         if front_end == config.node {
             node.front_end.closed(node, conn, config.node, how);
-        } else if node.control.send_later(front_end, &closed).is_err()
-            && !self.untold.keep(conn, how)
-        {
-            node.stats.inc(Counter::BeUnreported);
+        } else {
+            // Untold it will ask.
+            tell(node, front_end, &closed);
         }
         if config.is(Roles::DISPATCHER) {
             node.dispatcher.finished(node, conn, config.node);

@@ -6,9 +6,9 @@
 //!
 //! In a packet's way: `classify` (is it ours), `packet` with `pieces` (what is in it), `front_end` with
 //! `newcomer`, `conn_table`, `open`, `http2` and `hand_off` (the client's side of a connection until a
-//! back-end has it), `dispatcher` with `admission` (which back-end, and when), `back_end` with `untold` (the
-//! server's side), `forward` (the packets after that), `checked` (connections that end for what they
-//! ask for), `gauge` (what clients can make the node keep).
+//! back-end has it), `dispatcher` with `admission` (which back-end, and when), `back_end` (the server's
+//! side), `forward` (the packets after that), `probe` (connections whose end nobody has told), `checked`
+//! (connections that end for what they ask for), `gauge` (what clients can make the node keep).
 //! On persistent connections: `persist` with `responses` (where requests and answers begin and end),
 //! `moving` (to another node), `parked` and `line` (packets that wait, and their order), `idle` (which
 //! connections have none).
@@ -57,12 +57,12 @@ mod parked;
 mod peer;
 mod persist;
 mod pieces;
+mod probe;
 mod proc;
 mod responses;
 mod service;
 mod stats;
 mod sysfs;
-mod untold;
 
 module! {
     type: LardModule,

@@ -11,8 +11,7 @@
 //! taken while another is held:
 //!
 //! 1. the administrators' mutex ([`crate::control`]);
-//! 2. a bucket of the front-end's table ([`crate::conn_table`]), or the ends that wait to be told
-//!    ([`crate::untold`]);
+//! 2. a bucket of the front-end's table ([`crate::conn_table`]);
 //! 3. one of: settings, rules, service, addresses of the back-end, the dispatcher, the members;
 //! 4. the peers, then one's `info`, then its outbox.
 //!
@@ -162,6 +161,7 @@ impl PerNet for Node {
 
     fn tick(this: ArcBorrow<'_, Self>, net: &Net) {
         this.front_end.tick(&this);
+        this.front_end.probe(&this);
         this.back_end.tick(net, this.config().as_deref());
         this.control.tick(&this, net);
         this.dispatcher.tick(&this);

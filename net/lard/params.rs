@@ -64,7 +64,8 @@ params! {
     ConnIdle = "conn-idle-ms", 1_000, 100..=3_600_000;
     /// Milliseconds for which the front-end remembers a connection whose server closed first, or whose
     /// client has closed while its back-end has no control connection to report the end on; and one
-    /// that it has answered itself, 60,000 at most.
+    /// that it has answered itself, 60,000 at most. As long lies between two questions to a back-end about
+    /// the connections of which nothing was heard meanwhile.
     TimeWait = "time-wait-ms", 70_000, 1_000..=600_000;
     /// 1: the client of a back-end that has fallen silent is reset when it sends the next packet, as
     /// expire_nodest_conn of IPVS does. 0: its packets are passed on, in case the back-end comes back.

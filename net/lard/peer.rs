@@ -40,6 +40,7 @@ use crate::config::{Config, Few, NodeName, TagText, Vips};
 use crate::front_end::now;
 use crate::netns::Node;
 use crate::outbox::{Outbox, SendError};
+use crate::probe::Round;
 use crate::stats::Counter;
 
 mod transmit;
@@ -146,6 +147,8 @@ pub(crate) struct Peer {
     lost: Atomic<u32>,
     received: Atomic<bool>,
     sent: Atomic<bool>,
+    /// Questions about the connections that the node has.
+    pub(crate) round: Round,
 }
 
 /// What user space says about a peer.
@@ -203,6 +206,7 @@ impl Peer {
             lost: Atomic::new(0),
             received: Atomic::new(false),
             sent: Atomic::new(false),
+            round: Round::new(),
         };
         Ok(Arc::new(peer, GFP_KERNEL)?)
     }

@@ -139,6 +139,10 @@ counters! {
     /// Handed-over connections forgotten, and their clients reset, because their back-end has fallen
     /// silent: see the parameter `expire-nodest`.
     ForwardNodest = "fe_forward_nodest",
+    /// Questions to back-ends whether they still have a connection that was handed over to them.
+    Probed = "fe_probed",
+    /// Handed-over connections that were found gone by that: the report of their end was lost.
+    ProbeGone = "fe_probe_gone",
 
     // --- further requests on a connection, in the modes move, forward and auto ---
 
@@ -381,9 +385,8 @@ counters! {
     BeReset = "be_reset",
     /// Connections that this node gave up for another.
     BeReleased = "be_released",
-    /// Ends of connections that were reported when the control connection was back.
-    BeToldLate = "be_told_late",
-    /// Ends of connections that could not be reported to the front-end or the dispatcher.
+    /// Ends of connections that could not be reported to the front-end, which asks for them later, or to
+    /// the dispatcher, which compares its counts.
     BeUnreported = "be_unreported",
 
     // --- control connections ---

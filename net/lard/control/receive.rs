@@ -10,8 +10,8 @@
 use lard_core::addr::{Endpoint, NodeId};
 use lard_core::policy::{Admission, Mechanism, NodeState, MAX_NODES};
 use lard_core::wire::{
-    Adopted, Assign, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Refusal, Refused,
-    Release, Roles, Service, Wait, WhyBusy,
+    Adopted, Assign, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Probe, Refusal,
+    Refused, Release, Roles, Service, Wait, WhyBusy,
 };
 
 use super::Control;
@@ -62,6 +62,10 @@ impl Control {
             Message::Refused(m) => is(Roles::BACK_END) && m.conn.node() == config.node,
             Message::Released(m) => is(Roles::BACK_END) && m.conn.node() == config.node,
             Message::Busy(m) => is(Roles::BACK_END) && m.conn.node() == config.node,
+            Message::Probe(m) => {
+                own(Roles::BACK_END) && is(Roles::FRONT_END) && m.conn.node() == from
+            }
+            Message::Gone(m) => is(Roles::BACK_END) && m.conn.node() == config.node,
             // Of a child that ended, or of a connection that was never adopted.
             Message::Closed(m) => m.node == from || m.conn.node() == from,
         };
@@ -121,6 +125,8 @@ impl Control {
                     .with(|net| node.front_end.busy(node, net, m.conn, from, m.why));
             }
             Message::Closed(m) => self.on_closed(node, config, from, m),
+            Message::Probe(probe) => self.on_probe(node, peer, probe),
+            Message::Gone(gone) => node.front_end.gone(node, from, gone),
         }
         Ok(())
     }
@@ -194,7 +200,6 @@ impl Control {
         if config.is(Roles::DISPATCHER) {
             self.welcome(node, config, peer, roles);
         }
-        node.back_end.tell_late(node, id);
         node.cell.with(|net| {
             self.refresh(node, config, net);
             netlink::peer_ready(net, id, roles);
@@ -285,6 +290,14 @@ impl Control {
         // As for a hand-off: the front-end must learn what became of it.
         if self.count(sent) == Err(SendError::Full) {
             peer.fail(Lost::Error);
+        }
+    }
+
+    fn on_probe(&self, node: &Node, peer: &Peer, probe: &Probe) {
+        let gone = node.cell.with(|net| node.back_end.probed(net, probe));
+        if let Some(gone) = gone.flatten() {
+            // Without room the front-end asks again.
+            let _ = self.count(peer.send_later(&gone));
         }
     }
 
