@@ -163,6 +163,8 @@ def test_malformed_frames_by_the_thousand_change_nothing_but_their_counters(clus
                         (member.IDLE, member.idle(to.id << 52 | 1, to.id)),
                         (member.ADOPTED, struct.pack("!Q", to.id << 52 | 1)),
                         (member.CLOSED, member.closed(node << 52 | 1, node)),
+                        (member.PROBE, member.probe(node << 52 | 1, (own, 4242), (own, 8080))),
+                        (member.GONE, member.gone(to.id << 52 | 1)),
                     )
                 )
                 return "ct_out_of_place", before + member.frame(kind, body)
@@ -176,6 +178,7 @@ def test_malformed_frames_by_the_thousand_change_nothing_but_their_counters(clus
         # Of a body, the least.
         sizes = {member.HELLO: 38, member.PING: 8, member.PONG: 16, member.BYE: 1, member.ASSIGN: 32}
         sizes |= {member.ASSIGNED: 12, member.LOAD: 8, member.HANDOFF: 76, member.CLOSED: 28}
+        sizes |= {member.PROBE: 44, member.GONE: 12}
         done = {}
         for turn in range(count):
             one = peer(10 + turn % 40)

@@ -17,8 +17,8 @@ import time
 CONTROL_PORT = 7021
 HELLO, PING, PONG, BYE = 1, 2, 3, 4
 ASSIGN, ASSIGNED, LOAD, NODE_UP, NODE_DOWN, DRAIN, SERVICE, IDLE, WAIT, ADMITTED = range(16, 26)
-HANDOFF, ADOPTED, REFUSED, CLOSED, RELEASE, RELEASED, BUSY = range(32, 39)
-TYPES = (HELLO, PING, PONG, BYE, *range(16, 26), *range(32, 39))
+HANDOFF, ADOPTED, REFUSED, CLOSED, RELEASE, RELEASED, BUSY, PROBE, GONE = range(32, 41)
+TYPES = (HELLO, PING, PONG, BYE, *range(16, 26), *range(32, 41))
 
 DISPATCHER, FRONT_END, BACK_END = 1, 2, 4
 
@@ -172,6 +172,17 @@ def idle(conn, node, is_idle=True):
 def closed(conn, node, how=1):
     """Body of a CLOSED."""
     return struct.pack("!QQQHBB", conn, 0, 0, node, how, 0)
+
+
+def probe(conn, client, vip):
+    """Body of a PROBE; `client` and `vip` are (address, port)."""
+    ends = (mapped(address) + struct.pack("!H", port) for address, port in (client, vip))
+    return struct.pack("!Q", conn) + b"".join(ends)
+
+
+def gone(conn, time_wait=False):
+    """Body of a GONE."""
+    return struct.pack("!QB3x", conn, time_wait)
 
 
 def service(key, tags, lines):
