@@ -246,6 +246,105 @@ fn a_closing_connection_is_looked_at_in_case_its_back_end_falls_mute() {
     assert!(deadline(&f, Some(lost), next) <= after(next, 1));
 }
 
+/// One that the front-end has ended after `len` bytes behind the request.
+fn ended(len: u32) -> Forwarding {
+    let mut f = forwarding();
+    f.on_segment(&client(0, 700, ACK, len), start());
+    f.end(IRS.add(101).add(len), start());
+    f
+}
+
+#[test]
+fn a_connection_that_was_ended_here_resets_both_sides() {
+    let mut f = forwarding();
+    f.on_segment(&client(0, 700, ACK, 50), start());
+    let to_client = f.abort();
+    assert_eq!(to_client.seq, ISS.add(701));
+    assert_eq!(f.client_reset(), None);
+    // What waited here has not reached the back-end.
+    f.end(IRS.add(101), start());
+    let reset = f.client_reset().unwrap();
+    assert_eq!((reset.seq, reset.flags), (IRS.add(101), Flags::RST));
+    assert!(f.is_ended() && f.is_over());
+    // Whatever comes, it expects the same.
+    for segment in [
+        client(50, 900, ACK, 70),
+        client(50, 900, FIN_ACK, 0),
+        client(0, 0, Flags::RST, 0),
+        client(20, 0, Flags::RST, 0),
+    ] {
+        let before = f;
+        assert!(!f.on_segment(&segment, after(start(), 1)));
+        assert_eq!(f, before, "{segment:?}");
+    }
+}
+
+#[test]
+fn the_tuple_of_one_that_was_ended_here_is_free_once_no_back_end_takes_it_any_more() {
+    let cfg = Config::default();
+    let wait = cfg.handoff_timeout;
+    let later = new_syn(1_000, None);
+    let mut f = forwarding();
+    f.on_segment(&client(0, 700, FIN_ACK, 0), start());
+    f.end(IRS.add(101), start());
+    assert_eq!(f.on_syn(&later), OnSyn::Forward);
+    assert_eq!(
+        f.deadline(&cfg, None, start()),
+        start().saturating_add(wait)
+    );
+    let settled = start().saturating_add(wait);
+    let before = Instant::from_micros(settled.as_micros() - 1);
+    assert!(!f.settles(&cfg, before));
+    assert!(f.settles(&cfg, settled));
+    assert!(!f.settles(&cfg, settled.saturating_add(wait)), "twice");
+    assert_eq!(f.client_reset().unwrap().seq, IRS.add(101));
+    assert_eq!(f.on_syn(&later), replaced(700));
+    // It may not have got there; the client's reset passes for as long as the back-end may answer.
+    let expires = settled.saturating_add(cfg.time_wait);
+    assert_eq!(f.deadline(&cfg, None, settled), expires);
+}
+
+#[test]
+fn a_back_end_that_has_reported_the_end_is_not_reset() {
+    let cfg = Config::default();
+    for how in [Ended::Gone, Ended::TimeWait] {
+        for before in [true, false] {
+            let mut f = forwarding();
+            if before {
+                f.ended(how, start());
+            }
+            f.end(IRS.add(101), start());
+            if !before {
+                f.ended(how, start());
+            }
+            assert_eq!(f.client_reset(), None);
+            assert!(!f.settles(&cfg, start().saturating_add(cfg.handoff_timeout)));
+            assert_eq!(f.on_syn(&new_syn(1_000, None)), replaced(0));
+        }
+    }
+}
+
+#[test]
+fn one_that_was_ended_here_rests_until_its_end_is_reported() {
+    let cfg = Config::default();
+    let mut f = ended(50);
+    assert!(!f.is_idle());
+    f.rest();
+    f.on_segment(&client(50, 900, ACK, 1), after(start(), 1));
+    assert!(f.is_idle() && !f.falls_idle(&cfg, after(start(), 60_000)));
+    let mut reported = f;
+    reported.ended(Ended::Gone, after(start(), 2));
+    assert!(!reported.is_idle() && !reported.denied(after(start(), 3)));
+    // Denied in time it is taken back, once; and later not any more.
+    let mut denied = f;
+    assert!(denied.denied(after(start(), 2)) && !denied.is_idle());
+    assert!(!denied.denied(after(start(), 3)));
+    assert_eq!(denied.client_reset(), None);
+    assert!(f.settles(&cfg, after(start(), 60_000)) && f.is_idle());
+    assert!(!f.denied(after(start(), 60_001)));
+    assert!(!forwarding().denied(start()));
+}
+
 /// When a watched connection falls idle after `then`, in milliseconds; never within a minute is `None`.
 fn idle_after(f: &Forwarding, then: u64) -> Option<u64> {
     let cfg = Config::default();

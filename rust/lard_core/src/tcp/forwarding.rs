@@ -32,6 +32,15 @@
 //! silence is that of TIME_WAIT, and begins anew when the back-end falls mute, so that it has as long
 //! to come back and report.
 //!
+//! # Ended here
+//!
+//! Where nobody can say who has a connection, or where it must not go on, the front-end ends it
+//! ([`Forwarding::end`]): it resets the client, and the back-end's socket, as if by the client. The
+//! back-end may get that socket only later, when it comes to a hand-off that was under way, or may expect
+//! another number, which its TCP tells the client, who answers with the right one (RFC 5961). So for a
+//! while the client's resets pass, and its SYNs, for which TCP does the same; and when no hand-off can be
+//! taken any more the back-end is reset once more. Only then the tuple is free.
+//!
 //! # Idle connections
 //!
 //! A connection is idle when the client is silent: it neither sends nor acknowledges anything new (\[2\],
@@ -56,16 +65,18 @@ pub(super) const ISS_GAP: u32 = 65_535 + 2;
 /// The largest window without a scale.
 const WINDOW: u32 = 0xffff;
 
-const TS: u8 = 1 << 0;
-const FIN: u8 = 1 << 1;
-const RST: u8 = 1 << 2;
-const TIME_WAIT: u8 = 1 << 3;
-const GONE: u8 = 1 << 4;
+const TS: u16 = 1 << 0;
+const FIN: u16 = 1 << 1;
+const RST: u16 = 1 << 2;
+const TIME_WAIT: u16 = 1 << 3;
+const GONE: u16 = 1 << 4;
 /// Somebody wants to know when the connection is idle.
-const WATCHED: u8 = 1 << 5;
+const WATCHED: u16 = 1 << 5;
 /// The client waits for an answer, of which nothing was seen to arrive.
-const WAITS: u8 = 1 << 6;
-const IDLE: u8 = 1 << 7;
+const WAITS: u16 = 1 << 6;
+const IDLE: u16 = 1 << 7;
+/// The front-end has ended it.
+const ENDED: u16 = 1 << 8;
 
 /// What to do with a SYN for a forwarded connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +113,7 @@ pub struct Forwarding {
     tsval: u32,
     /// How far the client can be ahead of what was seen: the largest window of this side.
     reach: u32,
-    flags: u8,
+    flags: u16,
     /// The shift of the client's windows.
     snd_wscale: u8,
 }
@@ -142,6 +153,10 @@ impl Forwarding {
         // A forged segment would have to guess this much; it is forwarded like any other.
         let near = self.snd_max.sub(self.reach);
         if seg.seq.since(near) > self.reach.wrapping_mul(2) {
+            return false;
+        }
+        // It is over, whatever the client says, and what the back-end expects does not change any more.
+        if self.has(ENDED) {
             return false;
         }
         // Who speaks to a connection that is gone has to find out soon.
@@ -211,7 +226,7 @@ impl Forwarding {
 
     /// When it will, if nothing more happens.
     fn idle_at(&self, cfg: &Config) -> Option<Instant> {
-        const NOT: u8 = WAITS | IDLE | FIN | RST | TIME_WAIT | GONE;
+        const NOT: u16 = WAITS | IDLE | FIN | RST | TIME_WAIT | GONE;
         let may = self.flags & (WATCHED | NOT) == WATCHED;
         may.then(|| self.last.saturating_add(cfg.conn_idle))
     }
@@ -243,8 +258,65 @@ impl Forwarding {
         self.tsval
     }
 
-    /// The reset that ends the connection for the client, if nobody else can. The entry is to be removed
-    /// afterwards.
+    /// The front-end ends the connection, whose back-end, if it has it, expects this number of the client.
+    pub fn end(&mut self, expected: Seq, now: Instant) {
+        self.last = now;
+        self.snd_max = expected;
+        // What the client has closed is not free while the back-end may still take it.
+        self.flags &= !(WATCHED | WAITS | FIN | RST);
+        self.flags |= ENDED;
+    }
+
+    /// Has the front-end ended the connection?
+    #[inline]
+    pub const fn is_ended(&self) -> bool {
+        self.has(ENDED)
+    }
+
+    /// Somebody is told that the connection has nothing to do any more: [`Forwarding::is_idle`].
+    pub fn rest(&mut self) {
+        self.flags |= IDLE;
+    }
+
+    /// What resets the back-end's socket of a connection that the front-end has ended, unless its end was
+    /// reported.
+    pub fn client_reset(&self) -> Option<SegmentOut> {
+        let may = self.flags & (ENDED | TIME_WAIT | GONE) == ENDED;
+        may.then(|| SegmentOut::reset(self.snd_max))
+    }
+
+    /// Has the back-end by now taken the connection, or never will, so that it is time for the last
+    /// [`Forwarding::client_reset`]? Once.
+    pub fn settles(&mut self, cfg: &Config, now: Instant) -> bool {
+        let settles = self.settles_at(cfg).is_some_and(|at| at <= now);
+        if settles {
+            self.last = now;
+            self.flags |= RST;
+        }
+        settles
+    }
+
+    /// The back-end says that it has not got the connection, which the front-end has ended. Returns whether
+    /// somebody still has to be told that it does not rest but is over: later, what is counted has been
+    /// compared with what the back-end has.
+    pub fn denied(&mut self, now: Instant) -> bool {
+        let tells = self.is_unsettled() && self.is_idle();
+        if self.is_ended() {
+            self.ended(Ended::Gone, now);
+        }
+        tells
+    }
+
+    fn settles_at(&self, cfg: &Config) -> Option<Instant> {
+        let at = || self.last.saturating_add(cfg.handoff_timeout);
+        self.is_unsettled().then(at)
+    }
+
+    const fn is_unsettled(&self) -> bool {
+        self.flags & (ENDED | RST | TIME_WAIT | GONE) == ENDED
+    }
+
+    /// The reset that ends the connection for the client, if nobody else can.
     pub fn abort(&self) -> SegmentOut {
         SegmentOut {
             seq: self.ack,
@@ -271,9 +343,9 @@ impl Forwarding {
         };
     }
 
-    /// Has the end been reported, or has the client reset the connection?
+    /// Has the end been reported, or has the client reset the connection, or the front-end ended it?
     pub fn is_over(&self) -> bool {
-        self.has(RST | TIME_WAIT | GONE)
+        self.has(RST | TIME_WAIT | GONE | ENDED)
     }
 
     /// When the entry may be forgotten, if nothing more happens. `mute` is since when the back-end has
@@ -281,7 +353,7 @@ impl Forwarding {
     pub fn expires(&self, cfg: &Config, mute: Option<Instant>) -> Instant {
         let wait = if self.has(GONE) {
             cfg.forward_gone
-        } else if self.has(TIME_WAIT | RST) {
+        } else if self.has(TIME_WAIT | RST | ENDED) {
             cfg.time_wait
         } else if self.has(FIN) {
             cfg.forward_closing
@@ -299,9 +371,13 @@ impl Forwarding {
     }
 
     /// When to ask [`Forwarding::expires`] again: no later than it says now, and soon enough for a
-    /// back-end that falls mute meanwhile; and when to ask [`Forwarding::falls_idle`].
+    /// back-end that falls mute meanwhile; and when to ask [`Forwarding::falls_idle`], or
+    /// [`Forwarding::settles`].
     pub fn deadline(&self, cfg: &Config, mute: Option<Instant>, now: Instant) -> Instant {
         let expires = self.expires(cfg, mute);
+        if let Some(at) = self.settles_at(cfg) {
+            return expires.min(at);
+        }
         match self.has(FIN) {
             true => expires.min(now.saturating_add(cfg.time_wait)),
             false => expires.min(self.idle_at(cfg).unwrap_or(expires)),
@@ -309,7 +385,7 @@ impl Forwarding {
     }
 
     #[inline]
-    const fn has(&self, any: u8) -> bool {
+    const fn has(&self, any: u16) -> bool {
         self.flags & any != 0
     }
 }
