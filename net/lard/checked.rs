@@ -4,9 +4,7 @@
 //!
 //! In the mode *forward* nodes see each other's documents in directories of their own, which clients must
 //! not reach by asking for them. So each request is checked before it is passed on, and a connection that
-//! brings one that must not pass, or bytes that cannot be read, ends: the client is reset, and so is the
-//! server's socket, as if by the client. Nothing of such a connection passes any more but the client's
-//! resets, in case the server did not believe ours.
+//! brings one that must not pass, or bytes that cannot be read, ends for both sides: see [`crate::over`].
 //!
 //! A connection that was handed over before the mode was set was not followed, so that nobody can tell
 //! where on it a request begins: it ends with the first bytes that its client sends.
@@ -14,27 +12,27 @@
 #![forbid(unsafe_code)]
 
 use kernel_net::net::SoftNet;
-use kernel_net::segment;
-use kernel_net::skb::Skb;
-use lard_core::addr::{ConnId, Tuple};
+use lard_core::addr::ConnId;
 use lard_core::follow::Forbidden;
 use lard_core::policy::Mechanism;
-use lard_core::tcp::{reset_for, Segment, SegmentOut, Seq};
+use lard_core::tcp::{reset_for, Segment, Seq};
 
 use crate::conn_table::{Bucket, Entry};
 use crate::front_end::{send, FrontEnd, State};
 use crate::netns::Node;
+use crate::over::Ending;
 use crate::stats::Counter;
 
 impl Entry {
-    /// Must this segment not be passed on, whatever is in it? One that has ended passes resets only.
+    /// Must this segment not be passed on, whatever is in it? Of one that has ended TCP gets to see what it
+    /// answers without reading.
     pub(crate) fn is_forbidden(&self, node: &Node, segment: &Segment) -> bool {
         let State::Forward(forward) = &self.state else {
             return false;
         };
         let is_checked = || forward.persist.as_ref().is_some_and(|p| p.is_checked());
-        match self.forbidden {
-            true => !segment.is_rst(),
+        match forward.state.is_ended() {
+            true => !segment.is_rst() && !segment.is_syn(),
             false => {
                 segment.payload_len > 0
                     && !segment.is_syn()
@@ -59,12 +57,15 @@ impl FrontEnd {
             return;
         };
         let tuple = *entry.tuple();
-        if entry.forbidden {
-            drop(bucket);
-            // The client has missed the reset.
-            return reset_client(node, net, &tuple, segment);
-        }
+        let is_ended = matches!(&entry.state, State::Forward(forward) if forward.state.is_ended());
         drop(bucket);
+        if is_ended {
+            // The client has missed the reset.
+            if let Some(reset) = reset_for(segment) {
+                send(node, net, &tuple, &reset);
+            }
+            return;
+        }
         node.stats.inc(Counter::CheckedBefore);
         self.end_forbidden(node, net, conn, segment, segment.seq);
     }
@@ -85,18 +86,11 @@ impl FrontEnd {
         let Some(entry) = bucket.find_id(conn) else {
             return;
         };
-        let tuple = *entry.tuple();
-        let State::Forward(forward) = &mut entry.state else {
+        let State::Forward(forward) = &entry.state else {
             return;
         };
-        self.tell_busy(node, conn, forward);
-        entry.forbidden = true;
-        let persist = forward.persist.take();
-        let to = forward.to.clone();
-        let deadline = self.forward_deadline(forward);
-        bucket.set_deadline(conn, deadline);
-        drop(bucket);
-        match persist.as_ref().and_then(|persist| persist.forbidden()) {
+        let persist = forward.persist.as_ref();
+        match persist.and_then(|persist| persist.forbidden()) {
             Some((Forbidden::Reserved, _)) => node.stats.inc(Counter::CheckedReserved),
             Some((Forbidden::Unread, why)) => {
                 node.stats.inc(Counter::CheckedUnread);
@@ -106,27 +100,6 @@ impl FrontEnd {
             }
             None => {}
         }
-        drop(persist);
-        reset_client(node, net, &tuple, segment);
-        match reset_of(&tuple, from) {
-            Some(skb) => node.deliver(net, to.pass(node, net, skb, &tuple)),
-            None => node.stats.inc(Counter::OwnSegmentLost),
-        }
+        self.end(node, net, bucket, conn, Ending::at(segment, from));
     }
-}
-
-/// Tells the client, with the number it expects.
-fn reset_client(node: &Node, net: &SoftNet, tuple: &Tuple, segment: &Segment) {
-    if let Some(reset) = reset_for(segment) {
-        send(node, net, tuple, &reset);
-    }
-}
-
-/// A client's reset.
-fn reset_of(tuple: &Tuple, seq: Seq) -> Option<Skb> {
-    let (src, dst) = (tuple.client.addr.to_v4()?, tuple.vip.addr.to_v4()?);
-    let mut bytes = [0; SegmentOut::MAX_LEN];
-    let turned = Tuple::new(tuple.vip, tuple.client);
-    let len = SegmentOut::reset(seq).emit(&turned, &mut bytes)?;
-    segment::received(src, dst, bytes.get(..len)?)
 }

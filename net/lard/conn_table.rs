@@ -60,8 +60,6 @@ pub(crate) struct Entry {
     born: Instant,
     deadline: Instant,
     pub(crate) state: State,
-    /// It has ended for what the client asked for: see [`crate::checked`].
-    pub(crate) forbidden: bool,
     /// Packets to pass on in their order, while somebody does.
     line: Option<KBox<Line>>,
     /// The module cannot be unloaded while somebody depends on it.
@@ -346,7 +344,6 @@ impl<'a> Bucket<'a> {
             born: now(),
             deadline,
             state,
-            forbidden: false,
             line: None,
             _module,
         };

@@ -12,8 +12,9 @@
 //! This file decides about packets of connections that are known, and about time; [`crate::newcomer`]
 //! about those that are not. [`crate::open`] is the connection before its hand-off, [`crate::hand_off`]
 //! finds it a back-end. [`crate::persist`] follows one whose further requests may be served elsewhere, and
-//! [`crate::moving`] takes it there. [`crate::idle`] tells the dispatcher which have nothing to do, and
-//! [`crate::absence`] the administrator when there is no dispatcher.
+//! [`crate::moving`] takes it there. [`crate::over`] ends one that must not go on. [`crate::idle`] tells
+//! the dispatcher which have nothing to do, and [`crate::absence`] the administrator when there is no
+//! dispatcher.
 //!
 //! # Locking
 //!
@@ -32,7 +33,7 @@ use kernel_net::segment;
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId, Tuple};
-use lard_core::tcp::{reset_for, Config, Forwarding, OnSyn, Secret, Segment, SegmentOut};
+use lard_core::tcp::{Config, Forwarding, OnSyn, Reason, Secret, Segment, SegmentOut};
 use lard_core::time::Instant;
 
 use crate::absence::Absence;
@@ -43,6 +44,7 @@ use crate::hand_off::look;
 use crate::netns::Node;
 use crate::newcomer::check_source;
 use crate::open::{Context, Open, Step, Then};
+use crate::over::Ending;
 use crate::packet::Flow;
 use crate::params::Param;
 use crate::persist::{Origin, Persist};
@@ -259,6 +261,7 @@ impl FrontEnd {
                 if forward.to.is_silent()
                     && node.params.get(Param::ExpireNodest) == 1
                     && !segment.is_syn()
+                    && !forward.state.is_ended()
                 {
                     return self.expire(node, net, skb, flow, segment, bucket, id);
                 }
@@ -344,7 +347,7 @@ impl FrontEnd {
         }
     }
 
-    /// A packet of a connection whose back-end is dead: the client is told, and the connection forgotten.
+    /// A packet of a connection whose back-end is dead, or out of reach: the connection ends.
     #[expect(clippy::too_many_arguments)]
     fn expire(
         &self,
@@ -353,20 +356,15 @@ impl FrontEnd {
         mut skb: Skb,
         flow: &Flow,
         segment: &Segment,
-        mut bucket: Bucket<'_>,
+        bucket: Bucket<'_>,
         id: ConnId,
     ) -> Verdict {
         if !flow.checksum_ok(&mut skb) {
             node.stats.inc(Counter::Checksum);
             return Verdict::Drop(skb);
         }
-        let gone = bucket.remove(id);
-        drop(bucket);
-        drop(gone);
         node.stats.inc(Counter::ForwardNodest);
-        if let Some(reset) = reset_for(segment) {
-            send(node, net, &flow.tuple, &reset);
-        }
+        self.end(node, net, bucket, id, Ending::at(segment, segment.seq));
         Verdict::Drop(skb)
     }
 
@@ -424,6 +422,10 @@ impl FrontEnd {
         };
         let mut gone: Option<KBox<Entry>> = None;
         match &step.then {
+            // A back-end may have it.
+            Then::Delete(Reason::HandoffSilent) => {
+                return self.end_hand_off(node, net, bucket, id);
+            }
             Then::Delete(reason) => {
                 node.stats.inc((*reason).into());
                 gone = bucket.remove(id);
@@ -486,6 +488,12 @@ impl FrontEnd {
                     self.waited(node, net, id);
                     return;
                 }
+                if self.settles(&mut forward.state) {
+                    let to = forward.to.node();
+                    let deadline = self.forward_deadline(forward);
+                    bucket.set_deadline(id, deadline);
+                    return self.reset_again(node, net, bucket, id, to);
+                }
                 if self.falls_idle(&mut forward.state) {
                     node.stats.inc(Counter::ForwardIdle);
                     self.tell_idle(node, id, forward.to.node(), true);
@@ -494,6 +502,9 @@ impl FrontEnd {
                 if deadline > now() {
                     bucket.set_deadline(id, deadline);
                     return;
+                }
+                if forward.state.is_ended() {
+                    self.tell_busy(node, id, forward);
                 }
                 node.stats.inc(match forward.state.is_over() {
                     true => Counter::ForwardEnded,
@@ -517,6 +528,11 @@ impl FrontEnd {
     /// Has a connection that is passed on just fallen idle?
     fn falls_idle(&self, state: &mut Forwarding) -> bool {
         state.falls_idle(&self.settings.lock().config, now())
+    }
+
+    /// Has the back-end of a connection that was ended here had its time to take it?
+    fn settles(&self, state: &mut Forwarding) -> bool {
+        state.settles(&self.settings.lock().config, now())
     }
 
     /// Until when a back-end may take to let go of a connection that it is asked for now.

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! A hand-off is tried elsewhere only when it is certain that nobody has the connection. A back-end
-//! that falls silent may be answering already: the client is reset, never served twice.
+//! that falls silent may be answering already: the client is reset, never served twice, and so is the
+//! back-end ([`crate::over`]).
 //!
 //! # Locking
 //!
@@ -24,16 +25,18 @@
 #![forbid(unsafe_code)]
 
 use kernel::prelude::*;
+use kernel::sync::Arc;
 use kernel_net::net::SoftNet;
 use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId, Tuple};
 use lard_core::policy::{rendezvous, Admission, Mechanism, Tags};
-use lard_core::tcp::{Ended, Forwarding, Reason, Segment, Snapshot, Status};
+use lard_core::tcp::{Ended, Forwarding, Segment, Snapshot, Status};
 use lard_core::time::Instant;
 use lard_core::wire::{self, Assign, Closed, HowClosed, Refusal};
 
 use crate::conn_table::Entry;
-use crate::front_end::{now, send, Forward, FrontEnd, State};
+use crate::forward::BackEnd;
+use crate::front_end::{now, Forward, FrontEnd, State};
 use crate::netns::Node;
 use crate::open::{HandingOff, Open, Stage};
 use crate::outbox::SendError;
@@ -257,38 +260,28 @@ impl FrontEnd {
             return stale();
         };
         let State::Open(open) = &mut entry.state else {
+            stale();
+            return self.reset_again(node, net, bucket, conn, from);
+        };
+        let is_awaited = open.handing_off_to(from).is_some();
+        let Some(handed) = is_awaited.then(|| open.hand_over(node)).flatten() else {
             return stale();
         };
-        let Some(handing_off) = open.handing_off_to(from) else {
-            return stale();
-        };
-        let to = handing_off.to.clone();
-        let snapshot = handing_off.snapshot;
-        let mut forwarding = match node.services.tells_idle() {
-            true => Forwarding::new(&snapshot, now()).watched(),
-            false => Forwarding::new(&snapshot, now()),
-        };
-        if let Some(how) = handing_off.ended {
-            forwarding.ended(how, now());
-        }
-        let mut parked = open.take_parked();
-        parked.retain(|skb| {
-            let Some((_, segment)) = look(skb) else {
-                node.stats.inc(Counter::NoMemory);
-                return false;
-            };
-            forwarding.on_segment(&segment, now());
-            // What was handed over need not be passed on as well.
-            segment.payload_len == 0 || segment.seq_end().after(snapshot.rcv_nxt)
-        });
+        let HandedOver {
+            state,
+            to,
+            snapshot,
+            parked,
+            ..
+        } = handed;
         let mut persist = open.persist.take();
         let goes_on = self.with_context(node, |cx| {
             let persist = persist.as_mut();
             persist.is_some_and(|persist| persist.adopted(cx, &snapshot))
         });
         let forward = Forward {
-            state: forwarding,
-            to: to.clone(),
+            state,
+            to,
             persist: persist.filter(|_| goes_on),
         };
         let deadline = self.forward_deadline(&forward);
@@ -318,10 +311,9 @@ impl FrontEnd {
             let counted = open.handing_off_to(from)?.counted;
             Some((counted, open.refused(from)))
         }) else {
-            // Given up meanwhile; whether the dispatcher counted it is not known any more, and its
-            // counts are compared with the nodes' own anyway.
+            // Given up meanwhile.
             node.stats.inc(Counter::StaleAnswer);
-            return;
+            return self.not_there(node, conn, from, HowClosed::NotAdopted);
         };
         node.stats.inc(reason.into());
         self.unassign(node, conn, from, Chosen::counted(counted));
@@ -430,7 +422,7 @@ impl FrontEnd {
                     self.ask(node, net, conn);
                 }
             }
-            Some(Fate::Reset) => self.reset(node, net, conn),
+            Some(Fate::Reset) => self.reset(node, net, conn, peer),
             None => {}
         }
     }
@@ -459,17 +451,18 @@ impl FrontEnd {
         self.finish(node, net, bucket, conn, deadline, step);
     }
 
-    /// The client gets a reset, and the connection is forgotten.
-    fn reset(&self, node: &Node, net: &SoftNet, conn: ConnId) {
-        let found = self.with_open(conn, |open| Some(open.abort()));
-        let Some((tuple, reset)) = self.tuple(conn).zip(found) else {
+    /// Nobody can say whether `to` has the connection.
+    fn reset(&self, node: &Node, net: &SoftNet, conn: ConnId, to: NodeId) {
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
             return;
         };
-        self.delete(node, conn, Reason::HandoffSilent.into());
-        send(node, net, &tuple, &reset);
+        let entry = bucket.find_id(conn).and_then(Entry::open_mut);
+        if entry.is_some_and(|(_, open)| open.handing_off_to(to).is_some()) {
+            self.end_hand_off(node, net, bucket, conn);
+        }
     }
 
-    pub(crate) fn delete(&self, node: &Node, conn: ConnId, why: Counter) {
+    fn delete(&self, node: &Node, conn: ConnId, why: Counter) {
         let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
             return;
         };
@@ -509,11 +502,17 @@ impl FrontEnd {
         let (_, open) = bucket.find_id(conn)?.open_mut()?;
         f(open)
     }
+}
 
-    fn tuple(&self, conn: ConnId) -> Option<Tuple> {
-        let mut bucket = self.table()?.bucket_of(conn)?;
-        bucket.find_id(conn).map(|entry| *entry.tuple())
-    }
+/// A connection that was being given to a back-end, as one that is passed on.
+pub(crate) struct HandedOver {
+    pub(crate) state: Forwarding,
+    pub(crate) to: Arc<BackEnd>,
+    pub(crate) snapshot: Snapshot,
+    /// The dispatcher counts the connection as load of that node.
+    pub(crate) counted: bool,
+    /// Packets that waited, and have something for the back-end.
+    pub(crate) parked: KVec<Skb>,
 }
 
 impl Open {
@@ -523,6 +522,43 @@ impl Open {
             Stage::HandingOff(handing_off) if handing_off.to.node() == to => Some(handing_off),
             _ => None,
         }
+    }
+
+    /// The hand-off under way is over: what there is of it, with what the packets say that waited.
+    pub(crate) fn hand_over(&mut self, node: &Node) -> Option<HandedOver> {
+        let Stage::HandingOff(handing_off) = &self.stage else {
+            return None;
+        };
+        let HandingOff {
+            to,
+            snapshot,
+            counted,
+            ended,
+        } = handing_off.clone();
+        let mut state = match node.services.tells_idle() {
+            true => Forwarding::new(&snapshot, now()).watched(),
+            false => Forwarding::new(&snapshot, now()),
+        };
+        if let Some(how) = ended {
+            state.ended(how, now());
+        }
+        let mut parked = self.take_parked();
+        parked.retain(|skb| {
+            let Some((_, segment)) = look(skb) else {
+                node.stats.inc(Counter::NoMemory);
+                return false;
+            };
+            state.on_segment(&segment, now());
+            // What was handed over need not be passed on as well.
+            segment.payload_len == 0 || segment.seq_end().after(snapshot.rcv_nxt)
+        });
+        Some(HandedOver {
+            state,
+            to,
+            snapshot,
+            counted,
+            parked,
+        })
     }
 }
 

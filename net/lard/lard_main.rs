@@ -51,6 +51,7 @@ mod netns;
 mod newcomer;
 mod open;
 mod outbox;
+mod over;
 mod packet;
 mod params;
 mod parked;

@@ -11,8 +11,8 @@
 //!
 //! From RELEASED on the connection is like one whose first head is complete, and [`crate::hand_off`]
 //! does the rest. Until then it stays where it is whenever anything is in doubt, with one exception: a
-//! back-end that falls silent after RELEASE has left this node may have let go or not, and the client is
-//! reset.
+//! back-end that falls silent after RELEASE has left this node may have let go or not, and both sides are
+//! reset ([`crate::over`]).
 //!
 //! # Locking
 //!
@@ -36,6 +36,7 @@ use crate::front_end::{now, send, Forward, FrontEnd, State};
 use crate::hand_off::Chosen;
 use crate::netns::Node;
 use crate::open::{quiet, Open};
+use crate::over::Ending;
 use crate::packet::Flow;
 use crate::persist::{Gauges, Onward, Origin, Supplier, Way};
 use crate::stats::Counter;
@@ -253,6 +254,7 @@ impl FrontEnd {
         let Some(entry) = bucket.find_id(conn) else {
             return;
         };
+        let tuple = *entry.tuple();
         let State::Forward(forward) = &mut entry.state else {
             node.stats.inc(Counter::StaleAnswer);
             return;
@@ -267,9 +269,11 @@ impl FrontEnd {
             false => None,
         };
         let Some(mut persist) = persist else {
+            drop(bucket);
             node.stats.inc(Counter::StaleAnswer);
-            return;
+            return self.not_there(node, conn, from, HowClosed::Moved);
         };
+        let way = persist.releasing_for();
         let given = persist.released(forward.state.acked(), forward.state.ts_recent(), released);
         let resumed = given.and_then(|(given, at, settled)| {
             let to = given.way.to;
@@ -280,9 +284,15 @@ impl FrontEnd {
             Some((KBox::new(open, quiet()).ok()?, to))
         });
         let Some((open, to)) = resumed else {
+            // Nobody has it.
+            let reset = forward.state.abort();
+            let gone = bucket.remove(conn);
             drop(bucket);
-            self.abort(node, net, conn);
-            return;
+            drop(gone);
+            node.stats.inc(Counter::MoveFailed);
+            send(node, net, &tuple, &reset);
+            self.tell_dispatcher(node, conn, from, HowClosed::Moved);
+            return self.unassign_way(node, conn, way, from);
         };
         let deadline = open.deadline();
         let old = core::mem::replace(&mut entry.state, State::Open(open));
@@ -423,15 +433,33 @@ impl FrontEnd {
         }
     }
 
-    /// Nobody knows who has the connection: the client is reset, and it is forgotten.
+    /// Nobody knows whether the back-end has let go of the connection: it ends.
     fn abort(&self, node: &Node, net: &SoftNet, conn: ConnId) {
-        let reset = self.with_entry(conn, |entry| match &entry.state {
-            State::Forward(forward) => Some((*entry.tuple(), forward.state.abort())),
-            State::Open(_) => None,
-        });
-        if let Some((tuple, reset)) = reset {
-            self.delete(node, conn, Counter::MoveFailed);
-            send(node, net, &tuple, &reset);
+        let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
+            return;
+        };
+        let entry = bucket.find_id(conn);
+        let Some(State::Forward(forward)) = entry.map(|entry| &mut entry.state) else {
+            return;
+        };
+        let Some(persist) = forward.persist.as_ref().filter(|p| p.is_in_doubt()) else {
+            return;
+        };
+        let (way, home) = (persist.releasing_for(), forward.to.node());
+        let ending = Ending {
+            to_client: Some(forward.state.abort()),
+            expected: persist.expected(),
+            counted: true,
+        };
+        node.stats.inc(Counter::MoveFailed);
+        self.end(node, net, bucket, conn, ending);
+        self.unassign_way(node, conn, way, home);
+    }
+
+    /// The node that was to get the connection from `home` does not.
+    fn unassign_way(&self, node: &Node, conn: ConnId, way: Option<Way>, home: NodeId) {
+        if let Some(way) = way.filter(|way| way.to != home) {
+            self.unassign(node, conn, way.to, Chosen::ByDispatcher);
         }
     }
 

@@ -63,6 +63,7 @@ pub(crate) enum Stage {
 }
 
 /// A hand-off under way.
+#[derive(Clone)]
 pub(crate) struct HandingOff {
     pub(crate) to: Arc<BackEnd>,
     pub(crate) snapshot: Snapshot,
@@ -244,11 +245,6 @@ impl Open {
     /// The dispatcher lets the connection wait. Nothing changes if it was assigned meanwhile.
     pub(crate) fn wait_until(&mut self, deadline: Instant) {
         self.responder.wait_until(deadline);
-    }
-
-    /// The client's reset, when the connection cannot be saved.
-    pub(crate) fn abort(&self) -> SegmentOut {
-        self.responder.abort()
     }
 
     /// When to call [`Open::on_timer`].

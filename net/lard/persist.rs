@@ -482,6 +482,11 @@ impl Persist {
         hold.and_then(|hold| hold.to)
     }
 
+    /// What the back-end expects of the client next, while a request is held.
+    pub(crate) fn expected(&self) -> Seq {
+        self.follow.held().0
+    }
+
     /// The back-end cannot answer with the supplier's content. Returns whether it is to be asked to let go
     /// all the same, so that the request is handed over to it without.
     pub(crate) fn without_supplier(&mut self) -> bool {

@@ -155,7 +155,8 @@ impl<'a> Frame<'a> for Assigned {
 }
 
 /// A connection has fallen idle, or is one unit of its node's load again and of nobody else's. Only if
-/// [`Service::tells_idle`](super::Service::tells_idle).
+/// [`Service::tells_idle`](super::Service::tells_idle); and in any case of a connection that the front-end
+/// has ended without knowing whether the node has it.
 ///
 /// A front-end that has called a connection idle also takes that back when it hears of its end: the
 /// dispatcher may have heard of the end first, and of the idleness then.
