@@ -291,7 +291,8 @@ class Cluster:
             if time.monotonic() > end:
                 raise AssertionError(f"not within {timeout * self.slow:.0f} s: {what} ({value!r})")
             time.sleep(pause)
-            pause = min(2 * pause, 0.2)
+            # To ask costs an emulated guest more than a moment.
+            pause = min(2 * pause, 0.5)
 
     def wait_empty(self, timeout=90):
         """Until no node has a connection, nor anything that it keeps for one."""
