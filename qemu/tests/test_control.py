@@ -297,12 +297,7 @@ def test_hand_offs_from_strangers_and_for_strange_addresses_make_no_socket(clust
     def hand_off(dispatcher, back_end, back_end_id, own):
         import member
 
-        joined = member.Member(dispatcher, roles=member.FRONT_END)
-        joined.join()
-        joined.send(member.HELLO, joined.hello(own))
-        peer = member.Member(back_end, roles=member.FRONT_END)
-        peer.link(joined, back_end_id)
-        peer.send(member.HELLO, peer.hello(own))
+        joined, peer = member.front_end(dispatcher, back_end, back_end_id, own)
         expires = peer.tell_clock() + 60_000_000
         outcome = {}
         text = b"GET /who HTTP/1.0\r\n\r\n"
@@ -344,12 +339,7 @@ def test_hand_offs_that_come_too_late_make_no_socket(cluster):
     def hand_off(dispatcher, back_end, back_end_id, own):
         import member
 
-        joined = member.Member(dispatcher, roles=member.FRONT_END)
-        joined.join()
-        joined.send(member.HELLO, joined.hello(own))
-        peer = member.Member(back_end, roles=member.FRONT_END)
-        peer.link(joined, back_end_id)
-        peer.send(member.HELLO, peer.hello(own))
+        joined, peer = member.front_end(dispatcher, back_end, back_end_id, own)
 
         def reason(conn, expires):
             number = struct.pack("!Q", joined.id << 52 | conn)

@@ -195,12 +195,7 @@ def test_a_back_end_says_what_it_has_not(cluster):
     def ask(dispatcher, back_end, back_end_id, own):
         import member
 
-        joined = member.Member(dispatcher, roles=member.FRONT_END)
-        joined.join()
-        joined.send(member.HELLO, joined.hello(own))
-        peer = member.Member(back_end, roles=member.FRONT_END)
-        peer.link(joined, back_end_id)
-        peer.send(member.HELLO, peer.hello(own))
+        joined, peer = member.front_end(dispatcher, back_end, back_end_id, own)
         peer.tell_clock()
         answers = []
         for number in range(5):

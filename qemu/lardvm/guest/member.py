@@ -159,6 +159,17 @@ class Member:
         self.socket.close()
 
 
+def front_end(dispatcher, back_end, back_end_id, own):
+    """A member that has a front-end, and its connection with a back-end, both past their HELLO."""
+    joined = Member(dispatcher, roles=FRONT_END)
+    joined.join()
+    joined.send(HELLO, joined.hello(own))
+    peer = Member(back_end, roles=FRONT_END)
+    peer.link(joined, back_end_id)
+    peer.send(HELLO, peer.hello(own))
+    return joined, peer
+
+
 def assign(conn, key, tags=0, home=0, batch=1, forwards=False):
     """Body of an ASSIGN."""
     return struct.pack("!QQQHHI", conn, key, 0, home | forwards << 15, batch, tags)
