@@ -129,7 +129,7 @@ def test_a_server_learns_that_its_hand_off_was_given_up(patient):
 def test_a_server_learns_it_when_the_control_connection_is_lost(patient):
     with others(patient) as expected:
         spoil(patient, "mute")
-        set_everywhere(patient, handoff_timeout_ms=60_000)
+        set_everywhere(patient, handoff_timeout_ms=2_000 * HANDOFF_TIMEOUT)
         with counted(patient, exact_be_adopted=1, exact_tcp_handoff_silent=1, ct_lost_silent=1):
             talk = asks(patient, "/hang?no-control")
             patient.wait(lambda: children(patient, talk.port), what="the server has it")
