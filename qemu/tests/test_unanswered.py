@@ -9,17 +9,11 @@ import client
 import pytest
 from support import Talk, counted, enter, everywhere, owners, run, set_everywhere
 
-pytestmark = pytest.mark.limit(400)
-
 # The dispatcher, the front-end and the back-ends on nodes of their own.
 APART = {"nodes": 4, "d": 1, "fe": (2,), "be": (3, 4)}
 
 # Seconds; an emulated guest does between a reset and the last one what a test wants in between.
 HANDOFF_TIMEOUT = 10
-
-# Seconds, natively, in which TCP sends again what was lost for as long as a test takes until then: it
-# doubles its pauses.
-RESENT = 60
 
 # What a back-end's internal link loses: what it says to the front-end, what it is told by it, but no
 # acknowledgements; and what comes from clients. The shortest frame makes a packet of 68 octets, an
@@ -70,7 +64,7 @@ def children(cluster, port):
     return [line for m in cluster.bes for line in m.sh(command).stdout.splitlines()]
 
 
-def is_rid_of(cluster, port, timeout):
+def is_rid_of(cluster, port, timeout=20):
     cluster.wait(lambda: not children(cluster, port), timeout, "no server has the connection")
 
 
@@ -124,7 +118,7 @@ def test_a_server_learns_that_its_hand_off_was_given_up(patient):
             is_rid_of(patient, talk.port, timeout=2)
         nothing_is_left(patient, expected)
         # What comes now changes nothing.
-        with counted(patient, timeout=RESENT, fe_stale_answer=1):
+        with counted(patient, fe_stale_answer=1):
             mend(patient, "mute")
         nothing_is_left(patient, expected)
 
@@ -158,7 +152,7 @@ def test_a_hand_off_that_did_not_arrive_is_no_load(patient):
             assert talk.result() == "ConnectionResetError"
         are(patient, expected)
         # Now it comes, and is too old.
-        with counted(patient, timeout=RESENT, fe_stale_answer=1, be_expired=1, exact_be_adopted=0):
+        with counted(patient, fe_stale_answer=1, be_expired=1, exact_be_adopted=0):
             mend(patient, "deaf")
         are(patient, expected)
 
@@ -187,7 +181,7 @@ def test_a_server_that_missed_the_reset_gets_another_one(patient, late):
                 mend(patient, "mute")
             else:
                 everywhere(patient, f"touch {gate}")
-        is_rid_of(patient, talk.port, timeout=RESENT)
+        is_rid_of(patient, talk.port)
         everywhere(patient, f"touch {gate}")
         nothing_is_left(patient, expected)
 
@@ -208,6 +202,6 @@ def test_a_server_learns_that_its_connection_was_given_up_in_a_move(patient, fau
             assert talk.request(second) == "ConnectionResetError"
         is_rid_of(patient, talk.port, timeout=2)
         are(patient, expected)
-        with counted(patient, timeout=RESENT, fe_stale_answer=1, exact_fe_move_begun=0):
+        with counted(patient, fe_stale_answer=1, exact_fe_move_begun=0):
             mend(patient, fault)
         nothing_is_left(patient, expected)
