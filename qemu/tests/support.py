@@ -362,6 +362,11 @@ def wait_idle(cluster):
     cluster.wait(idle, timeout=40, what="no load")
 
 
+def numbers(cluster):
+    """The numbers of the nodes, by name."""
+    return {node["name"]: node["id"] for node in cluster.status(cluster.layout.d)["nodes"]}
+
+
 def totals(cluster):
     """Every counter, summed over the nodes."""
     sums = {}

@@ -2,7 +2,7 @@
 """The control port against strangers, liars and noise."""
 
 import pytest
-from support import counted, run
+from support import counted, numbers, run
 
 # Node 4 has no component: the tests' own member runs there.
 pytestmark = pytest.mark.layout(nodes=4, d=1, fe=(2,), be=(3,))
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.layout(nodes=4, d=1, fe=(2,), be=(3,))
 
 def ids(cluster):
     """The members' ids, which are given in the order of joining, by internal address."""
-    number = {node["name"]: node["id"] for node in cluster.status(cluster.layout.d)["nodes"]}
+    number = numbers(cluster)
     return {cluster.node(i).int: number[f"node{i}"] for i in cluster.layout.members()}
 
 

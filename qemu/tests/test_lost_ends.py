@@ -2,7 +2,7 @@
 """Ends of connections that no message told: the front-end finds them by asking."""
 
 import pytest
-from support import begin, counted, run, set_everywhere, set_on, wait_idle
+from support import begin, counted, numbers, run, set_everywhere, set_on, wait_idle
 
 # Control connections of a machine, and nothing else that its internal link has.
 CUT = """table ip cut {
@@ -28,11 +28,6 @@ def rest(host, count, gate):
         except (client.Closed, OSError):
             fate.append([node, "over"])
     return fate
-
-
-def ids(cluster):
-    """The numbers of the nodes, by name."""
-    return {node["name"]: node["id"] for node in cluster.status(cluster.layout.d)["nodes"]}
 
 
 def entries(cluster, of):
@@ -67,7 +62,7 @@ def test_ends_that_a_front_end_does_not_hear_of_are_found_when_it_can(cluster, w
     cluster.client.sh(f"rm -f {gate}")
     running = begin(cluster.client, rest, host, 24, gate)
     cluster.wait(lambda: "holding" in running.process.stdout(), what="connections")
-    number = ids(cluster)
+    number = numbers(cluster)
     there = {name: len(entries(cluster, number[name])) for name in ("node2", "node3", "node4")}
     assert sum(there.values()) == 24 and all(there.values()), there
 
@@ -176,7 +171,7 @@ def test_a_front_end_asks_for_what_it_hears_nothing_of(cluster):
     cluster.spoil()
     set_on(cluster, 2, time_wait_ms=2000)
     wait_idle(cluster)
-    arguments = cluster.node(1).int, cluster.node(2).int, ids(cluster)["node2"], cluster.node(4).int
+    arguments = cluster.node(1).int, cluster.node(2).int, numbers(cluster)["node2"], cluster.node(4).int
     with counted(cluster, fe_probed=4, fe_probe_gone=2):
         strange = begin(cluster.node(4), swallow, *arguments, 60)
         known = lambda: links(cluster, 2, "intruder") == ["ready"]
@@ -211,6 +206,6 @@ def test_a_back_end_says_what_it_has_not(cluster):
         return [answers, peer.ended()]
 
     back_end = cluster.node(3).int
-    arguments = cluster.node(1).int, back_end, ids(cluster)["node3"], cluster.node(4).int
+    arguments = cluster.node(1).int, back_end, numbers(cluster)["node3"], cluster.node(4).int
     with counted(cluster, ct_out_of_place=1):
         assert run(cluster.node(4), ask, *arguments) == [[True] * 5, True]
