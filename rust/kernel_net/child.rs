@@ -17,8 +17,8 @@
 //! reference to the module behind when it leaves the table, and the module then stays until the
 //! machine restarts.
 //!
-//! [`presence`] asks for one by its connection. `watch` shows what a child sends, and takes its connection from its server; `announced` has the
-//! children that are about to be made.
+//! [`presence`] asks for one by its connection. `watch` shows what a child sends, and takes its connection
+//! from its server; `announced` has the children that are about to be made.
 //!
 //! A socket can be freed under whatever lock of the network stack, a device's transmit lock for one,
 //! which a front-end takes when it sends. So the end is only noted there, and told to the owner by a

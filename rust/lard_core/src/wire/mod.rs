@@ -54,8 +54,8 @@
 //! # Layout
 //!
 //! [`Frame`] is what every message implements, [`Message`] their sum, [`Framer`] the incremental
-//! receiver, [`Outbox`] what waits to be sent; `link`, `dispatch`, `wait`, `handoff`, `release` and `probe` hold messages,
-//! `clock` turns PONGs into a clock offset.
+//! receiver, [`Outbox`] what waits to be sent; `link`, `dispatch`, `wait`, `handoff`, `release` and `probe`
+//! hold messages, `clock` turns PONGs into a clock offset.
 
 mod clock;
 mod cursor;
