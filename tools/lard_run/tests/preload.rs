@@ -12,7 +12,8 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{self, Command, Output};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 
 extern "C" {
@@ -23,6 +24,8 @@ extern "C" {
 }
 
 const WHAT: &str = "LARD_TEST_SERVER";
+/// The server's port, which nobody has.
+const PORT: &str = "LARD_TEST_PORT";
 /// Number of the listener that a program has from another.
 const DESCRIPTOR: &str = "LARD_TEST_DESCRIPTOR";
 /// 127.0.0.1, as an IPv6 socket has it.
@@ -55,10 +58,18 @@ fn domain(socket: &impl AsRawFd) -> i32 {
     option(socket, libc::SOL_SOCKET, libc::SO_DOMAIN)
 }
 
-/// A port nobody has.
+/// A port nobody has, of those below the clients' and of this process alone. The kernel's own choice
+/// for `bind` may be in TIME_WAIT, as std sets SO_REUSEADDR, and a socket without it is refused there.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + 100 * (process::id() % 200) as u16;
+    loop {
+        let port = first + TAKEN.fetch_add(1, Ordering::Relaxed);
+        assert!(port < first + 100, "no port is free");
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// One connection; what the accepted end says of itself.
@@ -79,7 +90,7 @@ fn talk(listener: &TcpListener, to: SocketAddr) -> (SocketAddr, SocketAddr, Sock
 #[test]
 #[ignore = "is a server, started by the other tests"]
 fn server() {
-    let port = free_port();
+    let port: u16 = std::env::var(PORT).unwrap().parse().unwrap();
     match std::env::var(WHAT).unwrap().as_str() {
         "v4" => {
             let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
@@ -173,7 +184,7 @@ fn server() {
             assert_eq!(get(libc::IPPROTO_IP, libc::IP_TTL), 17);
             // It has its port, and keeps it.
             let other = libc::sockaddr_in {
-                sin_port: free_port().to_be(),
+                sin_port: (port + 1).to_be(),
                 ..address
             };
             // SAFETY: address and length belong together.
@@ -250,6 +261,7 @@ fn run(what: &str, options: &[&str]) -> Output {
         .args(["--exact", "server", "--ignored", "--nocapture"])
         .env("LARD_PRELOAD", library)
         .env(WHAT, what)
+        .env(PORT, free_port().to_string())
         .output()
         .unwrap()
 }
