@@ -114,7 +114,7 @@ class Port:
             data = os.read(self.fd, 65536)
             if not data:  # nobody at the other end
                 rest = b""
-                time.sleep(0.05)
+                time.sleep(0.3)
                 continue
             if self.serial:
                 self.write(b"+%d\n" % len(data))

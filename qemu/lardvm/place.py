@@ -10,6 +10,7 @@ thread, as what forks must, reads requests from a socket and tells of each its p
 """
 
 import ctypes
+import gc
 import itertools
 import json
 import os
@@ -194,6 +195,9 @@ class Forker:
                 for line in lines:
                     number, request = json.loads(line)
                     connection = self.received.pop(0) if "namespace" in request else None
+                    if "cmd" in request:
+                        self.began(number, spawn(request))
+                        continue
                     pid = os.fork()
                     if pid == 0:
                         self.leave()
@@ -203,8 +207,11 @@ class Forker:
                         return become(request)
                     if connection:
                         connection.close()
-                    self.running[pid] = number
-                    self.tell(number, pid, None)
+                    self.began(number, pid)
+
+    def began(self, number, pid):
+        self.running[pid] = number
+        self.tell(number, pid, None)
 
     def tell(self, number, pid, code):
         self.connection.sendall(json.dumps([number, pid, code]).encode() + b"\n")
@@ -227,15 +234,33 @@ class Forker:
             os.close(end)
 
 
-def become(request):
+def opened(request):
+    """What is to be standard input, output and error: number, path, flags and mode of each."""
     new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     for fd, (kind, flags) in enumerate([(".in", os.O_RDONLY), (".out", new), (".err", new)]):
-        file = os.open(request["files"] + kind, flags, 0o644)
+        yield fd, request["files"] + kind, flags, 0o644
+
+
+def environment(request):
+    return {**os.environ, **request.get("env", {})}
+
+
+def spawn(request):
+    """A shell, without a copy of this process for the moment until it is one."""
+    actions = [(os.POSIX_SPAWN_OPEN, *file) for file in opened(request)]
+    words = ["sh", "-c", request["cmd"]]
+    return os.posix_spawn(
+        "/bin/sh", words, environment(request), file_actions=actions, setsid=True
+    )
+
+
+def become(request):
+    """In the child of a fork; returns the text of the program."""
+    for fd, path, flags, mode in opened(request):
+        file = os.open(path, flags, mode)
         os.dup2(file, fd)
         os.close(file)
     os.environ.update(request.get("env", {}))
-    if "python" not in request:
-        os.execve("/bin/sh", ["sh", "-c", request["cmd"]], os.environ)
     return request["python"]
 
 
@@ -245,12 +270,32 @@ def preload():
 
     import client, content, member, rawtcp, serve  # noqa: F401, E401
 
+    # What is there by now is not looked at, and so not copied, in a fork.
+    gc.freeze()
+
+
+def run(program):
+    """Runs the text and ends. What Python itself does at its end goes through all modules, and with that
+    copies them."""
+    code = 0
+    try:
+        exec(compile(program, "program", "exec"), {"__name__": "__main__"})
+    except SystemExit as end:
+        code = end.code or 0
+        if not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
+
 
 if __name__ == "__main__":
     preload()
-    program = Forker(socket.socket(fileno=int(sys.argv[1]))).serve()
-    try:
-        exec(compile(program, "program", "exec"), {"__name__": "__main__"})
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
+    run(Forker(socket.socket(fileno=int(sys.argv[1]))).serve())
