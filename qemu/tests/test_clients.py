@@ -184,7 +184,9 @@ def test_h2load_without_h2(cluster, mode, pipelined):
     targets = [f"/size/1460?h2load-{n}" for n in range(24)]
     expected(cluster, mode, targets)
     urls = " ".join(f"'http://{cluster.fes[0].ext}:8080{target}'" for target in targets)
-    with counted(cluster, **served_elsewhere(mode, 200 // pipelined)):
+    # A server that has the next request already is seldom done with all of them.
+    least = 200 if pipelined == 1 else 5
+    with counted(cluster, **served_elsewhere(mode, least)):
         done = cluster.client.sh(
             f"h2load --h1 -t 1 -n 2000 -c 16 -m {pipelined} {urls}", timeout=170
         ).stdout
