@@ -50,7 +50,7 @@ const RANGE: usize = 32;
 /// of one or two entries. At most 20 bits fit a connection id.
 const BUCKET_BITS: u32 = 16;
 
-const BUCKETS: usize = 1 << BUCKET_BITS;
+pub(crate) const BUCKETS: usize = 1 << BUCKET_BITS;
 
 /// One connection of a client.
 pub(crate) struct Entry {
@@ -288,10 +288,16 @@ impl ConnTable {
         true
     }
 
-    /// Calls `f` for each entry, a bucket at a time, starting at bucket `from`, until it returns
-    /// `false`; returns the bucket to go on from, or `None` at the end.
-    pub(crate) fn visit(&self, from: usize, mut f: impl FnMut(&Entry) -> bool) -> Option<usize> {
-        for index in from..BUCKETS {
+    /// Calls `f` for each entry, a bucket at a time, for `most` buckets from `from` on, until it returns
+    /// `false`; returns the bucket to go on from, or `None` at the end of the table.
+    pub(crate) fn visit(
+        &self,
+        from: usize,
+        most: usize,
+        mut f: impl FnMut(&Entry) -> bool,
+    ) -> Option<usize> {
+        let end = from.saturating_add(most).min(BUCKETS);
+        for index in from..end {
             let Some(bucket) = self.lock(index) else {
                 break;
             };
@@ -303,7 +309,7 @@ impl ConnTable {
                 chain = entry.next.as_ref();
             }
         }
-        None
+        (end < BUCKETS).then_some(end)
     }
 }
 

@@ -37,7 +37,7 @@ use lard_core::tcp::{Config, Forwarding, OnSyn, Reason, Secret, Segment, Segment
 use lard_core::time::Instant;
 
 use crate::absence::Absence;
-use crate::conn_table::{Bucket, ConnTable, Entry};
+use crate::conn_table::{Bucket, ConnTable, Entry, BUCKETS};
 use crate::forward::BackEnd;
 use crate::gauge::Gauge;
 use crate::hand_off::look;
@@ -551,7 +551,7 @@ impl FrontEnd {
         let first = usize::try_from(from >> PLACE_BITS).ok()?;
         let mut position = (first as u64) << PLACE_BITS;
         let mut found = None;
-        self.table.as_ref()?.visit(first, |entry| {
+        self.table.as_ref()?.visit(first, BUCKETS, |entry| {
             let bucket = u64::from(entry.id().bucket()) << PLACE_BITS;
             position = position.max(bucket);
             if position >= from {

@@ -34,7 +34,7 @@ use lard_core::tcp::{Ended, Forwarding, Segment, Snapshot, Status};
 use lard_core::time::Instant;
 use lard_core::wire::{self, Assign, Closed, HowClosed, Refusal};
 
-use crate::conn_table::Entry;
+use crate::conn_table::{Entry, BUCKETS};
 use crate::forward::BackEnd;
 use crate::front_end::{now, Forward, FrontEnd, State};
 use crate::netns::Node;
@@ -369,7 +369,7 @@ impl FrontEnd {
         let mut from = Some(0);
         while let Some(bucket) = from {
             concerned.clear();
-            from = table.visit(bucket, |entry| {
+            from = table.visit(bucket, BUCKETS, |entry| {
                 let waits = match &entry.state {
                     State::Open(open) => match &open.stage {
                         Stage::Asking => is_dispatcher,

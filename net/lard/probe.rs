@@ -11,7 +11,8 @@
 //!
 //! A round through the table begins with each control connection, about all that its node has. Later ones
 //! begin as long after the one before as a TIME_WAIT lasts, and are about those connections of which
-//! nothing was heard since: that heals what nobody has thought of.
+//! nothing was heard since: that heals what nobody has thought of. It is in no hurry, and to look into
+//! each bucket costs as much as many packets, so these take their time.
 //!
 //! # Locking
 //!
@@ -26,7 +27,7 @@ use lard_core::addr::NodeId;
 use lard_core::time::Instant;
 use lard_core::wire::{Gone, HowClosed, Probe, Roles};
 
-use crate::conn_table::{ConnTable, Entry};
+use crate::conn_table::{ConnTable, Entry, BUCKETS};
 use crate::front_end::{now, FrontEnd, State};
 use crate::netns::Node;
 use crate::peer::Peer;
@@ -35,6 +36,9 @@ use crate::stats::Counter;
 /// Connections of one node that are asked about in one tick, and those of the last one's bucket: a
 /// hundred thousand in ten seconds.
 const LOT: u32 = 1_024;
+
+/// Buckets that later rounds look into in one tick: the table in thirteen seconds.
+const PACE: usize = 512;
 
 /// Bytes in the queue beyond which nothing is added to it: the rest is for hand-offs.
 const CROWDED: usize = 64 * 1_024;
@@ -108,12 +112,12 @@ impl FrontEnd {
 /// Asks a back-end about a lot of the connections that it should have.
 fn probe_some(node: &Node, table: &ConnTable, peer: &Peer, pause: Duration) {
     let round = &peer.round;
-    let silence = match round.again.load(Relaxed) {
-        true => pause,
-        false => Duration::ZERO,
+    let (silence, buckets) = match round.again.load(Relaxed) {
+        true => (pause, PACE),
+        false => (Duration::ZERO, BUCKETS),
     };
     let (mut asked, mut last) = (0, None);
-    let next = table.visit(round.bucket.load(Relaxed), |entry| {
+    let next = table.visit(round.bucket.load(Relaxed), buckets, |entry| {
         let bucket = entry.id().bucket();
         // Whole buckets only, so that each tick gets on.
         if asked >= LOT && last != Some(bucket) {
