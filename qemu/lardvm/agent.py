@@ -114,6 +114,7 @@ class Port:
             data = os.read(self.fd, 65536)
             if not data:  # nobody at the other end
                 rest = b""
+                # Most ports stay so, and an emulated guest pays for each look.
                 time.sleep(0.3)
                 continue
             if self.serial:

@@ -241,17 +241,12 @@ def opened(request):
         yield fd, request["files"] + kind, flags, 0o644
 
 
-def environment(request):
-    return {**os.environ, **request.get("env", {})}
-
-
 def spawn(request):
     """A shell, without a copy of this process for the moment until it is one."""
     actions = [(os.POSIX_SPAWN_OPEN, *file) for file in opened(request)]
     words = ["sh", "-c", request["cmd"]]
-    return os.posix_spawn(
-        "/bin/sh", words, environment(request), file_actions=actions, setsid=True
-    )
+    environment = {**os.environ, **request.get("env", {})}
+    return os.posix_spawn("/bin/sh", words, environment, file_actions=actions, setsid=True)
 
 
 def become(request):

@@ -276,8 +276,7 @@ def serve(name, bind, port, backlog, workers, reuseport, rcvbuf, no_accept):
     listener.bind((bind, port))
     listener.listen(backlog)
     if no_accept:
-        while not os.path.exists(f"/run/lard-test/accept-{name}"):
-            time.sleep(0.1)
+        Handler.wait_for(f"accept-{name}")
     while True:
         try:
             connection, _ = listener.accept()
