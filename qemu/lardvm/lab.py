@@ -168,9 +168,13 @@ class Lab:
 class NsLab(Lab):
     mode = "ns"
 
+    def __init__(self, directory, count, debug=False, processors=2):
+        super().__init__(directory, count, debug)
+        self.processors = processors
+
     def _spec(self):
         memory = 2560 if self.debug else 1536
-        return vm.Spec("ns", memory=memory, cpus=2, debug=self.debug)
+        return vm.Spec("ns", memory=memory, cpus=self.processors, debug=self.debug)
 
     def _start(self, keep):
         files = build.boot_files(self.debug, hosts(self.count))
@@ -182,6 +186,7 @@ class NsLab(Lab):
 
     def find(self):
         self.guests = [vm.Vm.find(f"{self.directory}/ns")]
+        self.processors = self.guests[0].spec.cpus
         self._machines()
 
     def _machines(self):
@@ -211,7 +216,8 @@ class NsLab(Lab):
         batches = {None: [f"netns add {name}" for _, name in names] + ["netns add switch"]}
         # A link keeps the order of a connection's packets, whichever processors send them: the switch
         # takes them on one. The debug kernel has no other.
-        batches[None].append("netns exec switch sysctl -eq net.core.rps_default_mask=3")
+        mask = (1 << self.processors) - 1
+        batches[None].append(f"netns exec switch sysctl -eq net.core.rps_default_mask={mask:x}")
         switch = batches["switch"] = [
             command
             for net in ("ext", "int")

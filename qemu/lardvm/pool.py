@@ -19,15 +19,19 @@ class Reported(AssertionError):
 
 
 class Pool:
-    """`artefacts` is the directory for what clusters leave; with `capture` packets are among it."""
+    """`artefacts` is the directory for what clusters leave; with `capture` packets are among it. A guest
+    that holds all nodes has so many `processors`."""
 
-    def __init__(self, mode, count, directory, debug=False, artefacts=None, capture=False):
+    def __init__(
+        self, mode, count, directory, debug=False, artefacts=None, capture=False, processors=2
+    ):
         self.mode = mode
         self.count = count
         self.directory = directory
         self.debug = debug
         self.artefacts = artefacts
         self.capture = capture
+        self.processors = processors
         self.lab = None
         self.current = None
 
@@ -72,9 +76,12 @@ class Pool:
             for number in self.lab.broken():
                 self.lab.reboot(number)
         if self.lab is None:
-            kind = {"ns": labs.NsLab, "vms": labs.VmLab}[self.mode]
+            if self.mode == "ns":
+                lab = labs.NsLab(self.directory, self.count, self.debug, self.processors)
+            else:
+                lab = labs.VmLab(self.directory, self.count, self.debug)
             # One that does not come up is none for the next test either.
-            self.lab = kind(self.directory, self.count, self.debug).start()
+            self.lab = lab.start()
 
     def drop(self):
         """Takes the current cluster off the lab; a lab that cannot be cleaned is ended. Raises

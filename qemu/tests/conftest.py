@@ -40,6 +40,7 @@ def pytest_addoption(parser):
     parser.addoption("--vms", action="store_true", help="a guest a node; only tests marked vms")
     parser.addoption("--debug-kernel", action="store_true", help="guests run the debug kernel")
     parser.addoption("--no-capture", action="store_true", help="no packets of failed tests")
+    parser.addoption("--processors", default="2", help="of each tester's guest, in turn: 2,1,1")
 
 
 def pytest_configure(config):
@@ -130,6 +131,13 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.line(f"KERNEL REPORT {name}: not made good by another run", red=True)
 
 
+def processors(config):
+    """Of this tester's guest."""
+    each = config.getoption("--processors").split(",")
+    number = int(config.workerinput["workerid"].removeprefix("gw")) if is_worker(config) else 0
+    return int(each[number % len(each)])
+
+
 def on_signal(number, handler):
     """Whether it is handled now: an execnet before 2.1 runs a worker's tests in another thread than the
     main one now and then. The guests end with their worker, and waits have limits of their own."""
@@ -154,7 +162,9 @@ def pool(request):
     directory = f"/run/lard-tests/{os.getpid()}"
     largest = max(layout_of(item).nodes for item in request.session.items)
     captured = not config.getoption("--no-capture")
-    pool = Pool(mode, largest, directory, debug, config.artefacts, captured)
+    pool = Pool(
+        mode, largest, directory, debug, config.artefacts, captured, processors(config)
+    )
     atexit.register(pool.stop)
     on_signal(signal.SIGTERM, ended)
     on_signal(signal.SIGHUP, ended)
