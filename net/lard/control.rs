@@ -85,6 +85,8 @@ pub(crate) struct Control {
     mtu: Atomic<u32>,
     /// When the dispatcher next looks at its own node's load, in µs.
     next_load: Atomic<u64>,
+    /// Is it this node that goes? Then nobody is told that the others do.
+    leaving: Atomic<bool>,
 }
 
 /// The place of a node in tables of nodes.
@@ -109,6 +111,7 @@ impl Control {
             announced: kernel_net::new_bh_lock!(ListenerCaps::default(), c"lard:announced"),
             mtu: Atomic::new(0),
             next_load: Atomic::new(0),
+            leaving: Atomic::new(false),
         })
     }
 
@@ -321,6 +324,7 @@ impl Control {
 
     /// Ends all connections. May sleep.
     pub(crate) fn stop(&self, node: &Node, admin: &mut Admin) {
+        self.leaving.store(true, Relaxed);
         for link in admin.links.iter().flatten() {
             link.peer.fail(Lost::Removed);
         }
@@ -333,6 +337,7 @@ impl Control {
         for member in self.members.lock().iter_mut() {
             *member = None;
         }
+        self.leaving.store(false, Relaxed);
     }
 
     /// A connection has ended. `unsent` are those whose question or hand-off never left. Called by
@@ -369,7 +374,9 @@ impl Control {
                     Lost::Removed => DownReason::Removed,
                     _ => DownReason::Silent,
                 };
-                self.broadcast(&NodeDown { node: id, reason }, id);
+                if !self.leaving.load(Relaxed) {
+                    self.broadcast(&NodeDown { node: id, reason }, id);
+                }
             }
         }
         node.cell.with(|net| {

@@ -303,6 +303,10 @@ def test_rules_hold_without_the_dispatcher_and_when_it_is_back(cluster):
         )
 
     cluster.wait(alone, what="the front-end has lost the dispatcher")
+    # Its last word was of itself, not of those that it said good-bye to before.
+    assert {n["name"]: n["state"] for n in cluster.status(2)["nodes"]} == dict.fromkeys(
+        STATIC | APP, "up"
+    )
     with counted(cluster, fe_assign_fallback=24):
         assert set(ask(cluster, *[f"/static/{i}" for i in range(12)])) == STATIC
         assert set(ask(cluster, *[f"/{i}" for i in range(12)])) == APP
