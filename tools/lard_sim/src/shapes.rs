@@ -432,7 +432,7 @@ fn batches(f: &Figures<'_>) -> Option<Check> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figures::GROUPS;
+    use super::super::figures::{Group, GROUPS};
     use super::super::lab::Lab;
     use super::*;
 
@@ -450,20 +450,29 @@ mod tests {
         ("thousand", 2),
     ];
 
-    #[test]
-    fn all_figures_have_their_shapes() {
+    /// The figures of a group, checked.
+    fn checked(group: &Group) -> Vec<Check> {
         let mut lab = Lab::new(150_000, 1);
         lab.scale = 4;
+        let figures = (group.make)(&lab);
+        // What the progress bar promises.
+        assert_eq!(lab.done(), group.runs * 150_000, "{}", group.name);
+        check(&figures)
+    }
+
+    #[test]
+    fn all_figures_have_their_shapes() {
         let mut wrong = Vec::new();
-        for (group, (name, checks)) in GROUPS.iter().zip(CHECKS) {
-            let before = lab.done();
-            let figures = (group.make)(&lab);
-            // What the progress bar promises.
-            assert_eq!(lab.done() - before, group.runs * 150_000, "{name}");
-            let found = check(&figures);
-            assert_eq!((group.name, found.len()), (name, checks));
-            wrong.extend(found.into_iter().filter(|c| c.verdict == Verdict::Fails));
-        }
+        std::thread::scope(|scope| {
+            let threads = GROUPS
+                .each_ref()
+                .map(|group| scope.spawn(|| checked(group)));
+            for ((group, thread), (name, checks)) in GROUPS.iter().zip(threads).zip(CHECKS) {
+                let found = thread.join().expect("a group was simulated");
+                assert_eq!((group.name, found.len()), (name, checks));
+                wrong.extend(found.into_iter().filter(|c| c.verdict == Verdict::Fails));
+            }
+        });
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 
