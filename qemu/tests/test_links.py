@@ -2,7 +2,7 @@
 """Bad networks: loss, reordering, duplication and delay on each link, contents compared."""
 
 import pytest
-from support import CROSSED, LINKS, counted, run, set_everywhere, spoil_link
+from support import CROSSED, LINKS, counted, run, spoil_link
 
 FAULTS = {
     "loss-2": "loss 2%",
@@ -62,13 +62,16 @@ def ask_at_length(host, threads, length):
     return wrong
 
 
-@pytest.mark.layout(nodes=2, d=1, fe=(1,), be=(2,))
+# What waits for seconds is no sign of death.
+PATIENT = "--set handoff-timeout-ms=60000 --set dead-after-ms=60000"
+
+
+@pytest.mark.layout(nodes=2, d=1, fe=(1,), be=(2,), options=PATIENT)
 def test_hand_offs_wait_for_room_on_a_narrow_link_to_the_only_back_end(cluster):
     front_end = cluster.fes[0]
-    set_everywhere(cluster, handoff_timeout_ms=60_000)
-    # A megabyte in eight seconds, of which a quarter may wait to be sent, and little in the socket.
+    # A megabyte in twenty seconds, of which a quarter may wait to be sent, and little in the socket.
     front_end.sh("sysctl -qw net.ipv4.tcp_wmem='4096 16384 32768'")
-    front_end.netem("int0", "rate 1mbit limit 10000")
+    front_end.netem("int0", "rate 400kbit limit 10000")
     with counted(cluster, fe_handoff_later=1, exact_fe_503=0, exact_be_adopted=120):
         assert run(cluster.client, ask_at_length, front_end.ext, 120, 8000, timeout=100) == []
 
