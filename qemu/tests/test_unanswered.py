@@ -107,6 +107,7 @@ def asks(cluster, target):
     return talk
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**APART)
 def test_a_server_learns_that_its_hand_off_was_given_up(patient):
     """It was taken, and ADOPTED never came."""
@@ -157,6 +158,7 @@ def test_a_hand_off_that_did_not_arrive_is_no_load(patient):
         are(patient, expected)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**APART)
 @pytest.mark.parametrize("late", ["again", "adopted", "client"])
 def test_a_server_that_missed_the_reset_gets_another_one(patient, late):
@@ -186,6 +188,7 @@ def test_a_server_that_missed_the_reset_gets_another_one(patient, late):
         nothing_is_left(patient, expected)
 
 
+@pytest.mark.vms
 @pytest.mark.layout(**APART)
 @pytest.mark.parametrize("fault", ["mute", "deaf"])
 def test_a_server_learns_that_its_connection_was_given_up_in_a_move(patient, fault):
