@@ -196,8 +196,12 @@ class Forker:
                     number, request = json.loads(line)
                     connection = self.received.pop(0) if "namespace" in request else None
                     if "cmd" in request:
-                        self.began(number, spawn(request))
-                        continue
+                        try:
+                            self.began(number, spawn(request))
+                            continue
+                        except OSError as error:
+                            # It may be too long; that is its failure, not the end of this process.
+                            request["python"] = f"raise SystemExit({str(error)!r})"
                     pid = os.fork()
                     if pid == 0:
                         self.leave()

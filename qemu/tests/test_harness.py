@@ -276,6 +276,12 @@ def test_commands_run_side_by_side_and_can_be_killed(lab):
     assert "not reached" not in proc.wait(10).stdout
 
 
+def test_a_command_that_cannot_be_started_fails_alone(lab):
+    result = lab.node(1).sh("true " + 200_000 * "x", check=False)
+    assert result.code == 1 and "too long" in result.stderr
+    lab.node(1).sh("true")
+
+
 @pytest.mark.vms
 def test_files_and_exit_codes_come_back_unchanged(lab):
     machine = lab.node(1)
