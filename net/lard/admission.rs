@@ -3,7 +3,8 @@
 //! Connections that waited for room in the cluster, and how their front-ends hear of it.
 //!
 //! ```text
-//!   ASSIGN ──▶ Dispatcher::assign ── full ──▶ WAIT, and the front-end keeps the connection
+//!                                 ┌─ too many wait ──▶ WAIT no time, ADMITTED nobody ──▶ 503
+//!   ASSIGN ──▶ Dispatcher::assign ┴─ full ──▶ WAIT, and the front-end keeps the connection
 //!                                                      │
 //!   a connection ends, a node comes, a limit changes   │
 //!        └──▶ Dispatcher::admit ── room, oldest first ─┴─▶ ADMITTED ──▶ hand-off

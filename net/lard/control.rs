@@ -85,8 +85,6 @@ pub(crate) struct Control {
     mtu: Atomic<u32>,
     /// When the dispatcher next looks at its own node's load, in µs.
     next_load: Atomic<u64>,
-    /// Is it this node that goes? Then nobody is told that the others do.
-    leaving: Atomic<bool>,
 }
 
 /// The place of a node in tables of nodes.
@@ -111,7 +109,6 @@ impl Control {
             announced: kernel_net::new_bh_lock!(ListenerCaps::default(), c"lard:announced"),
             mtu: Atomic::new(0),
             next_load: Atomic::new(0),
-            leaving: Atomic::new(false),
         })
     }
 
@@ -324,9 +321,13 @@ impl Control {
 
     /// Ends all connections. May sleep.
     pub(crate) fn stop(&self, node: &Node, admin: &mut Admin) {
-        self.leaving.store(true, Relaxed);
-        for link in admin.links.iter().flatten() {
-            link.peer.fail(Lost::Removed);
+        {
+            // All of them before the first is forgotten, for which the lock is taken: nobody is to be told
+            // that another one has gone, nor be given an answer as if it had.
+            let peers = self.peers.lock();
+            for peer in peers.iter().flatten() {
+                peer.fail(Lost::Removed);
+            }
         }
         let late = goodbye();
         for link in admin.links.iter_mut() {
@@ -337,7 +338,6 @@ impl Control {
         for member in self.members.lock().iter_mut() {
             *member = None;
         }
-        self.leaving.store(false, Relaxed);
     }
 
     /// A connection has ended. `unsent` are those whose question or hand-off never left. Called by
@@ -374,9 +374,7 @@ impl Control {
                     Lost::Removed => DownReason::Removed,
                     _ => DownReason::Silent,
                 };
-                if !self.leaving.load(Relaxed) {
-                    self.broadcast(&NodeDown { node: id, reason }, id);
-                }
+                self.broadcast(&NodeDown { node: id, reason }, id);
             }
         }
         node.cell.with(|net| {

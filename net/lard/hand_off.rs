@@ -8,8 +8,9 @@
 //!   Asking ──┬── ASSIGNED ──▶ HandingOff ──┬── ADOPTED ──▶ Forward             │
 //!            │                             ├─────────────────────────────────── ┘
 //!            ├── WAIT: later ADMITTED, as ASSIGNED
-//!            ├── nobody ──▶ 503            └── silence, or the peer died ──▶ reset
-//!            └── dispatcher lost ──▶ consistent hashing over the nodes known here
+//!            ├── ADMITTED nobody ──▶ 503   └── silence, or the peer died ──▶ reset
+//!            └── dispatcher lost, or ASSIGNED nobody ──▶ consistent hashing over the nodes known here,
+//!                                                        if there are none ──▶ 503
 //! ```
 //!
 //! A hand-off is tried elsewhere only when it is certain that nobody has the connection. A back-end
@@ -29,7 +30,7 @@ use kernel::sync::Arc;
 use kernel_net::net::SoftNet;
 use kernel_net::skb::Skb;
 use lard_core::addr::{ConnId, NodeId, Tuple};
-use lard_core::policy::{rendezvous, Admission, Mechanism, Tags};
+use lard_core::policy::{rendezvous, Admission, Mechanism, NodeSet, Tags};
 use lard_core::tcp::{Ended, Forwarding, Segment, Snapshot, Status};
 use lard_core::time::Instant;
 use lard_core::wire::{self, Assign, Closed, HowClosed, Refusal};
@@ -116,9 +117,7 @@ impl FrontEnd {
                 return;
             } else {
                 node.stats.inc(Counter::AssignFallback);
-                let known = node.back_ends(wanted.tags);
-                let left = known.iter().filter(|(n, _)| !exclude.contains(*n));
-                (rendezvous(left.copied(), wanted.key), Chosen::Here)
+                (choose(node, &wanted, exclude), Chosen::Here)
             };
             match self.hand_off(node, net, conn, to, chosen) {
                 Attempt::Settled => return,
@@ -127,21 +126,48 @@ impl FrontEnd {
         }
     }
 
-    /// The dispatcher's answer, at once or after the connection has waited. Bottom halves off.
-    pub(crate) fn assigned(&self, node: &Node, net: &SoftNet, conn: ConnId, to: Option<NodeId>) {
+    /// Another node's dispatcher has answered. That it knows nobody is no reason to serve nobody: it may have
+    /// begun a moment ago, or have lost a node that this one is connected to. Bottom halves off.
+    pub(crate) fn answered(&self, node: &Node, net: &SoftNet, conn: ConnId, to: Option<NodeId>) {
         if self.assigned_next(node, net, conn, to) {
             return;
         }
-        if let Attempt::Again = self.hand_off(node, net, conn, to, Chosen::ByDispatcher) {
+        match to.is_none().then(|| self.chosen_here(node, conn)).flatten() {
+            Some(known) => self.give(node, net, conn, Some(known), Chosen::Here),
+            None => self.give(node, net, conn, to, Chosen::ByDispatcher),
+        }
+    }
+
+    /// The answer of the dispatcher on this node, or any after the connection has waited. Bottom halves off.
+    pub(crate) fn assigned(&self, node: &Node, net: &SoftNet, conn: ConnId, to: Option<NodeId>) {
+        if !self.assigned_next(node, net, conn, to) {
+            self.give(node, net, conn, to, Chosen::ByDispatcher);
+        }
+    }
+
+    /// Hands a connection to the node that was chosen.
+    pub(crate) fn give(
+        &self,
+        node: &Node,
+        net: &SoftNet,
+        conn: ConnId,
+        to: Option<NodeId>,
+        chosen: Chosen,
+    ) {
+        if let Attempt::Again = self.hand_off(node, net, conn, to, chosen) {
             self.ask(node, net, conn);
         }
     }
 
-    /// Hands a connection that has a place, and waits, to the node that the dispatcher chose before.
-    pub(crate) fn give(&self, node: &Node, net: &SoftNet, conn: ConnId, to: NodeId) {
-        if let Attempt::Again = self.hand_off(node, net, conn, Some(to), Chosen::ByDispatcher) {
-            self.ask(node, net, conn);
+    /// A back-end that this node knows, for a connection that the dispatcher knows none for.
+    fn chosen_here(&self, node: &Node, conn: ConnId) -> Option<NodeId> {
+        let (wanted, exclude) = self.with_open(conn, |open| Some(open.question()))?;
+        if node.services.is_outdated(&wanted) {
+            return None;
         }
+        let to = choose(node, &wanted, exclude)?;
+        node.stats.inc(Counter::AssignFallback);
+        Some(to)
     }
 
     fn hand_off(
@@ -502,6 +528,13 @@ impl FrontEnd {
         let (_, open) = bucket.find_id(conn)?.open_mut()?;
         f(open)
     }
+}
+
+/// Chooses without a dispatcher, by consistent hashing.
+fn choose(node: &Node, wanted: &Wanted, exclude: NodeSet) -> Option<NodeId> {
+    let known = node.back_ends(wanted.tags);
+    let left = known.iter().filter(|(n, _)| !exclude.contains(*n));
+    rendezvous(left.copied(), wanted.key)
 }
 
 /// A connection that was being given to a back-end, as one that is passed on.

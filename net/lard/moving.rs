@@ -303,7 +303,7 @@ impl FrontEnd {
         if to != from {
             self.tell_dispatcher(node, conn, from, HowClosed::Moved);
         }
-        self.give(node, net, conn, to);
+        self.give(node, net, conn, Some(to), Chosen::ByDispatcher);
     }
 
     /// `from` keeps the connection. Bottom halves off, no lock held.

@@ -96,7 +96,7 @@ counters! {
     Asked = "fe_asked",
     /// Writes that sent them; the rest is batching.
     AskWrites = "fe_ask_writes",
-    /// Requests the front-end placed itself, because the dispatcher was out of reach.
+    /// Requests the front-end placed itself, because the dispatcher was out of reach or knew nobody.
     AssignFallback = "fe_assign_fallback",
     /// Requests answered with 503: no node may be chosen, or none had room in time.
     NoBackEnd = "fe_no_back_end",

@@ -151,7 +151,8 @@ def test_front_ends_go_on_without_the_dispatcher_and_say_so(cluster):
 
     def asks():
         before = assigned()
-        run(cluster.client, ask, host, 5)
+        # All along, also while it knows nobody yet.
+        assert {status for status, _ in run(cluster.client, ask, host, 5)} == {200}
         return assigned() >= before + 5
 
     cluster.wait(asks, what="the restarted dispatcher is asked")

@@ -34,12 +34,13 @@ pub(super) struct Member {
 pub(crate) type BackEnds = Few<(NodeId, u16), MAX_NODES>;
 
 impl Control {
-    /// The back-ends this node could hand a connection to by itself, of those that have `tags`.
+    /// The back-ends this node could hand a connection to by itself, of those that have `tags`. A connection
+    /// to one is a better witness than a dispatcher that has lost it.
     pub(crate) fn back_ends(&self, config: &Config, tags: Tags) -> BackEnds {
         let mut found = BackEnds::new();
         let members = *self.members.lock();
         let weight = |id: NodeId, default| match members.get(place(id)).copied().flatten() {
-            Some(member) if member.state != NodeState::Up || !member.tags.contain(tags) => 0,
+            Some(m) if m.state == NodeState::Draining || !m.tags.contain(tags) => 0,
             Some(member) => member.weight,
             None if tags != Tags::NONE => 0,
             None => default,
@@ -63,6 +64,12 @@ impl Control {
         let members = self.members.lock();
         let member = members.get(place(node)).copied().flatten()?;
         Some((member.state, member.weight))
+    }
+
+    /// Gets it no new connections any more?
+    pub(super) fn is_draining(&self, node: NodeId) -> bool {
+        self.state_of(node)
+            .is_some_and(|(state, _)| state == NodeState::Draining)
     }
 
     pub(super) fn note(&self, node: &Node, of: NodeId, state: NodeState, weight: Option<u16>) {

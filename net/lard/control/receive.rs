@@ -10,8 +10,8 @@
 use lard_core::addr::{Endpoint, NodeId};
 use lard_core::policy::{Admission, Mechanism, NodeState, MAX_NODES};
 use lard_core::wire::{
-    Adopted, Assign, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Probe, Refusal,
-    Refused, Release, Roles, Service, Wait, WhyBusy,
+    Admitted, Adopted, Assign, Assigned, Busy, Closed, Drain, Handoff, Hello, Message, Ping, Probe,
+    Refusal, Refused, Release, Roles, Service, Wait, WhyBusy,
 };
 
 use super::Control;
@@ -84,7 +84,7 @@ impl Control {
             Message::Assigned(m) => {
                 peer.answered();
                 node.cell
-                    .with(|net| node.front_end.assigned(node, net, m.conn, m.node));
+                    .with(|net| node.front_end.answered(node, net, m.conn, m.node));
             }
             Message::Wait(m) => {
                 peer.answered();
@@ -221,6 +221,8 @@ impl Control {
             let other = NodeId(other);
             if let Some(up) = self.node_up(config, other) {
                 let _ = self.count(peer.send(&up));
+            } else if self.is_draining(other) {
+                let _ = self.count(peer.send(&Drain { node: other }));
             }
         }
     }
@@ -229,7 +231,15 @@ impl Control {
         let conn = question.conn;
         let to = match node.dispatcher.assign(node, question) {
             Admission::Assigned(to) => to,
-            Admission::Refused => None,
+            Admission::Refused => {
+                // It need not wait, since even those who do are too many.
+                let _ = self.count(peer.send(&Wait {
+                    conn,
+                    at_most_ms: 0,
+                }));
+                let _ = self.count(peer.send(&Admitted { conn, node: None }));
+                return;
+            }
             Admission::Waits => {
                 let at_most_ms = node.dispatcher.queue_time_ms();
                 // Untold the front-end waits for as long as for any answer.

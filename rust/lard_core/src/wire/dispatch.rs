@@ -120,7 +120,7 @@ const FORWARD: u16 = 1 << 15;
 pub struct Assigned {
     /// The connection asked about.
     pub conn: ConnId,
-    /// The node to hand it to. None (0 on the wire): no node may serve it, answer 503.
+    /// The node to hand it to. None (0 on the wire): the dispatcher knows none.
     pub node: Option<NodeId>,
     /// The node to fetch the content from, when that is another one (back-end forwarding).
     pub tag: Option<NodeId>,
