@@ -291,8 +291,22 @@ def test_a_back_end_lost_before_it_answers_the_hand_off_costs_only_resets(cluste
         assert by_4 == 0 and "node4" not in result and "reset" in result, (by_4, result)
 
 
+@pytest.fixture
+def little_room(cluster):
+    """In the socket of the control connection from node 2 to node 4."""
+    sysctl, front_end = "sysctl -qw net.ipv4.tcp_wmem", cluster.node(2)
+    before = front_end.sh("sysctl -n net.ipv4.tcp_wmem").stdout.strip()
+    front_end.sh(f"{sysctl}='4096 16384 32768'")
+    # The one that is there may have grown.
+    cluster.kill_node(4)
+    cluster.start_node(4)
+    cluster.wait(cluster.complete, timeout=60, what="node4 again")
+    yield
+    front_end.sh(f"{sysctl}='{before}'")
+
+
 @pytest.mark.vms
-def test_hand_offs_that_have_not_left_go_to_another_node(cluster):
+def test_hand_offs_that_have_not_left_go_to_another_node(cluster, little_room):
     """The heads are so long that the control connection of a back-end whose link is lost does not take
     them all."""
 

@@ -204,6 +204,8 @@ def test_while_the_server_is_in_a_call_on_the_socket_the_next_request_stays(clus
             while b"\r\n\r\n" not in connection.buffer:
                 connection.more()
             home = re.search(rb"X-Node: (\w+)", connection.buffer)[1].decode()
+            # From the head to the disk, where it is for a second at least.
+            time.sleep(0.3)
             connection.send(client.head(next(targets[node] for node in targets if node != home)))
             page, other = connection.answer(), connection.answer()
             assert page.length == 4096 and other.sha256 == content.sha256(100)
