@@ -147,12 +147,14 @@ impl Dispatcher {
         });
     }
 
-    /// A back-end has joined, or has come back; in which state, as what was drained stays so.
+    /// A back-end has joined, or has come back, and who waits may get it; in which state, as what was
+    /// drained stays so.
     pub(crate) fn node_up(
         &self,
         here: &Node,
         node: NodeId,
         weight: u16,
+        tags: Tags,
     ) -> Result<NodeState, NodeError> {
         self.change(here, |inner| {
             inner.reports.forget(node);
@@ -164,6 +166,7 @@ impl Dispatcher {
                 true => NodeState::Draining,
                 false => NodeState::Up,
             };
+            inner.scheduler.set_tags(node, tags)?;
             inner.scheduler.upd_dest(node, Some(weight), Some(state))?;
             Ok(state)
         })

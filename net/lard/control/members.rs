@@ -120,12 +120,22 @@ impl Control {
         service.tags_of(name, itself.as_str())
     }
 
+    /// What a back-end has, as this node, the dispatcher, sees it now.
+    pub(crate) fn own_tags(&self, node: &Node, config: &Config, of: NodeId) -> Tags {
+        let service = node.services.get();
+        service.map_or(Tags::NONE, |service| self.weigh(config, &service, of))
+    }
+
     /// The dispatcher, which is this node, learns what a back-end has.
     pub(super) fn note_own_tags(&self, node: &Node, config: &Config, of: NodeId) {
-        if let Some(service) = node.services.get() {
-            let tags = self.weigh(config, &service, of);
+        loop {
+            let tags = self.own_tags(node, config, of);
             self.note_tags(of, tags);
             node.dispatcher.set_tags(of, tags);
+            // The settings may have changed meanwhile, and who changed them may have been quicker.
+            if self.own_tags(node, config, of) == tags {
+                return;
+            }
         }
     }
 

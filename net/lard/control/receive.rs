@@ -211,7 +211,8 @@ impl Control {
     fn welcome(&self, node: &Node, config: &Config, peer: &Peer, roles: Roles) {
         let id = peer.id();
         if roles.contains(Roles::BACK_END) {
-            if let Ok(state) = node.dispatcher.node_up(node, id, peer.weight()) {
+            let tags = self.own_tags(node, config, id);
+            if let Ok(state) = node.dispatcher.node_up(node, id, peer.weight(), tags) {
                 self.note(node, id, state, Some(peer.weight()));
                 self.note_own_tags(node, config, id);
                 self.announce(node, id);

@@ -120,7 +120,9 @@ fn start(
         node.forward.learn(config.node, config.internal, true)?;
         node.back_end.start(net, config);
         if config.is(Roles::DISPATCHER) {
-            let added = node.dispatcher.node_up(node, config.node, config.weight);
+            let id = config.node;
+            let tags = node.control.own_tags(node, config, id);
+            let added = node.dispatcher.node_up(node, id, config.weight, tags);
             added.map_err(|_| EINVAL)?;
         }
     }
