@@ -83,7 +83,8 @@ def test_curl_is_served_by_the_node_that_serves_the_same_in_http_1(cluster, mode
             assert lines == [["2", "200", nodes[target], "1"]], target
 
 
-@pytest.mark.vms
+# Not across machines, where the client is this machine's: the curl of Debian 12 ends a connection of this kind
+# after the first answer.
 def test_a_connection_stays_with_the_node_of_its_first_request(cluster, mode):
     targets = targets_of(f"many-{mode}") * 2
     nodes = placed(cluster, targets)
