@@ -235,14 +235,14 @@ def test_with_the_usual_key_the_same_requests_are_spread(cluster):
     assert len(set(ask(cluster, *[(f"/{i}", fields) for i in range(24)]))) == 3
 
 
-def load(host, seconds):
-    """One request after the other, by four clients; what each was answered, by kind of request."""
-    end = time.monotonic() + seconds
+def load(host, gate):
+    """One request after the other, by four clients, until somebody opens the gate; what each was answered,
+    by kind of request."""
     seen, failures = {"s": {}, "a": {}}, []
 
     def one(number):
         i = 0
-        while time.monotonic() < end:
+        while not os.path.exists(gate):
             i += 1
             kind = "s" if i % 2 else "a"
             try:
@@ -278,10 +278,13 @@ def test_everything_changes_under_load_without_a_failure(cluster, front_end):
     )
     machine.sh(change)
     settled(cluster)
-    running = begin(cluster.client, load, cluster.fes[front_end].ext, 6)
+    gate = "/run/lard-test-changed"
+    cluster.client.sh(f"rm -f {gate}")
+    running = begin(cluster.client, load, cluster.fes[front_end].ext, gate)
     cluster.wait(lambda: "begun" in running.process.stdout(), what="requests under way")
     with counted(cluster, exact_fe_503=0):
         machine.sh(f"for i in $(seq 20); do {change} || exit; done")
+        cluster.client.sh(f"touch {gate}")
         result = running.result()
     assert not result["failures"], result["failures"][:5]
     seen = result["seen"]
