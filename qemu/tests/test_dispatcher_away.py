@@ -36,9 +36,9 @@ def end_dispatcher(cluster):
     cluster.wait(gone, what="the front-end has no dispatcher")
 
 
-@pytest.mark.vms
-@pytest.mark.layout(**APART)
-def test_back_ends_that_only_the_dispatcher_has_lost_serve(cluster):
+@pytest.fixture
+def cut_off(cluster):
+    """The dispatcher hears nothing of the back-ends, nor they of it."""
     cluster.spoil()
     theirs = ", ".join(machine.int for machine in cluster.bes)
     cluster.node(1).sh(
@@ -48,6 +48,13 @@ def test_back_ends_that_only_the_dispatcher_has_lost_serve(cluster):
         f"chain out {{ type filter hook output priority -500; ip daddr {{ {theirs} }} drop; }}\n"
         "}\n",
     )
+    yield
+    cluster.node(1).sh("nft delete table ip apart")
+
+
+@pytest.mark.vms
+@pytest.mark.layout(**APART)
+def test_back_ends_that_only_the_dispatcher_has_lost_serve(cluster, cut_off):
     cluster.wait(lambda: states(cluster, 1) == ["down", "down"], what="the dispatcher has lost the back-ends")
     with counted(cluster, fe_assign_fallback=12):
         assert served_by(cluster) == {"node3", "node4"}
