@@ -66,12 +66,6 @@ impl Control {
         Some((member.state, member.weight))
     }
 
-    /// Gets it no new connections any more?
-    pub(super) fn is_draining(&self, node: NodeId) -> bool {
-        self.state_of(node)
-            .is_some_and(|(state, _)| state == NodeState::Draining)
-    }
-
     pub(super) fn note(&self, node: &Node, of: NodeId, state: NodeState, weight: Option<u16>) {
         let changed = {
             let mut members = self.members.lock();

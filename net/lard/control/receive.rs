@@ -222,7 +222,7 @@ impl Control {
             let other = NodeId(other);
             if let Some(up) = self.node_up(config, other) {
                 let _ = self.count(peer.send(&up));
-            } else if self.is_draining(other) {
+            } else if let Some((NodeState::Draining, _)) = self.state_of(other) {
                 let _ = self.count(peer.send(&Drain { node: other }));
             }
         }
