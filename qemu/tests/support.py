@@ -45,6 +45,8 @@ def _main(function, arguments):
 FOUR = {"nodes": 4, "d": 1, "fe": (1,), "be": (1, 2, 3, 4)}
 # The same with a front-end that serves nothing itself: all links are crossed.
 CROSSED = {"nodes": 4, "d": 1, "fe": (1,), "be": (2, 3, 4)}
+# The dispatcher, the front-end and the back-ends on nodes of their own.
+APART = {"nodes": 4, "d": 1, "fe": (2,), "be": (3, 4)}
 
 # Which machine's sending side: what the client sends, what the front-end sends to the client and to
 # the back-ends, what the back-ends send to the front-end and to the client.
@@ -276,6 +278,13 @@ def everywhere(cluster, command):
     """Wherever files are other files: in each guest, and where the client is."""
     for machine in [*cluster.guests, *([cluster.client] if cluster.mode == "vms" else [])]:
         machine.sh(command)
+
+
+def ask_new(host, count, mark=None):
+    """Requests for targets that nobody has asked for yet, unless they are marked."""
+    mark = mark or random.randrange(1 << 40)
+    answers = [client.get(host, f"/who?{mark}-{number}") for number in range(count)]
+    return [[answer.status, answer.node] for answer in answers]
 
 
 def owners(host, targets):

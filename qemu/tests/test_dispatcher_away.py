@@ -3,22 +3,14 @@
 back-ends that the front-end is connected to, and what an administrator told it holds."""
 
 import pytest
-from support import counted, run
+from support import APART, ask_new, counted, run
 
-# The dispatcher, the front-end and the back-ends on nodes of their own.
-APART = {"nodes": 4, "d": 1, "fe": (2,), "be": (3, 4)}
 AWAY = "is out of reach"
-
-
-def ask(host, count):
-    mark = random.randrange(1 << 40)
-    answers = [client.get(host, f"/who?{mark}-{number}") for number in range(count)]
-    return [[answer.status, answer.node] for answer in answers]
 
 
 def served_by(cluster, count=12):
     """Which nodes serve; each request is answered well."""
-    answers = run(cluster.client, ask, cluster.fes[0].ext, count)
+    answers = run(cluster.client, ask_new, cluster.fes[0].ext, count)
     assert all(status == 200 for status, _ in answers), answers
     return {node for _, node in answers}
 

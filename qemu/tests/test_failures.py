@@ -2,14 +2,7 @@
 """Parts of the cluster that die. Nothing is served twice, nothing hangs, the rest goes on."""
 
 import pytest
-from support import begin, counted, run, set_everywhere, unloaded, wait_idle
-
-
-def ask(host, count, mark=None):
-    """Requests for targets that nobody has asked for yet, unless they are marked."""
-    mark = mark or random.randrange(1 << 40)
-    answers = [client.get(host, f"/who?{mark}-{number}") for number in range(count)]
-    return [[answer.status, answer.node] for answer in answers]
+from support import ask_new, begin, counted, run, set_everywhere, unloaded, wait_idle
 
 
 def hold(host, count, gate):
@@ -64,7 +57,7 @@ def all_served(cluster, host, without=()):
 
     def served():
         try:
-            answers = run(cluster.client, ask, host, 12)
+            answers = run(cluster.client, ask_new, host, 12)
         except AssertionError:
             return False
         return all(status == 200 and node not in without for status, node in answers)
@@ -87,7 +80,7 @@ def test_connections_survive_the_end_of_the_back_ends_process(cluster):
         cluster.start_node(number)
 
     def back():
-        return {"node3", "node4"} <= {node for _, node in run(cluster.client, ask, host, 24)}
+        return {"node3", "node4"} <= {node for _, node in run(cluster.client, ask_new, host, 24)}
 
     cluster.wait(back, what="the nodes in use again")
 
@@ -137,8 +130,8 @@ def test_front_ends_go_on_without_the_dispatcher_and_say_so(cluster):
     cluster.kill_node(1)
     all_served(cluster, host)
     with counted(cluster, fe_assign_fallback=20):
-        first = run(cluster.client, ask, host, 20, "same")
-        again = run(cluster.client, ask, cluster.fes[1].ext, 20, "same")
+        first = run(cluster.client, ask_new, host, 20, "same")
+        again = run(cluster.client, ask_new, cluster.fes[1].ext, 20, "same")
     # By hash: the same node for the same target, whichever front-end is asked.
     assert first == again and len({node for _, node in first}) > 1, (first, again)
     # Once, however many requests were placed.
@@ -152,7 +145,7 @@ def test_front_ends_go_on_without_the_dispatcher_and_say_so(cluster):
     def asks():
         before = assigned()
         # All along, also while it knows nobody yet.
-        assert {status for status, _ in run(cluster.client, ask, host, 5)} == {200}
+        assert {status for status, _ in run(cluster.client, ask_new, host, 5)} == {200}
         return assigned() >= before + 5
 
     cluster.wait(asks, what="the restarted dispatcher is asked")

@@ -4,10 +4,7 @@ node."""
 
 import client
 import pytest
-from support import CROSSED, FOUR, Talk, counted, enter, owners, run
-
-# The dispatcher, the front-end and the back-ends on nodes of their own.
-APART = {"nodes": 4, "d": 1, "fe": (2,), "be": (3, 4)}
+from support import APART, CROSSED, FOUR, Talk, counted, enter, owners, run
 
 
 def machine_of(cluster, name):

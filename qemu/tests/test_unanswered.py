@@ -7,10 +7,7 @@ import time
 
 import client
 import pytest
-from support import Talk, counted, enter, everywhere, owners, run, set_everywhere
-
-# The dispatcher, the front-end and the back-ends on nodes of their own.
-APART = {"nodes": 4, "d": 1, "fe": (2,), "be": (3, 4)}
+from support import APART, Talk, counted, enter, everywhere, owners, run, set_everywhere
 
 # Seconds; an emulated guest does between a reset and the last one what a test wants in between.
 HANDOFF_TIMEOUT = 10
