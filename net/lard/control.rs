@@ -10,8 +10,9 @@
 //! # Locking
 //!
 //! `admin` is held through every change that an administrator makes, also while threads are waited
-//! for; no thread of a peer takes it. `peers` and `members` are taken in any context, `peers` outside a
-//! peer's `info`.
+//! for; no thread of a peer takes it. Inside it is `word`, under which the dispatcher changes what it says
+//! of a node and says it, so that all hear of changes in their order; nobody is waited for under that.
+//! `peers` and `members` are taken in any context, `peers` outside a peer's `info`.
 
 #![forbid(unsafe_code)]
 
@@ -28,9 +29,7 @@ use kernel_net::sync::BhLock;
 use lard_core::addr::{ConnId, NodeId};
 use lard_core::policy::{NodeState, MAX_NODES};
 use lard_core::time::Instant;
-use lard_core::wire::{
-    Assign, DownReason, Frame, Hello, List, ListenerCaps, NodeDown, Roles, VERSION,
-};
+use lard_core::wire::{Assign, Frame, Hello, List, ListenerCaps, Roles, VERSION};
 
 use crate::config::Config;
 use crate::front_end::now;
@@ -77,6 +76,8 @@ pub(crate) struct Control {
     /// The netlink port of the socket that owns the node, 0 for none. Changed under `admin`.
     owner: Atomic<u32>,
     admin: Pin<KBox<Mutex<Admin>>>,
+    /// Held by who has the dispatcher's word.
+    word: Pin<KBox<Mutex<()>>>,
     peers: BhLock<[Option<Arc<Peer>>; MAX_NODES]>,
     members: BhLock<[Option<Member>; MAX_NODES]>,
     /// What HELLO says of this node's listeners.
@@ -104,6 +105,7 @@ impl Control {
             stats,
             owner: Atomic::new(0),
             admin: KBox::pin_init(kernel::new_mutex!(admin, "lard:admin"), GFP_KERNEL)?,
+            word: KBox::pin_init(kernel::new_mutex!((), "lard:word"), GFP_KERNEL)?,
             peers: kernel_net::new_bh_lock!([const { None }; MAX_NODES], c"lard:peers"),
             members: kernel_net::new_bh_lock!([None; MAX_NODES], c"lard:members"),
             announced: kernel_net::new_bh_lock!(ListenerCaps::default(), c"lard:announced"),
@@ -183,7 +185,15 @@ impl Control {
     /// Sends a message to all nodes that listen, but one.
     fn broadcast<'a>(&self, frame: &impl Frame<'a>, but: NodeId) {
         for peer in self.all().filter(|p| p.id() != but && p.is_ready()) {
-            let _ = self.count(peer.send(frame));
+            self.must_hear(&peer, peer.send(frame));
+        }
+    }
+
+    /// Ends the connection to a peer to which something could not be sent without which it would go on
+    /// with what holds no longer. When it is back all is said again.
+    fn must_hear(&self, peer: &Peer, sent: Result<(), SendError>) {
+        if self.count(sent).is_err() {
+            peer.fail(Lost::Error);
         }
     }
 
@@ -207,7 +217,7 @@ impl Control {
             let known = node.dispatcher.node(config.node);
             let state = known.map_or(NodeState::Up, |dest| dest.state);
             self.note(node, config.node, state, Some(config.weight));
-            self.note_own_tags(node, config, config.node);
+            self.note_tags(config.node, self.own_tags(node, config, config.node));
         }
     }
 
@@ -365,16 +375,7 @@ impl Control {
         if let Some(config) = &config {
             let was = peer.with_info(|info| info.roles);
             if config.is(Roles::DISPATCHER) {
-                node.dispatcher.node_down(node, id);
-            }
-            if config.is(Roles::DISPATCHER) && was.contains(Roles::BACK_END) {
-                self.note(node, id, NodeState::Down, None);
-                let reason = match lost {
-                    Lost::Bye => DownReason::Left,
-                    Lost::Removed => DownReason::Removed,
-                    _ => DownReason::Silent,
-                };
-                self.broadcast(&NodeDown { node: id, reason }, id);
+                self.node_lost(node, id, was, lost);
             }
         }
         node.cell.with(|net| {

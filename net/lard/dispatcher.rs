@@ -61,8 +61,8 @@ impl Dispatcher {
         }
     }
 
-    /// Starts to decide, with no node to choose yet. What an earlier start has learnt is kept.
-    /// May sleep.
+    /// Starts to decide, with no node to choose yet. What an earlier start has learnt is kept, what it was
+    /// told is not. May sleep.
     pub(crate) fn start(&self, policy: PolicyKind) -> Result {
         let fresh = Inner::new(policy)?;
         let unused = {
@@ -70,7 +70,8 @@ impl Dispatcher {
             match inner.as_mut() {
                 None => inner.replace(fresh),
                 Some(inner) => {
-                    inner.scheduler.set_policy(policy);
+                    inner.scheduler.restart(policy);
+                    inner.drained = NodeSet::EMPTY;
                     Some(fresh)
                 }
             }

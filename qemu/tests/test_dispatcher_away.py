@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """A dispatcher that knows less than a front-end does, or is gone: its last word does not keep connections from
-back-ends that the front-end is connected to, and what an administrator told it holds."""
+back-ends that the front-end is connected to, and what an administrator told it holds, but not for its successor."""
+
+import json
 
 import pytest
 from support import APART, ask_new, counted, run
@@ -69,3 +71,25 @@ def test_a_drained_node_stays_so_for_who_joins_later_and_without_a_dispatcher(cl
     end_dispatcher(cluster)
     with counted(cluster, fe_assign_fallback=12):
         assert served_by(cluster) == {"node4"}
+
+
+@pytest.mark.layout(**APART)
+def test_what_was_set_at_run_time_ends_with_the_process(cluster):
+    dispatcher = cluster.node(1)
+
+    def settings():
+        listed = json.loads(dispatcher.sh("cluster_startup set --json").stdout)
+        return {param["name"]: str(param["value"]) for param in listed}
+
+    before = settings()
+    changed = {"policy": "wrr", "mode": "forward", "mechanism": "forward", "t-low": "7"}
+    assert not changed.items() & before.items()
+    cluster.spoil()
+    dispatcher.sh("cluster_startup drain node3")
+    dispatcher.sh("cluster_startup set " + " ".join(f"{name}={value}" for name, value in changed.items()))
+    assert settings() == before | changed
+    cluster.kill_node(1)
+    cluster.start_node(1)
+    cluster.wait(cluster.complete, what="a whole cluster")
+    assert settings() == before
+    assert states(cluster, 1) == states(cluster, 2) == ["up", "up"]

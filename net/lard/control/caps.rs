@@ -58,26 +58,26 @@ impl Control {
     /// Gives the front-end the parameters and what the back-ends can do.
     pub(crate) fn refresh(&self, node: &Node, config: &Config, net: &Net) {
         let own = config.is(Roles::BACK_END).then(|| own_caps(net, config));
-        let weakest = self.weakest(own);
         // Clients' packets have to pass the network between the nodes whole.
         let mtu = internal_mtu(net, config);
-        self.mtu.store(mtu, Relaxed);
         let mss = mtu.saturating_sub(HEADERS);
         node.front_end.configure(|tcp| {
+            // All is looked up under the lock: who comes last has seen what who came before has.
+            self.mtu.store(mtu, Relaxed);
             node.params.apply(tcp);
             tcp.mss = u16::try_from(mss).unwrap_or(u16::MAX);
-            if let Some(caps) = weakest {
+            if let Some(caps) = self.weakest(own) {
                 tcp.back_end_space = caps.space;
                 tcp.wscale = caps.scaling.then_some(caps.wscale);
                 tcp.sack = caps.sack;
                 tcp.timestamps = caps.timestamps;
             }
+            node.front_end.set_limits(
+                node.params.get_u32(Param::OpenMax),
+                node.params.get_u32(Param::HalfOpenMax),
+                node.params.get_u32(Param::HeadMemory),
+            );
         });
-        node.front_end.set_limits(
-            node.params.get_u32(Param::OpenMax),
-            node.params.get_u32(Param::HalfOpenMax),
-            node.params.get_u32(Param::HeadMemory),
-        );
     }
 
     /// Offers clients other packets when the internal network has others.
@@ -96,8 +96,7 @@ impl Control {
             return;
         }
         for peer in self.all() {
-            // A peer that is going needs no news.
-            let _ = self.count(greet(&peer, config, caps));
+            self.must_hear(&peer, greet(&peer, config, caps));
         }
         self.refresh(node, config, net);
     }

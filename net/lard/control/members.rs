@@ -6,20 +6,21 @@
 //!
 //! # Locking
 //!
-//! `members` and `peers` of [`Control`] are taken in any context, `peers` outside a peer's `info`.
+//! `members` and `peers` of [`Control`] are taken in any context, `peers` outside a peer's `info`. The
+//! dispatcher's word is had by all that changes what it says: [`super`].
 
 #![forbid(unsafe_code)]
 
 use kernel::sync::Arc;
 use lard_core::addr::NodeId;
-use lard_core::policy::{NodeState, Tags, MAX_NODES};
+use lard_core::policy::{NodeError, NodeState, Tags, MAX_NODES};
 use lard_core::wire::{DownReason, Drain, NodeDown, NodeUp, Roles};
 
 use super::{place, Admin, Control};
 use crate::config::{Config, Few, NodeName};
 use crate::netlink;
 use crate::netns::Node;
-use crate::peer::{Link, Lost};
+use crate::peer::{Link, Lost, Peer};
 use crate::service::Service;
 
 /// What the dispatcher says about a node.
@@ -120,19 +121,6 @@ impl Control {
         service.map_or(Tags::NONE, |service| self.weigh(config, &service, of))
     }
 
-    /// The dispatcher, which is this node, learns what a back-end has.
-    pub(super) fn note_own_tags(&self, node: &Node, config: &Config, of: NodeId) {
-        loop {
-            let tags = self.own_tags(node, config, of);
-            self.note_tags(of, tags);
-            node.dispatcher.set_tags(of, tags);
-            // The settings may have changed meanwhile, and who changed them may have been quicker.
-            if self.own_tags(node, config, of) == tags {
-                return;
-            }
-        }
-    }
-
     /// Changes the settings of the service on this node, the dispatcher. All others are told, also those
     /// that have not said anything yet. May sleep.
     pub(crate) fn change_service(
@@ -142,6 +130,7 @@ impl Control {
         _admin: &mut Admin,
         service: Arc<Service>,
     ) {
+        let _word = self.word.lock();
         let nodes = || (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok().map(NodeId));
         // While some ask by the former settings and some by these, nodes have what either says.
         for of in nodes() {
@@ -151,10 +140,7 @@ impl Control {
         node.services.put(service.clone());
         node.dispatcher.note_mode(service.mode());
         for peer in self.all() {
-            if self.count(peer.send(&service.message())).is_err() {
-                // It would go on with settings of its own; when it is back it is told again.
-                peer.fail(Lost::Error);
-            }
+            self.must_hear(&peer, peer.send(&service.message()));
         }
         // Who asked by the former settings for what nobody has now will ask again.
         for of in nodes() {
@@ -167,14 +153,61 @@ impl Control {
         }
     }
 
-    /// An administrator has told the dispatcher, which is this node, about a node. May sleep.
-    pub(crate) fn set_node(&self, node: &Node, of: NodeId, state: NodeState, weight: Option<u16>) {
+    /// An administrator tells the dispatcher, which is this node, about a node; see
+    /// [`crate::dispatcher::Dispatcher::set_node`]. May sleep.
+    pub(crate) fn set_node(
+        &self,
+        node: &Node,
+        of: NodeId,
+        state: Option<NodeState>,
+        weight: Option<u16>,
+    ) -> Result<(), NodeError> {
+        let _word = self.word.lock();
+        let state = node.dispatcher.set_node(node, of, state, weight)?;
         self.note(node, of, state, weight);
         self.announce(node, of);
+        Ok(())
+    }
+
+    /// The dispatcher tells a new node of the others, and the others of the new node. May sleep.
+    pub(super) fn welcome(&self, node: &Node, config: &Config, peer: &Peer, roles: Roles) {
+        let _word = self.word.lock();
+        let id = peer.id();
+        if roles.contains(Roles::BACK_END) {
+            let tags = self.own_tags(node, config, id);
+            if let Ok(state) = node.dispatcher.node_up(node, id, peer.weight(), tags) {
+                self.note(node, id, state, Some(peer.weight()));
+                self.note_tags(id, tags);
+                self.announce(node, id);
+            }
+        }
+        for other in (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok()) {
+            let other = NodeId(other);
+            if let Some(up) = self.node_up(config, other) {
+                self.must_hear(peer, peer.send(&up));
+            } else if let Some((NodeState::Draining, _)) = self.state_of(other) {
+                self.must_hear(peer, peer.send(&Drain { node: other }));
+            }
+        }
+    }
+
+    /// The dispatcher has lost a node of these roles, and tells the others. May sleep.
+    pub(super) fn node_lost(&self, node: &Node, id: NodeId, was: Roles, lost: Lost) {
+        let _word = self.word.lock();
+        node.dispatcher.node_down(node, id);
+        if was.contains(Roles::BACK_END) {
+            self.note(node, id, NodeState::Down, None);
+            let reason = match lost {
+                Lost::Bye => DownReason::Left,
+                Lost::Removed => DownReason::Removed,
+                _ => DownReason::Silent,
+            };
+            self.broadcast(&NodeDown { node: id, reason }, id);
+        }
     }
 
     /// Tells all nodes what this node, the dispatcher, thinks of a node.
-    pub(super) fn announce(&self, node: &Node, of: NodeId) {
+    fn announce(&self, node: &Node, of: NodeId) {
         let Some(config) = node.config() else { return };
         match self.state_of(of).map(|(state, _)| state) {
             Some(NodeState::Up) => {
@@ -192,7 +225,7 @@ impl Control {
     }
 
     /// The message about a node that may be chosen.
-    pub(super) fn node_up(&self, config: &Config, of: NodeId) -> Option<NodeUp> {
+    fn node_up(&self, config: &Config, of: NodeId) -> Option<NodeUp> {
         let (state, weight) = self.state_of(of)?;
         if state != NodeState::Up {
             return None;

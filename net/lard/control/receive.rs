@@ -8,9 +8,9 @@
 #![forbid(unsafe_code)]
 
 use lard_core::addr::{Endpoint, NodeId};
-use lard_core::policy::{Admission, Mechanism, NodeState, MAX_NODES};
+use lard_core::policy::{Admission, Mechanism, NodeState};
 use lard_core::wire::{
-    Admitted, Adopted, Assign, Assigned, Busy, Closed, Drain, Handoff, Hello, Message, Ping, Probe,
+    Admitted, Adopted, Assign, Assigned, Busy, Closed, Handoff, Hello, Message, Ping, Probe,
     Refusal, Refused, Release, Roles, Service, Wait, WhyBusy,
 };
 
@@ -19,7 +19,6 @@ use crate::config::{Config, Few, NodeName, TagText};
 use crate::front_end::now;
 use crate::netlink;
 use crate::netns::Node;
-use crate::outbox::SendError;
 use crate::peer::{Link, Lost, Peer};
 use crate::service::Unusable;
 use crate::stats::Counter;
@@ -207,27 +206,6 @@ impl Control {
         Ok(())
     }
 
-    /// The dispatcher tells a new node of the others, and the others of the new node.
-    fn welcome(&self, node: &Node, config: &Config, peer: &Peer, roles: Roles) {
-        let id = peer.id();
-        if roles.contains(Roles::BACK_END) {
-            let tags = self.own_tags(node, config, id);
-            if let Ok(state) = node.dispatcher.node_up(node, id, peer.weight(), tags) {
-                self.note(node, id, state, Some(peer.weight()));
-                self.note_own_tags(node, config, id);
-                self.announce(node, id);
-            }
-        }
-        for other in (1..=MAX_NODES).filter_map(|n| u16::try_from(n).ok()) {
-            let other = NodeId(other);
-            if let Some(up) = self.node_up(config, other) {
-                let _ = self.count(peer.send(&up));
-            } else if let Some((NodeState::Draining, _)) = self.state_of(other) {
-                let _ = self.count(peer.send(&Drain { node: other }));
-            }
-        }
-    }
-
     fn on_assign(&self, node: &Node, peer: &Peer, question: &Assign) {
         let conn = question.conn;
         let to = match node.dispatcher.assign(node, question) {
@@ -283,9 +261,7 @@ impl Control {
         };
         // A front-end that does not learn what became of its connection would reset it while we
         // serve it. When the connection between us ends, both sides know.
-        if self.count(sent) == Err(SendError::Full) {
-            peer.fail(Lost::Error);
-        }
+        self.must_hear(peer, sent);
     }
 
     fn on_release(&self, node: &Node, peer: &Peer, release: &Release) {
@@ -298,10 +274,8 @@ impl Control {
             Ok(released) => peer.send(&released),
             Err(why) => peer.send(&Busy { conn, why }),
         };
-        // As for a hand-off: the front-end must learn what became of it.
-        if self.count(sent) == Err(SendError::Full) {
-            peer.fail(Lost::Error);
-        }
+        // As for a hand-off.
+        self.must_hear(peer, sent);
     }
 
     fn on_probe(&self, node: &Node, peer: &Peer, probe: &Probe) {

@@ -52,7 +52,9 @@ pub(super) fn attach(node: &Arc<Node>, request: &Request<'_>) -> Result {
     let service = Change {
         key: Some(key.unwrap_or(KeyParts::DEFAULT_TEXT)),
         lines: Some(core::str::from_utf8(&lines).unwrap_or_default()),
-        ..Change::default()
+        mode: Some(Mode::default()),
+        mechanism: Some(Mechanism::default()),
+        policy: Some(policy),
     };
 
     let mut admin = node.control.admin();
@@ -420,10 +422,8 @@ pub(super) fn node_set(node: &Arc<Node>, request: &Request<'_>) -> Result {
     if state.is_none() && weight.is_none() {
         return Err(request.fail(EINVAL, format_args!("neither state nor weight was given")));
     }
-    let set = node.dispatcher.set_node(node, id, state, weight);
-    let state = set.map_err(|_| request.fail(ENOENT, format_args!("node {id} is no back-end")))?;
-    node.control.set_node(node, id, state, weight);
-    Ok(())
+    let set = node.control.set_node(node, id, state, weight);
+    set.map_err(|_| request.fail(ENOENT, format_args!("node {id} is no back-end")))
 }
 
 pub(super) fn disk_set(node: &Arc<Node>, request: &Request<'_>) -> Result {

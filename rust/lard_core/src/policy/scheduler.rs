@@ -220,6 +220,13 @@ impl<S: DerefMut<Target = [Slot<W>]>, const W: usize> Scheduler<S, W> {
         self.kind = kind;
     }
 
+    /// Begins again with this policy and default parameters; what is known of nodes and targets stays.
+    pub fn restart(&mut self, kind: PolicyKind) {
+        self.kind = kind;
+        self.further = None;
+        self.params = Params::DEFAULT;
+    }
+
     /// Has another policy asked about further requests on connections; `None` for the same.
     pub fn set_further_policy(&mut self, kind: Option<PolicyKind>) {
         self.further = kind;

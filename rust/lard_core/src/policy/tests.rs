@@ -252,6 +252,20 @@ fn policies_can_be_changed_while_running() {
 }
 
 #[test]
+fn a_restart_forgets_what_was_set_and_keeps_what_was_learnt() {
+    let mut s = scheduler(PolicyKind::Lard, &[1; 2]);
+    let mapped = choose(&mut s, 1);
+    s.set_params([("t-low", 1), ("t-high", 2)]).unwrap();
+    s.set_policy(PolicyKind::Wrr);
+    s.set_further_policy(Some(PolicyKind::Wrr));
+    s.restart(PolicyKind::Lard);
+    assert_eq!(*s.params(), Params::DEFAULT);
+    assert_eq!(choose(&mut s, 1), mapped);
+    let home = mapped.map(NodeId).unwrap();
+    assert_eq!(s.schedule_next(&request(1), home), Some(home));
+}
+
+#[test]
 fn the_table_forgets_what_was_not_used_for_longest() {
     let mut t = TargetTable::new(vec![Slot::EMPTY; 1]);
     for key in 1..=6 {
