@@ -5,6 +5,7 @@
 mod common;
 
 use common::*;
+use core::time::Duration;
 use lard_core::tcp::{
     Config, Ended, Flags, Forwarding, OnSyn, Options, Segment, Seq, Snapshot, Timestamp,
 };
@@ -157,6 +158,21 @@ fn the_end_reported_by_the_back_end_counts_like_a_fin() {
         replaced(0),
         "nobody else would answer"
     );
+}
+
+/// The server's side of a connection that only it has closed ends by itself, whatever the client sends; one
+/// in TIME_WAIT is there again for as long with each packet (tcp_timewait_state_process()).
+#[test]
+fn a_client_that_goes_on_after_the_server_has_closed_does_not_keep_the_entry() {
+    let cfg = Config::default();
+    let (end, later) = (start(), start().saturating_add(Duration::from_secs(50)));
+    for (closes, from) in [(false, end), (true, later)] {
+        let mut f = forwarding();
+        f.ended(Ended::TimeWait, end);
+        let flags = if closes { FIN_ACK } else { ACK };
+        f.on_segment(&client(0, 700, flags, 10), later);
+        assert_eq!(f.expires(&cfg, None), from.saturating_add(cfg.time_wait));
+    }
 }
 
 #[test]

@@ -159,8 +159,9 @@ impl Forwarding {
         if self.has(ENDED) {
             return false;
         }
-        // Who speaks to a connection that is gone has to find out soon.
-        if !self.has(GONE) {
+        // Who speaks to a connection that is gone has to find out soon. So has a client that goes on after the
+        // server has closed and had its FIN acknowledged: what is left of the server's side ends by itself.
+        if !self.has(GONE) && (!self.has(TIME_WAIT) || self.has(FIN) || seg.is_fin()) {
             self.last = now;
         }
         let before = self.flags;
