@@ -103,7 +103,7 @@ impl Entry {
         match &mut self.line {
             Some(line) => line.put_first(stats, packets, from),
             // It is as if they had been lost.
-            None => stats.inc(Counter::NoMemory),
+            None => stats.add(Counter::NoMemory, packets.len() as u64),
         }
         nobody && self.line.is_some()
     }

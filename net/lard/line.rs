@@ -44,7 +44,7 @@ impl Line {
     /// Puts packets before all others; without memory it is as if they had been lost.
     pub(crate) fn put_first(&mut self, stats: &Stats, mut packets: KVec<Skb>, from: Origin) {
         if self.first.reserve(packets.len(), quiet()).is_err() {
-            stats.inc(Counter::NoMemory);
+            stats.add(Counter::NoMemory, packets.len() as u64);
             return;
         }
         packets.reverse();

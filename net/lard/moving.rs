@@ -128,7 +128,7 @@ impl FrontEnd {
             .send_assign(node.dispatcher_id(), &question)
             .is_err()
         {
-            self.stay(node, net, conn, Counter::NextNoDispatcher);
+            self.stay(node, net, conn, false, Counter::NextNoDispatcher);
         }
     }
 
@@ -182,21 +182,31 @@ impl FrontEnd {
                     None => Counter::NextNoBackEnd,
                 };
                 drop(bucket);
-                self.stay(node, net, conn, why);
+                self.stay(node, net, conn, false, why);
                 return true;
             }
         };
-        let _ = persist.release(Way { to, supplier }, now());
-        drop(bucket);
-        self.release(node, net, conn);
+        self.release(node, net, bucket, conn, Way { to, supplier });
         true
     }
 
-    /// Asks the back-end that has the connection to let go of it. Bottom halves off, no lock held.
-    fn release(&self, node: &Node, net: &SoftNet, conn: ConnId) {
+    /// Asks the back-end once more to let go. Bottom halves off, no lock held.
+    fn release_again(&self, node: &Node, net: &SoftNet, conn: ConnId) {
         let Some(mut bucket) = self.table().and_then(|t| t.bucket_of(conn)) else {
             return;
         };
+        let way = match bucket.find_id(conn).map(|entry| &entry.state) {
+            Some(State::Forward(forward)) => forward.persist.as_ref(),
+            _ => None,
+        };
+        if let Some(way) = way.and_then(|persist| persist.releasing_for()) {
+            self.release(node, net, bucket, conn, way);
+        }
+    }
+
+    /// Asks the back-end that has the connection to let go of it, so that its request goes this way. Bottom
+    /// halves off.
+    fn release(&self, node: &Node, net: &SoftNet, mut bucket: Bucket<'_>, conn: ConnId, way: Way) {
         let Some(entry) = bucket.find_id(conn) else {
             return;
         };
@@ -207,9 +217,6 @@ impl FrontEnd {
         let home = forward.to.node();
         let acked = forward.state.acked().0;
         let Some(persist) = &mut forward.persist else {
-            return;
-        };
-        let Some(way) = persist.releasing_for() else {
             return;
         };
         let deadline = self.handoff_deadline();
@@ -328,7 +335,7 @@ impl FrontEnd {
         }
         if why == WhyBusy::Unmounted && self.without_supplier(conn, from) {
             node.stats.inc(why.into());
-            self.release(node, net, conn);
+            self.release_again(node, net, conn);
             return;
         }
         self.not_released(node, net, conn, from, why.into());
@@ -377,17 +384,19 @@ impl FrontEnd {
         if to != home {
             self.unassign(node, conn, to, Chosen::ByDispatcher);
         }
-        self.stay(node, net, conn, why);
+        self.stay(node, net, conn, true, why);
     }
 
-    /// The connection stays where it is, and gets what was held.
-    fn stay(&self, node: &Node, net: &SoftNet, conn: ConnId, why: Counter) {
-        node.stats.inc(why);
+    /// The connection stays where it is, and gets what was held, if its back-end is still, or still is not,
+    /// `releasing` it: another answer may have come in the meantime.
+    fn stay(&self, node: &Node, net: &SoftNet, conn: ConnId, releasing: bool, why: Counter) {
         let first = self.with_entry(conn, |entry| {
             let State::Forward(forward) = &mut entry.state else {
                 return None;
             };
-            let packets = forward.persist.as_mut()?.stay();
+            let persist = forward.persist.as_mut();
+            let packets = persist.filter(|p| p.is_releasing() == releasing)?.stay();
+            node.stats.inc(why);
             let first = entry.put_first(&node.stats, packets, Origin::Parked);
             first.then_some(*entry.tuple())
         });
@@ -402,8 +411,8 @@ impl FrontEnd {
             Some(forward.persist.as_ref()?.on_timer(now()))
         });
         match expired {
-            Some(Expired::Stay) => self.stay(node, net, conn, Counter::NextExpired),
-            Some(Expired::Again) => self.release(node, net, conn),
+            Some(Expired::Stay) => self.stay(node, net, conn, false, Counter::NextExpired),
+            Some(Expired::Again) => self.release_again(node, net, conn),
             Some(Expired::Reset) => self.abort(node, net, conn),
             Some(Expired::No) | None => {}
         }
@@ -425,7 +434,7 @@ impl FrontEnd {
         });
         match releasing {
             None => {}
-            Some(false) => self.stay(node, net, conn, Counter::NextNoDispatcher),
+            Some(false) => self.stay(node, net, conn, false, Counter::NextNoDispatcher),
             Some(true) if unsent => {
                 self.not_released(node, net, conn, peer, Counter::ReleaseNotSent);
             }

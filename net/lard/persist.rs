@@ -228,6 +228,12 @@ impl Persist {
             return Onward::Kept;
         }
         let take = self.follow.on_segment(segment);
+        if let Some(hold) = &mut self.hold {
+            // The client has sent it behind what is held.
+            if segment.seq == self.follow.held().1 {
+                hold.window = segment.window;
+            }
+        }
         // What is read decides, so it must be what the client has sent.
         let is_read = matches!(take, Take::Read(_) | Take::Gather(_) | Take::Park);
         if is_read && from == Origin::Network && !flow.checksum_ok(&mut skb) {
@@ -262,7 +268,7 @@ impl Persist {
             }
             Take::Stay => {
                 cx.stats.inc(Counter::NextClosing);
-                self.again(skb)
+                self.again(cx, skb)
             }
         }
     }
@@ -286,10 +292,12 @@ impl Persist {
     }
 
     /// Lets go, with `skb` as the last packet.
-    fn again(&mut self, skb: Skb) -> Onward {
+    fn again(&mut self, cx: &Context<'_>, skb: Skb) -> Onward {
         let mut packets = self.stay();
-        // Without memory it is as if it had been lost.
-        let _ = packets.push(skb.park(), quiet());
+        if packets.push(skb.park(), quiet()).is_err() {
+            // It is as if it had been lost.
+            cx.stats.inc(Counter::NoMemory);
+        }
         Onward::Again(packets)
     }
 
@@ -384,7 +392,7 @@ impl Persist {
         let len = segment.payload_len.saturating_sub(offset) as usize;
         if !hold.add(&skb, at, len) {
             cx.stats.inc(Counter::NextNoRoom);
-            return self.again(skb);
+            return self.again(cx, skb);
         }
         hold.window = segment.window;
         // The oldest one: what else waits must not be older than what the back-end was told.
@@ -392,7 +400,7 @@ impl Persist {
             hold.ts = Some(ts.val);
         }
         if let Err(skb) = hold.parked.keep(cx.stats, &mut hold.bytes_held, skb) {
-            return self.again(skb);
+            return self.again(cx, skb);
         }
         let (wanted, unasked) = (&mut hold.wanted, &mut hold.unasked);
         let forwards = self.asked == Mechanism::Forward;
@@ -474,6 +482,11 @@ impl Persist {
             hold.to = Some(way);
         }
         self.follow.release(deadline)
+    }
+
+    /// Is the back-end to let go, be it asked already or to be asked again?
+    pub(crate) fn is_releasing(&self) -> bool {
+        self.follow.is_releasing()
     }
 
     /// Where the request goes, while the back-end is asked to let go.

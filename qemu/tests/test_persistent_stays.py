@@ -213,3 +213,28 @@ def test_while_the_server_is_in_a_call_on_the_socket_the_next_request_stays(clus
 
     with counted(cluster, exact_fe_busy_in_use=1, fe_release_again=8, exact_fe_move_begun=0):
         assert len(set(run(cluster.client, ask, cluster.fes[0].ext, targets))) == 1
+
+
+@pytest.mark.vms
+@only_move
+def test_what_a_client_acknowledges_during_a_move_is_for_who_gets_the_connection(cluster, mode):
+    """The node that has let go knows nothing of it; where the service's address is local, it would answer RST."""
+    others = [(node, first) for node, first in by_owner(cluster).items() if node != cluster.fes[0].name]
+    (home, first), (there, second) = others[:2]
+
+    def ask(host, first, second):
+        peer = Peer(Link(f"10.10.0.{random.randrange(200, 250)}"), host)
+        peer.handshake()
+        peer.send(client.head(first))
+        answers = peer.receive_all(length=1)
+        peer.send(client.head(second))
+        for window in range(30_000, 30_020):
+            peer.segment(ACK, window=window)
+            time.sleep(0.02)
+        answers += peer.receive_all(length=1)
+        peer.reset()
+        return [node.decode() for node in re.findall(rb"X-Node: (\w+)", answers)]
+
+    cluster.fes[0].netem("int0", "delay 200ms")
+    with counted(cluster, exact_fe_move_begun=1, exact_be_unknown_tuple=0):
+        assert run(cluster.client, ask, cluster.fes[0].ext, first, second) == [home, there]

@@ -271,6 +271,8 @@ impl Follow {
             Stage::Passing => self.expected(seg, end),
             Stage::Gathering | Stage::Asking if seg.is_rst() => Take::Stay,
             Stage::Releasing if seg.is_rst() => Take::Park,
+            // It may have let go already, and nobody there would know the connection.
+            Stage::Releasing if !has_text => Take::Park,
             // The back-end has to learn what the client acknowledges.
             _ if !has_text => Take::Pass,
             Stage::Gathering if seg.is_fin() => Take::Stay,
