@@ -331,7 +331,7 @@ impl BackEnd {
             net,
             self.internal.load(Relaxed),
             &handed,
-            &[handoff.data],
+            handoff.data,
             &listener,
             child,
         );
@@ -396,7 +396,7 @@ impl BackEnd {
             requests: release.requests,
         };
         let given_up = child::give_up(net, self.internal.load(Relaxed), &wish);
-        let GivenUp { snd_nxt, tsval, .. } = given_up.map_err(|kept| match kept {
+        let GivenUp { snd_nxt, tsval } = given_up.map_err(|kept| match kept {
             Kept::Ending => WhyBusy::Ending,
             Kept::Answering => WhyBusy::Answering,
             Kept::InFlight => WhyBusy::InFlight,

@@ -116,15 +116,13 @@ pub fn inject(
     net: &SoftNet,
     ifindex: u32,
     handoff: &Handoff,
-    payload: &[&[u8]],
+    payload: &[u8],
     listener: &Listener<'_>,
     child: Pending,
 ) -> Result<Adopted, Refusal> {
-    let len = payload
-        .iter()
-        .fold(0usize, |sum, part| sum.saturating_add(part.len()));
+    let len = payload.len();
     check(net, handoff, len)?;
-    let packet = Packet::new(net, ifindex, handoff, payload, len)?;
+    let packet = Packet::new(net, ifindex, handoff, payload)?;
     let dev = packet.ifindex;
     let sk = find_listener(net, &packet, handoff, listener)?;
     let req = Request::new(handoff, sk)?;
@@ -155,25 +153,10 @@ fn check(net: &Net, handoff: &Handoff, len: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The socket of the tuple, with a reference. It may be bound to the device that the segment came by,
-/// or to the one above that.
+/// The socket of the tuple, with a reference. It may be bound to the device that the segment came by.
 fn lookup(net: &SoftNet, ifindex: i32, flow: &Flow) -> *mut bindings::sock {
-    let find = |ifindex| {
-        // SAFETY: The callers hold RCU; the reference is theirs.
-        unsafe { flow.established(net.as_ptr(), ifindex) }
-    };
-    let sk = find(ifindex);
-    if !sk.is_null() {
-        return sk;
-    }
-    // SAFETY: RCU is held, so the device stays.
-    let master = unsafe {
-        bindings::lard_net_l3_master_rcu(device(net, u32::try_from(ifindex).unwrap_or(0)))
-    };
-    if master == 0 {
-        return sk;
-    }
-    find(master)
+    // SAFETY: The callers hold RCU; the reference is theirs.
+    unsafe { flow.established(net.as_ptr(), ifindex) }
 }
 
 /// Is `a` after `b`, as sequence numbers and timestamps count?

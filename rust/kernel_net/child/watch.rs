@@ -11,7 +11,7 @@
 //!
 //! The lock of a socket is taken first, that of its bucket of the table inside it.
 
-use super::{bucket_of, find, is_child, restore, sum_up, unlink, Child, End, TCP_CLOSE};
+use super::{bucket_of, find, is_child, restore, unlink, Child, TCP_CLOSE};
 use crate::bindings;
 use crate::inject::Reset;
 use crate::net::SoftNet;
@@ -92,8 +92,6 @@ pub struct GivenUp {
     pub snd_nxt: u32,
     /// The newest timestamp that can have been sent, and whether it counts microseconds.
     pub tsval: Option<(u32, bool)>,
-    /// What the child has done so far.
-    pub end: End,
 }
 
 /// Who watches a child.
@@ -274,23 +272,20 @@ unsafe fn give_up_locked(
         if bindings::lard_sock_state(sk) != TCP_CLOSE {
             return Err(Kept::Opaque);
         }
-        let mut end = None;
+        let mut is_there = false;
         let mut chain = bucket.lock();
         let child = unlink(&mut chain, |child| {
             if !core::ptr::eq(child.sk, sk) {
                 return false;
             }
-            end = Some(sum_up(sk, child));
+            is_there = true;
             // If somebody has saved our function the child stays here until that is called.
             child.reported = true;
             restore(child)
         });
-        let end = end.ok_or(Kept::Ending)?;
-        let given_up = GivenUp {
-            snd_nxt,
-            tsval,
-            end,
-        };
-        Ok((given_up, child))
+        match is_there {
+            true => Ok((GivenUp { snd_nxt, tsval }, child)),
+            false => Err(Kept::Ending),
+        }
     }
 }

@@ -45,31 +45,27 @@ impl Packet {
         net: &SoftNet,
         ifindex: u32,
         handoff: &Handoff,
-        payload: &[&[u8]],
-        len: usize,
+        payload: &[u8],
     ) -> Result<Self, Refusal> {
+        let len = payload.len();
         let mut flags = ACK | PSH;
         if handoff.fin {
             flags |= FIN;
         }
         let seq = handoff.irs.wrapping_add(1);
         let packet = Self::with_header(net, ifindex, handoff, seq, flags, len)?;
-        let mut offset = packet.tcp_len as i32;
-        for part in payload {
-            // SAFETY: The packet was made with room for all parts behind its header; the function
-            // checks that, too. Lengths were checked against what a packet can hold.
-            let err = unsafe {
-                bindings::skb_store_bits(
-                    packet.skb.as_ptr(),
-                    offset,
-                    part.as_ptr().cast(),
-                    part.len() as i32,
-                )
-            };
-            if err != 0 {
-                return Err(Refusal::NoMemory);
-            }
-            offset = offset.saturating_add(part.len() as i32);
+        // SAFETY: The packet was made with room for it behind its header; the function checks that, too.
+        // Lengths were checked against what a packet can hold.
+        let err = unsafe {
+            bindings::skb_store_bits(
+                packet.skb.as_ptr(),
+                packet.tcp_len as i32,
+                payload.as_ptr().cast(),
+                len as i32,
+            )
+        };
+        if err != 0 {
+            return Err(Refusal::NoMemory);
         }
         // Without this TCP takes a merged packet for a driver's mistake, and learns a wrong segment
         // size from it.
