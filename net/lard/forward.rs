@@ -17,7 +17,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::Arc;
 use kernel_net::net::SoftNet;
-use kernel_net::route::RouteCache;
+use kernel_net::route::{Error, RouteCache};
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
 use lard_core::addr::{Addr, NodeId, Tuple};
@@ -136,7 +136,7 @@ impl BackEnd {
         };
         match skb.forward(net, route) {
             Ok(()) => node.stats.inc(Counter::Forwarded),
-            Err(_) => node.stats.inc(Counter::ForwardNoRoute),
+            Err(why) => node.stats.inc(not_passed(why)),
         }
         Verdict::Stolen
     }
@@ -149,8 +149,17 @@ impl BackEnd {
         };
         match skb.forward(net, route) {
             Ok(()) => node.stats.inc(Counter::ForwardedIcmp),
-            Err(_) => node.stats.inc(Counter::ForwardNoRoute),
+            Err(why) => node.stats.inc(not_passed(why)),
         }
         Verdict::Stolen
+    }
+}
+
+/// What counts a packet that was not passed on.
+fn not_passed(why: Error) -> Counter {
+    match why {
+        Error::NoRoute | Error::NotUnicast | Error::Gateway => Counter::ForwardNoRoute,
+        Error::Ttl => Counter::ForwardTtl,
+        Error::NoMemory => Counter::NoMemory,
     }
 }

@@ -442,9 +442,13 @@ impl FrontEnd {
         }
     }
 
+    /// Says so when the dispatcher is out of reach, or back. From the namespace's tick.
+    pub(crate) fn watch_dispatcher(&self, node: &Node) {
+        self.absence.tick(node, !self.stopping.load(Relaxed));
+    }
+
     /// Looks at the connections whose time has come. Process context, from the namespace's tick.
     pub(crate) fn tick(&self, node: &Node) {
-        self.absence.tick(node, !self.stopping.load(Relaxed));
         let Some(table) = self.table.as_ref() else {
             return;
         };

@@ -27,10 +27,11 @@
 #![forbid(unsafe_code)]
 
 use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{Arc, ArcBorrow};
 use kernel_net::child;
 use kernel_net::net::{Net, NetCell, SoftNet};
-use kernel_net::pernet::{PerNet, Slot};
+use kernel_net::pernet::{PerNet, Slot, TICK_MS};
 use kernel_net::skb::{Skb, Verdict};
 use kernel_net::sync::BhLock;
 
@@ -40,7 +41,7 @@ use crate::config::Config;
 use crate::control::{BackEnds, Control};
 use crate::dispatcher::Dispatcher;
 use crate::forward::Forward;
-use crate::front_end::FrontEnd;
+use crate::front_end::{now, FrontEnd};
 use crate::params::Params;
 use crate::service::Services;
 use crate::stats::{Counter, Stats};
@@ -74,6 +75,8 @@ pub(crate) struct Node {
     pub(crate) forward: Forward,
     pub(crate) control: Control,
     views: BhLock<Option<Views>>,
+    /// When the next tick is due that none has hastened, in µs.
+    next_tick: Atomic<u64>,
 }
 
 impl Node {
@@ -140,6 +143,7 @@ impl PerNet for Node {
                 control: Control::new(stats.clone())?,
                 stats,
                 views: kernel_net::new_bh_lock!(None, c"lard:views"),
+                next_tick: Atomic::new(0),
             }? Error),
             GFP_KERNEL,
         )?;
@@ -161,10 +165,18 @@ impl PerNet for Node {
 
     fn tick(this: ArcBorrow<'_, Self>, net: &Net) {
         this.front_end.tick(&this);
+        this.dispatcher.tick(&this);
+        let now = now().as_micros();
+        if now < this.next_tick.load(Relaxed) {
+            return;
+        }
+        // Ticks are never this close by themselves.
+        let least = u64::from(TICK_MS) * 1_000 / 2;
+        this.next_tick.store(now.saturating_add(least), Relaxed);
+        this.front_end.watch_dispatcher(&this);
         this.front_end.probe(&this);
         this.back_end.tick(net, this.config().as_deref());
         this.control.tick(&this, net);
-        this.dispatcher.tick(&this);
     }
 
     fn stop(this: ArcBorrow<'_, Self>, _net: &Net) {

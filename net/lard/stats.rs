@@ -340,8 +340,10 @@ counters! {
     Forwarded = "fw_packets",
     /// ICMP errors about handed-over connections, passed on to the back-end.
     ForwardedIcmp = "fw_icmp",
-    /// Dropped: the packet could not be passed on, for want of a route as a rule.
+    /// Dropped: there is no route to the back-end that reaches it directly.
     ForwardNoRoute = "fw_no_route",
+    /// Dropped: the packet's time to live ends here.
+    ForwardTtl = "fw_ttl",
 
     // --- back-end ---
 

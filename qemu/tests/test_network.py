@@ -69,6 +69,24 @@ def test_the_offered_mss_follows_the_internal_network(cluster):
 
 @pytest.mark.vms
 @pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
+def test_a_packet_without_a_hop_left_is_not_passed_on(cluster):
+    def ask(host):
+        peer = Peer(Link(f"10.10.0.{random.randrange(200, 250)}"), host)
+        peer.handshake()
+        peer.send(client.head("/who"))
+        peer.receive_all(length=1)
+        peer.segment(ACK | PSH, client.head("/who"), ip={"ttl": 1})
+        peer.quiet("an answer to what ends here", lambda s: s.length, 0.5)
+        answer = peer.request(client.head("/who", close=True))
+        peer.close()
+        return answer.startswith(b"HTTP/1.1 200 ")
+
+    with counted(cluster, exact_fw_ttl=1, exact_fw_no_route=0):
+        assert run(cluster.client, ask, cluster.fes[0].ext)
+
+
+@pytest.mark.vms
+@pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
 def test_a_small_path_mtu_is_learnt_by_the_back_end(cluster):
     def small_path(host, size, mtu):
         link = Link(f"10.10.0.{random.randrange(200, 250)}")
@@ -306,3 +324,41 @@ def test_a_virtual_address_moves_to_another_front_end(lab):
     finally:
         for machine in (old, new):
             machine.sh(f"ip addr del {VIP}/24 dev ext0", check=False)
+
+
+@pytest.fixture
+def tunnels(cluster):
+    """The replies to this address of the client go through IPIP tunnels; its own packets do not."""
+    inner, client_machine = "10.99.0.1", cluster.client
+    if any(guest.sh("modprobe ipip", check=False).code for guest in cluster.guests):
+        pytest.skip("this kernel has no IPIP")
+    client_machine.sh(f"ip addr add {inner}/32 dev ext0")
+    cluster.fes[0].sh(f"ip route add {inner} via {client_machine.ext} dev ext0")
+    for machine in cluster.bes:
+        ends = (machine.ext, client_machine.ext)
+        for here, (local, remote) in ((machine, ends), (client_machine, ends[::-1])):
+            here.sh(f"ip tunnel add {machine.name} mode ipip local {local} remote {remote}")
+            here.sh(f"ip link set {machine.name} up")
+        machine.sh(f"ip route add {inner} dev {machine.name}")
+    yield inner
+    cluster.fes[0].sh(f"ip route del {inner}")
+    client_machine.sh(f"ip addr del {inner}/32 dev ext0")
+    for machine in cluster.bes:
+        for here in (machine, client_machine):
+            here.sh(f"ip link del {machine.name}")
+
+
+@pytest.mark.layout(nodes=4, d=1, fe=(1,), be=(2, 3, 4))
+@pytest.mark.parametrize("mode", ["move"], indirect=True)
+def test_replies_may_take_a_tunnel_and_their_connections_move_all_the_same(cluster, mode, tunnels):
+    """What carries a packet of a child through the tunnel is not one of the child's."""
+
+    def ask(host, source, count):
+        with client.Connection(host, source=(source, 0)) as connection:
+            return [connection.request(f"/size/5000?tunnel-{n}").node for n in range(count)]
+
+    carried = lambda: sum(m.counters(m.name)["tx_packets"] for m in cluster.bes)
+    before = carried()
+    with counted(cluster, exact_fe_busy_opaque=0, fe_move_begun=1):
+        assert len(set(run(cluster.client, ask, cluster.fes[0].ext, tunnels, 12))) > 1
+    assert carried() > before

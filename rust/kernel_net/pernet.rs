@@ -37,6 +37,7 @@ const PRIORITY_PRE_ROUTING: i32 = -299;
 const PRIORITY_LOCAL_OUT: i32 = i32::MIN;
 
 const NFPROTO_IPV4: u8 = 2;
+const IPPROTO_TCP: u8 = 6;
 const NF_INET_PRE_ROUTING: u32 = 0;
 const NF_INET_LOCAL_OUT: u32 = 3;
 
@@ -67,7 +68,7 @@ pub trait PerNet: Sized + Send + Sync + 'static {
     /// Any but hard irq.
     fn reset_held(this: ArcBorrow<'_, Self>);
 
-    /// Does what is due; called every [`TICK_MS`] while the hooks are on.
+    /// Does what is due; called every [`TICK_MS`] while the hooks are on, and when one is hastened.
     ///
     /// # Context
     ///
@@ -95,6 +96,8 @@ struct Entry {
     hooks: UnsafeCell<[bindings::nf_hook_ops; 2]>,
     /// Under the mutex of [`Exclusive`]: one namespace at a time switches its hooks.
     enabled: UnsafeCell<bool>,
+    /// The next tick comes at once.
+    hastened: AtomicBool,
     net: *mut bindings::net,
     state: *const c_void,
     cell: Option<NetCell>,
@@ -138,7 +141,8 @@ pub(crate) fn local_route(net: &SoftNet) -> Option<NonNull<bindings::rtable>> {
     unsafe { (*entry(net)?.as_ptr()).local.as_ref()?.get(net) }
 }
 
-/// Lets the next tick of a namespace come at once, that is with the kernel's next timer tick.
+/// Lets the next tick of a namespace come at once, that is with the kernel's next timer tick. Until it has
+/// come the timer is not set anew, which would put it off.
 ///
 /// # Context
 ///
@@ -147,7 +151,11 @@ pub fn hasten(net: &Net) {
     if let Some(entry) = entry(net) {
         // SAFETY: The entry is filled, and stays while the namespace is borrowed; while its hooks are
         // off the work is disabled.
-        unsafe { bindings::lard_net_hasten_delayed_work((*entry.as_ptr()).work.get()) };
+        unsafe {
+            if !(*entry.as_ptr()).hastened.swap(true, Ordering::Relaxed) {
+                bindings::lard_net_hasten_delayed_work((*entry.as_ptr()).work.get());
+            }
+        }
     }
 }
 
@@ -217,6 +225,7 @@ impl<T: PerNet> Slot<T> {
                 2,
             ))?;
             *(*entry).enabled.get() = true;
+            (*entry).hastened.store(false, Ordering::Relaxed);
             bindings::enable_delayed_work((*entry).work.get());
             bindings::lard_net_schedule_delayed_work((*entry).work.get(), TICK_MS);
         }
@@ -268,6 +277,7 @@ impl<T: PerNet> Slot<T> {
             (&raw mut (*entry).cell).write(Some(cell));
             (&raw mut (*entry).local).write(Some(LocalRoute::new()));
             (*entry).enabled.get().write(false);
+            (&raw mut (*entry).hastened).write(AtomicBool::new(false));
             (*entry).hooks.get().write([
                 bindings::nf_hook_ops {
                     hook: Some(Self::on_pre_routing),
@@ -325,6 +335,8 @@ impl<T: PerNet> Slot<T> {
         // SAFETY: The work is the first field of a delayed work, and that of an entry, which stays
         // until the work was cancelled; so does its namespace.
         unsafe {
+            // What comes from now on may be too late for this one.
+            (*entry).hastened.store(false, Ordering::Relaxed);
             T::tick(Self::state(entry), Net::from_raw((*entry).net));
             bindings::lard_net_schedule_delayed_work((*entry).work.get(), TICK_MS);
         }
@@ -376,11 +388,13 @@ impl<T: PerNet> Slot<T> {
         let entry = this.cast::<Entry>();
         // SAFETY: The hook was registered with an entry, which stays until a grace period after the
         // hook was removed; so does its namespace. The packet is the hook's to look at and to mark; it
-        // holds its socket.
+        // holds its socket, and begins with its IP header, whose tenth byte is the protocol.
         unsafe {
             let sk = bindings::lard_skb_full_sk(skb);
             let net = Net::from_raw((*entry).net);
-            let child = (!sk.is_null() && child::meet(net, sk, skb)).then_some(sk);
+            // A tunnel and IPsec leave its socket with what they wrap its packet in.
+            let is_tcp = *(*skb).data.add(9) == IPPROTO_TCP;
+            let child = (is_tcp && !sk.is_null() && child::meet(net, sk, skb)).then_some(sk);
             let is_childs = match inject::answers_injection(skb) {
                 // The front-end still has the connection.
                 Some(flags) if flags & inject::RST != 0 => {
