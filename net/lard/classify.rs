@@ -124,10 +124,10 @@ impl Classify {
 
 /// The hook: every IPv4 packet that comes in. Softirq, RCU held.
 ///
-/// What is not for this host, a bridge's copy, or on its first pass through a VRF is none of our
-/// business; nor is what the node sends to itself.
+/// What is not for this host, a bridge's copy, or of a VRF is none of our business; nor is what the node
+/// sends to itself.
 pub(crate) fn pre_routing(node: &Node, net: &SoftNet, mut skb: Skb) -> Verdict {
-    if !skb.is_for_us() || skb.is_bridged() || skb.is_vrf_pass() || skb.is_lo() {
+    if !skb.is_for_us() || skb.is_bridged() || skb.is_of_vrf() || skb.is_lo() {
         return Verdict::Accept(skb);
     }
     match Packet::look(&mut skb) {

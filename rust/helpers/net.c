@@ -9,7 +9,6 @@
 #include <linux/workqueue.h>
 #include <net/dst_cache.h>
 #include <net/ip.h>
-#include <net/l3mdev.h>
 #include <net/net_namespace.h>
 #include <net/netns/generic.h>
 #include <net/route.h>
@@ -43,11 +42,6 @@ struct net_device *lard_net_dev_by_name_rcu(struct net *net, const char *name)
 const char *lard_net_dev_name(const struct net_device *dev)
 {
 	return dev->name;
-}
-
-int lard_net_l3_master_rcu(const struct net_device *dev)
-{
-	return l3mdev_master_ifindex_rcu(dev);
 }
 
 void lard_net_rtnl_lock(void)

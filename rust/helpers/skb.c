@@ -3,6 +3,7 @@
 /* Socket buffers. */
 
 #include <linux/if_ether.h>
+#include <linux/inetdevice.h>
 #include <linux/ip.h>
 #include <linux/netfilter_bridge.h>
 #include <linux/skbuff.h>
@@ -47,9 +48,14 @@ bool lard_skb_is_bridged(const struct sk_buff *skb)
 #endif
 }
 
-bool lard_skb_is_l3_slave(const struct sk_buff *skb)
+bool lard_skb_is_of_vrf(const struct sk_buff *skb)
 {
-	return netif_is_l3_slave(skb->dev);
+	return netif_is_l3_slave(skb->dev) || netif_is_l3_master(skb->dev);
+}
+
+__be32 lard_skb_dev_addr(const struct sk_buff *skb)
+{
+	return inet_select_addr(skb->dev, 0, RT_SCOPE_LINK);
 }
 
 bool lard_skb_is_loopback(const struct sk_buff *skb)

@@ -211,11 +211,10 @@ impl Skb {
         unsafe { bindings::lard_skb_is_bridged(self.raw()) }
     }
 
-    /// Will the hook be called again for it, by the VRF device above the one it came in by? Only
-    /// in the hook.
-    pub fn is_vrf_pass(&self) -> bool {
+    /// Does it come in by a VRF, be it by an interface of it or by the VRF's own? Only in the hook.
+    pub fn is_of_vrf(&self) -> bool {
         // SAFETY: The buffer is owned, and has its device.
-        unsafe { self.has_device() && bindings::lard_skb_is_l3_slave(self.raw()) }
+        unsafe { self.has_device() && bindings::lard_skb_is_of_vrf(self.raw()) }
     }
 
     /// Did this machine send it to itself? Only in the hook.
@@ -282,8 +281,9 @@ impl Skb {
     /// would ask for behind the hook: martians, and reverse paths as `net.ipv4.conf.*.rp_filter` says.
     ///
     /// Routing looks at the source of packets to `to` if that is this node's own address. If it is not,
-    /// it may have no way for them and never come to the source; to a limited broadcast it always does.
-    /// What it thinks of the destination does not count, and the route is not kept.
+    /// it may have no way for them and never come to the source; to an address of the interface it always
+    /// does, and has that route already. Where there is none it makes one, to the limited broadcast. What it
+    /// thinks of the destination does not count, and the route is not kept.
     ///
     /// # Context
     ///
@@ -294,13 +294,16 @@ impl Skb {
             skb_drop_reason_SKB_DROP_REASON_IP_LOCAL_SOURCE as LOCAL,
             skb_drop_reason_SKB_DROP_REASON_IP_RPFILTER as REVERSE_PATH,
         };
-        let to = match net.addr_is_local(to) {
-            true => to,
-            false => LIMITED_BROADCAST,
-        };
         // SAFETY: The buffer is owned, has its IP header and its device, and RCU is held until after
         // the route was dropped.
         let reason = unsafe {
+            let to = match net.addr_is_local(to) {
+                true => to,
+                false => match bindings::lard_skb_dev_addr(self.raw()) {
+                    0 => LIMITED_BROADCAST,
+                    own => own.to_ne_bytes(),
+                },
+            };
             let reason = bindings::lard_skb_route_input(self.raw(), u32::from_ne_bytes(to));
             bindings::lard_skb_dst_drop(self.raw());
             reason
