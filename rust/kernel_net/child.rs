@@ -35,6 +35,7 @@ use crate::bindings;
 use crate::net::{Net, SoftNet};
 use crate::skb::Flow;
 use crate::sync::{wait_for_returns, BhLock, ModuleRef};
+use crate::tcp_state::{TCP_CLOSE, TCP_LISTEN, TCP_TIME_WAIT};
 use crate::time;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -58,9 +59,6 @@ const CHAIN: u64 = 1 << 20;
 const STRIKES: u8 = 2;
 
 const AF_INET6: u16 = 10;
-const TCP_TIME_WAIT: u8 = 6;
-const TCP_CLOSE: u8 = 7;
-const TCP_LISTEN: u8 = 10;
 /// What the server of a connection that is broken off is told.
 const ECONNRESET: i32 = 104;
 

@@ -27,6 +27,7 @@
 
 use crate::bindings;
 use crate::sync::{wait_for_returns, ModuleRef};
+use crate::tcp_state::{TCP_CLOSE, TCP_LISTEN};
 use core::cell::UnsafeCell;
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -42,8 +43,6 @@ const IPPROTO_TCP: c_int = 6;
 const PROTOCOL_IPV6: c_int = 1;
 /// A message that is to open the connection.
 const MSG_FASTOPEN: core::ffi::c_uint = 0x2000_0000;
-const TCP_CLOSE: u8 = 7;
-const TCP_LISTEN: u8 = 10;
 
 /// A table of operations: filled once, before the family is registered.
 struct Table(UnsafeCell<bindings::proto_ops>);

@@ -30,6 +30,7 @@ use crate::bindings;
 use crate::child::{Announced, Pending};
 use crate::net::{Net, SoftNet};
 use crate::skb::{Flow, IP_LEN};
+use crate::tcp_state::TCP_TIME_WAIT;
 use core::ptr::NonNull;
 use listener::find_listener;
 use packet::{Packet, ACK};
@@ -40,8 +41,6 @@ pub const MAX_PAYLOAD: usize = 65535 - IP_LEN - packet::MAX_TCP_LEN;
 /// The smallest segment size that TCP believes.
 pub const MIN_MSS: u16 = 536;
 const MAX_WSCALE: u8 = 14;
-
-const TCP_TIME_WAIT: u8 = 6;
 
 /// The timestamp option's state.
 #[derive(Clone, Copy, Debug)]

@@ -12,7 +12,7 @@
 //!   references to the module, per-CPU counters, clocks;
 //! * [`net`], [`pernet`] – namespaces, the state a module keeps in each, the hooks it has there;
 //! * [`skb`], [`route`], [`segment`] – packets that arrive, where they go, packets of our own;
-//! * [`inject`], [`child`] – making a listener accept a connection that was opened elsewhere, and
+//! * [`inject`], [`child`], `tcp_state` – making a listener accept a connection that was opened elsewhere, and
 //!   learning when it is over;
 //! * [`family`] – the address family whose sockets are native TCP sockets;
 //! * [`kthread`], [`softwork`], [`control_socket`], [`genl`] – threads, work in softirqs, the sockets
@@ -49,4 +49,5 @@ pub mod skb;
 pub mod softwork;
 pub mod sync;
 pub mod sysfs;
+mod tcp_state;
 pub mod time;

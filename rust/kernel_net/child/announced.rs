@@ -17,18 +17,14 @@ use super::{is_child, register, table, unlink, Bucket, Child, Pending};
 use crate::bindings;
 use crate::net::Net;
 use crate::skb::{Flow, IP_LEN};
+use crate::tcp_state::{
+    TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK,
+};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::prelude::*;
 
 /// Chains of the announced; a power of two. There is about one a processor.
 pub(super) const BUCKETS: usize = 256;
-
-const TCP_ESTABLISHED: u8 = 1;
-const TCP_FIN_WAIT1: u8 = 4;
-const TCP_FIN_WAIT2: u8 = 5;
-const TCP_CLOSE_WAIT: u8 = 8;
-const TCP_LAST_ACK: u8 = 9;
-const TCP_CLOSING: u8 = 11;
 
 /// Children that are announced. It falls after a child is registered, so that who finds nobody
 /// announced finds the child.

@@ -11,15 +11,14 @@
 //!
 //! The lock of a socket is taken first, that of its bucket of the table inside it.
 
-use super::{bucket_of, find, is_child, restore, unlink, Child, TCP_CLOSE};
+use super::{bucket_of, find, is_child, restore, unlink, Child};
 use crate::bindings;
 use crate::inject::Reset;
 use crate::net::SoftNet;
 use crate::skb::{Flow, IP_LEN};
+use crate::tcp_state::{TCP_CLOSE, TCP_ESTABLISHED};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::prelude::*;
-
-const TCP_ESTABLISHED: u8 = 1;
 
 /// Watches what a child sends.
 ///

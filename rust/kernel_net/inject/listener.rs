@@ -10,10 +10,9 @@ use crate::child;
 use crate::family;
 use crate::net::SoftNet;
 use crate::sync::BhLock;
+use crate::tcp_state::TCP_LISTEN;
 use core::ptr::NonNull;
 use kernel::prelude::*;
-
-const TCP_LISTEN: u8 = 10;
 
 /// Where to look for the listener.
 #[derive(Clone, Copy)]
