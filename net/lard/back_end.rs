@@ -39,8 +39,8 @@ use kernel_net::sync::BhLock;
 
 use crate::config::Config;
 use crate::netns::{Node, NODES};
-use crate::proc::{ConnRow, ConnState};
 use crate::responses::Responses;
+use crate::rows::{ConnRow, ConnState};
 use crate::stats::Counter;
 use lard_core::addr::{Addr, ConnId, Endpoint, NodeId, Tuple};
 use lard_core::policy::NodeSet;

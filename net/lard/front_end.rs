@@ -37,10 +37,10 @@ use lard_core::tcp::{Config, Forwarding, OnSyn, Reason, Secret, Segment, Segment
 use lard_core::time::Instant;
 
 use crate::absence::Absence;
-use crate::conn_table::{Bucket, ConnTable, Entry, BUCKETS};
+use crate::conn_table::{Bucket, ConnTable, Entry};
 use crate::forward::BackEnd;
 use crate::gauge::Gauge;
-use crate::hand_off::look;
+use crate::handed_over::look;
 use crate::netns::Node;
 use crate::newcomer::check_source;
 use crate::open::{Context, Open, Step, Then};
@@ -48,14 +48,10 @@ use crate::over::Ending;
 use crate::packet::Flow;
 use crate::params::Param;
 use crate::persist::{Origin, Persist};
-use crate::proc::{ConnRow, ConnState};
 use crate::stats::Counter;
 
 /// Due connections that one round of the tick handles.
 const TICK_BATCH: usize = 256;
-
-/// Bits of a position in a dump that count the entries of one bucket.
-const PLACE_BITS: u32 = 16;
 
 /// What a client's connection is to the front-end.
 pub(crate) enum State {
@@ -548,49 +544,6 @@ impl FrontEnd {
     /// front-end gives up, so that a late hand-off and a reset never cross.
     pub(crate) fn handoff_expires(&self) -> Instant {
         now().saturating_add(self.settings.lock().config.handoff_timeout * 3 / 4)
-    }
-
-    /// The first connection at or after a position, for dumps: bucket times 2^16 plus place in it.
-    pub(crate) fn next_conn(&self, from: u64) -> Option<(u64, ConnRow)> {
-        let first = usize::try_from(from >> PLACE_BITS).ok()?;
-        let mut position = (first as u64) << PLACE_BITS;
-        let mut found = None;
-        self.table.as_ref()?.visit(first, BUCKETS, |entry| {
-            let bucket = u64::from(entry.id().bucket()) << PLACE_BITS;
-            position = position.max(bucket);
-            if position >= from {
-                found = Some((position, entry.row()));
-                return false;
-            }
-            position = position.saturating_add(1);
-            true
-        });
-        found
-    }
-}
-
-impl Entry {
-    fn row(&self) -> ConnRow {
-        let now = now();
-        let (state, node, idle) = match &self.state {
-            State::Open(open) => (open.state(), open.back_end(), None),
-            State::Forward(forward) => {
-                let idle = now.saturating_since(forward.state.last_packet());
-                let state = match forward.state.is_over() {
-                    true => ConnState::Closing,
-                    false => ConnState::Forwarding,
-                };
-                (state, forward.to.node(), Some(idle))
-            }
-        };
-        ConnRow {
-            id: self.id(),
-            state,
-            tuple: *self.tuple(),
-            node,
-            age: now.saturating_since(self.born()),
-            idle,
-        }
     }
 }
 

@@ -5,15 +5,15 @@
 //! # Layout
 //!
 //! In a packet's way: `classify` (is it ours), `packet` with `pieces` (what is in it), `front_end` with
-//! `newcomer`, `conn_table`, `open`, `http2` and `hand_off` (the client's side of a connection until a
-//! back-end has it), `dispatcher` with `admission` (which back-end, and when), `back_end` (the server's
+//! `newcomer`, `conn_table`, `open`, `http2`, `hand_off` and `handed_over` (the client's side of a connection
+//! until a back-end has it), `dispatcher` with `admission` (which back-end, and when), `back_end` (the server's
 //! side), `forward` (the packets after that), `probe` (connections whose end nobody has told), `checked`
 //! (connections that end for what they ask for), `gauge` (what clients can make the node keep).
-//! On persistent connections: `persist` with `responses` (where requests and answers begin and end),
+//! On persistent connections: `persist` with `hold` and `responses` (where requests and answers begin and end),
 //! `moving` (to another node), `parked` and `line` (packets that wait, and their order), `idle` (which
 //! connections have none).
 //! Around them: `control`, `peer`, `outbox` (connections to other nodes), `absence` (of the dispatcher),
-//! `netlink`, `proc`, `sysfs`, `stats` (what administrators see), `config`, `params`, `service` (what they
+//! `netlink`, `proc` and their `rows`, `sysfs`, `stats` (what administrators see), `config`, `params`, `service` (what they
 //! set), `netns` (one node), `af_lard` (the address family).
 //!
 //! # Order
@@ -42,6 +42,8 @@ mod forward;
 mod front_end;
 mod gauge;
 mod hand_off;
+mod handed_over;
+mod hold;
 mod http2;
 mod idle;
 mod line;
@@ -61,6 +63,7 @@ mod pieces;
 mod probe;
 mod proc;
 mod responses;
+mod rows;
 mod service;
 mod stats;
 mod sysfs;

@@ -34,11 +34,12 @@ use lard_core::wire::{Assign, HowClosed, Release, Released, WhyBusy};
 use crate::conn_table::{Bucket, Entry};
 use crate::front_end::{now, send, Forward, FrontEnd, State};
 use crate::hand_off::Chosen;
+use crate::hold::{Gauges, Supplier, Way};
 use crate::netns::Node;
 use crate::open::{quiet, Open};
 use crate::over::Ending;
 use crate::packet::Flow;
-use crate::persist::{Gauges, Onward, Origin, Supplier, Way};
+use crate::persist::{Onward, Origin};
 use crate::stats::Counter;
 
 impl FrontEnd {

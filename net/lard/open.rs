@@ -29,12 +29,13 @@ use lard_core::time::Instant;
 
 use crate::forward::BackEnd;
 use crate::gauge::Held;
+use crate::hold::Given;
 use crate::http2::Http2;
 use crate::packet::Flow;
 use crate::parked::Parked;
-use crate::persist::{Given, Persist, Unchecked};
+use crate::persist::{Persist, Unchecked};
 use crate::pieces::{self, NotKept};
-use crate::proc::ConnState;
+use crate::rows::ConnState;
 use crate::service::{Services, Wanted};
 use crate::stats::{Counter, Stats};
 

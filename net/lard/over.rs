@@ -34,7 +34,7 @@ use lard_core::wire::HowClosed;
 use crate::conn_table::Bucket;
 use crate::forward::BackEnd;
 use crate::front_end::{now, send, Forward, FrontEnd, State};
-use crate::hand_off::HandedOver;
+use crate::handed_over::HandedOver;
 use crate::netns::Node;
 use crate::stats::Counter;
 

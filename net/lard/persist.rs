@@ -10,30 +10,20 @@
 #![forbid(unsafe_code)]
 
 use kernel::prelude::*;
-use kernel::sync::Arc;
 use kernel_net::skb::Skb;
-use lard_core::addr::NodeId;
 use lard_core::follow::{Expired, Follow, Forbidden, Gathered, Take};
 use lard_core::http::{HeadParser, Method, Pinned, Rewritten};
 use lard_core::policy::Mechanism;
 use lard_core::tcp::{Resume, Segment, Seq, Snapshot, Status};
 use lard_core::time::Instant;
-use lard_core::wire::{Handoff, Released};
+use lard_core::wire::Released;
 
-use crate::gauge::{Gauge, Held};
+use crate::hold::{Gauges, Given, Hold, Way};
 use crate::open::{quiet, Context};
 use crate::packet::Flow;
-use crate::parked::Parked;
 use crate::pieces::{self, Reader};
 use crate::service::Wanted;
 use crate::stats::Counter;
-
-/// Bytes of a request that are held, at most: they must fit one HANDOFF. What is beyond waits in its
-/// packets.
-const HELD: usize = 49_152;
-
-// Also with the name of a node in front.
-const _: () = assert!(HELD + Rewritten::MAX_GROWTH <= Handoff::MAX_DATA);
 
 /// Bytes of a checked client that are remembered, of what may come again.
 const RING: usize = 8_192;
@@ -49,50 +39,6 @@ pub(crate) struct Persist {
     ring: KVec<u8>,
     /// How the node that was asked for last would serve.
     asked: Mechanism,
-}
-
-/// A request that waits.
-struct Hold {
-    data: KVec<u8>,
-    parked: Parked,
-    bytes_held: Held,
-    open_held: Held,
-    /// The client's newest window field.
-    window: u16,
-    /// The timestamp of the first packet.
-    ts: Option<u32>,
-    /// What the dispatcher is asked for, once the head is complete.
-    wanted: Wanted,
-    /// Why it is not asked, if so.
-    unasked: Option<Counter>,
-    /// Where it is to go, while its present node is asked to let go.
-    to: Option<Way>,
-}
-
-/// Where a request goes.
-#[derive(Clone, Copy)]
-pub(crate) struct Way {
-    /// The node that is to have it.
-    pub(crate) to: NodeId,
-    /// The node whose content that one answers with, if not its own.
-    pub(crate) supplier: Option<Supplier>,
-}
-
-/// A node that supplies content, and its internal address.
-#[derive(Clone, Copy)]
-pub(crate) struct Supplier {
-    pub(crate) node: NodeId,
-    pub(crate) addr: [u8; 4],
-}
-
-/// A request that was held, once its connection is free.
-pub(crate) struct Given {
-    pub(crate) data: KVec<u8>,
-    pub(crate) parked: Parked,
-    pub(crate) bytes_held: Held,
-    pub(crate) open_held: Held,
-    pub(crate) wanted: Wanted,
-    pub(crate) way: Way,
 }
 
 /// Why a first request is not handed over.
@@ -132,12 +78,6 @@ pub(crate) enum Origin {
     /// It was held, and its checksum verified. A request in it is not held again: the client sent it
     /// before it had an answer to the one before.
     Parked,
-}
-
-/// The parts of the node's limits that what is held counts in.
-pub(crate) struct Gauges<'a> {
-    pub(crate) open: &'a Arc<Gauge>,
-    pub(crate) bytes: &'a Arc<Gauge>,
 }
 
 impl Persist {
@@ -597,29 +537,6 @@ impl Reader for Passing<'_> {
 
     fn lose(&mut self) {
         self.follow.pin(Pinned::Lost);
-    }
-}
-
-impl Hold {
-    /// Nothing yet; `None` at the limit of connections that wait.
-    fn new(gauges: &Gauges<'_>) -> Option<Self> {
-        Some(Self {
-            data: KVec::new(),
-            parked: Parked::new(),
-            bytes_held: Held::none(gauges.bytes),
-            open_held: Held::one(gauges.open)?,
-            window: 0,
-            ts: None,
-            wanted: Wanted::NOTHING,
-            unasked: None,
-            to: None,
-        })
-    }
-
-    /// Adds as many of `len` bytes at `at` of a packet as there is room for; `false` if that is none.
-    fn add(&mut self, skb: &Skb, at: usize, len: usize) -> bool {
-        let len = len.min(HELD.saturating_sub(self.data.len()));
-        len > 0 && pieces::append(skb, at, len, &mut self.data, &mut self.bytes_held, len).is_ok()
     }
 }
 

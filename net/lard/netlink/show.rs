@@ -19,7 +19,7 @@ use crate::config::Few;
 use crate::control::ms;
 use crate::netns::Node;
 use crate::params::Params;
-use crate::proc::{next_conn, next_node};
+use crate::rows::{next_conn, next_node};
 use crate::stats::Stats;
 
 fn put_endpoint(message: &mut Message<'_>, kind: u16, end: Endpoint) -> Result {
