@@ -350,7 +350,7 @@ impl Control {
         }
     }
 
-    /// A connection has ended. `unsent` are those whose question or hand-off never left. Called by
+    /// A connection has ended. `unsent` are, in order, those whose question or hand-off never left. Called by
     /// the connection's sending thread, once.
     pub(crate) fn forget(&self, node: &Node, peer: &Peer, lost: Lost, unsent: &[ConnId]) {
         let id = peer.id();

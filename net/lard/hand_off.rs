@@ -54,15 +54,6 @@ pub(crate) enum Chosen {
     Here,
 }
 
-impl Chosen {
-    fn counted(counted: bool) -> Self {
-        match counted {
-            true => Chosen::ByDispatcher,
-            false => Chosen::Here,
-        }
-    }
-}
-
 /// What came of an attempt.
 enum Attempt {
     /// Nothing more to do now.
@@ -210,7 +201,6 @@ impl FrontEnd {
             self.unassign(node, conn, to, chosen);
             return self.retry(node, net, conn, again);
         };
-        let counted = chosen == Chosen::ByDispatcher;
         let rewritten = open.rewritten(&node.stats);
         if let Some(data) = &rewritten {
             // CAST: what is received is bounded far below 2^31.
@@ -219,7 +209,7 @@ impl FrontEnd {
         open.stage = Stage::HandingOff(HandingOff {
             to: back_end,
             snapshot,
-            counted,
+            chosen,
             ended: None,
         });
         let expires = self.handoff_expires();
@@ -329,16 +319,16 @@ impl FrontEnd {
         reason: Refusal,
         client_reset: bool,
     ) {
-        let Some((counted, again)) = self.with_open(conn, |open| {
-            let counted = open.handing_off_to(from)?.counted;
-            Some((counted, open.refused(from)))
+        let Some((chosen, again)) = self.with_open(conn, |open| {
+            let chosen = open.handing_off_to(from)?.chosen;
+            Some((chosen, open.refused(from)))
         }) else {
             // Given up meanwhile.
             node.stats.inc(Counter::StaleAnswer);
             return self.not_there(node, conn, from, HowClosed::NotAdopted);
         };
         node.stats.inc(reason.into());
-        self.unassign(node, conn, from, Chosen::counted(counted));
+        self.unassign(node, conn, from, chosen);
         if client_reset {
             self.delete(node, conn, Counter::ClientResetByRefusal);
         } else if let Attempt::Again = self.retry(node, net, conn, again) {
@@ -379,7 +369,7 @@ impl FrontEnd {
         }
     }
 
-    /// The control connection to `peer` is gone. `unsent` are the connections whose ASSIGN or HANDOFF
+    /// The control connection to `peer` is gone. `unsent` are, in order, the connections whose ASSIGN or HANDOFF
     /// never left this node, or whose RELEASE. Connections that are passed on stay: the peer may live, and only its
     /// `cluster_startup` have died. Process context.
     pub(crate) fn peer_down(&self, node: &Node, peer: NodeId, unsent: &[ConnId]) {
@@ -410,7 +400,7 @@ impl FrontEnd {
                 true
             });
             for conn in concerned.iter().copied() {
-                let unsent = unsent.contains(&conn);
+                let unsent = unsent.binary_search(&conn).is_ok();
                 node.cell.with(|net| {
                     self.lost(node, net, conn, peer, unsent);
                     self.lost_next(node, net, conn, peer, unsent);
@@ -423,23 +413,23 @@ impl FrontEnd {
     fn lost(&self, node: &Node, net: &SoftNet, conn: ConnId, peer: NodeId, unsent: bool) {
         enum Fate {
             Ask,
-            Retry { counted: bool, again: bool },
+            Retry { chosen: Chosen, again: bool },
             Reset,
         }
         let fate = self.with_open(conn, |open| match open.handing_off_to(peer) {
             None => Some(Fate::Ask),
             Some(handing_off) if unsent => {
-                let counted = handing_off.counted;
+                let chosen = handing_off.chosen;
                 let again = open.refused(peer);
-                Some(Fate::Retry { counted, again })
+                Some(Fate::Retry { chosen, again })
             }
             Some(_) => Some(Fate::Reset),
         });
         match fate {
             Some(Fate::Ask) => self.ask(node, net, conn),
-            Some(Fate::Retry { counted, again }) => {
+            Some(Fate::Retry { chosen, again }) => {
                 node.stats.inc(Counter::HandoffNotSent);
-                self.unassign(node, conn, peer, Chosen::counted(counted));
+                self.unassign(node, conn, peer, chosen);
                 if let Attempt::Again = self.retry(node, net, conn, again) {
                     self.ask(node, net, conn);
                 }

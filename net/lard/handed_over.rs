@@ -14,6 +14,7 @@ use lard_core::wire;
 
 use crate::forward::BackEnd;
 use crate::front_end::now;
+use crate::hand_off::Chosen;
 use crate::netns::Node;
 use crate::open::{HandingOff, Open, Stage};
 use crate::packet::{Flow, Packet};
@@ -24,8 +25,7 @@ pub(crate) struct HandedOver {
     pub(crate) state: Forwarding,
     pub(crate) to: Arc<BackEnd>,
     pub(crate) snapshot: Snapshot,
-    /// The dispatcher counts the connection as load of that node.
-    pub(crate) counted: bool,
+    pub(crate) chosen: Chosen,
     /// Packets that waited, and have something for the back-end.
     pub(crate) parked: KVec<Skb>,
 }
@@ -47,7 +47,7 @@ impl Open {
         let HandingOff {
             to,
             snapshot,
-            counted,
+            chosen,
             ended,
         } = handing_off.clone();
         let mut state = match node.services.tells_idle() {
@@ -71,7 +71,7 @@ impl Open {
             state,
             to,
             snapshot,
-            counted,
+            chosen,
             parked,
         })
     }

@@ -459,7 +459,7 @@ impl FrontEnd {
         let ending = Ending {
             to_client: Some(forward.state.abort()),
             expected: persist.expected(),
-            counted: true,
+            chosen: Chosen::ByDispatcher,
         };
         node.stats.inc(Counter::MoveFailed);
         self.end(node, net, bucket, conn, ending);

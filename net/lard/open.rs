@@ -29,6 +29,7 @@ use lard_core::time::Instant;
 
 use crate::forward::BackEnd;
 use crate::gauge::Held;
+use crate::hand_off::Chosen;
 use crate::hold::Given;
 use crate::http2::Http2;
 use crate::packet::Flow;
@@ -68,8 +69,7 @@ pub(crate) enum Stage {
 pub(crate) struct HandingOff {
     pub(crate) to: Arc<BackEnd>,
     pub(crate) snapshot: Snapshot,
-    /// The dispatcher counts the connection as load of that node.
-    pub(crate) counted: bool,
+    pub(crate) chosen: Chosen,
     /// The child's end, when it was quicker than the news of its birth.
     pub(crate) ended: Option<Ended>,
 }

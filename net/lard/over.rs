@@ -34,6 +34,7 @@ use lard_core::wire::HowClosed;
 use crate::conn_table::Bucket;
 use crate::forward::BackEnd;
 use crate::front_end::{now, send, Forward, FrontEnd, State};
+use crate::hand_off::Chosen;
 use crate::handed_over::HandedOver;
 use crate::netns::Node;
 use crate::stats::Counter;
@@ -44,8 +45,8 @@ pub(crate) struct Ending {
     pub(crate) to_client: Option<SegmentOut>,
     /// What the back-end expects of the client next.
     pub(crate) expected: Seq,
-    /// The dispatcher counts the connection as load of its back-end.
-    pub(crate) counted: bool,
+    /// Who chose its back-end.
+    pub(crate) chosen: Chosen,
 }
 
 impl Ending {
@@ -54,7 +55,7 @@ impl Ending {
         Self {
             to_client: reset_for(segment),
             expected,
-            counted: true,
+            chosen: Chosen::ByDispatcher,
         }
     }
 }
@@ -81,14 +82,14 @@ impl FrontEnd {
             state,
             to,
             snapshot,
-            counted,
+            chosen,
             parked,
         } = handed;
         let ending = Ending {
             to_client: Some(state.abort()),
             // What has waited here has not reached it.
             expected: snapshot.rcv_nxt,
-            counted,
+            chosen,
         };
         let forward = Forward {
             state,
@@ -120,7 +121,7 @@ impl FrontEnd {
         let persist = forward.persist.take();
         forward.state.end(ending.expected, now());
         let reset = forward.state.client_reset();
-        if reset.is_some() && ending.counted && !forward.state.is_idle() {
+        if reset.is_some() && ending.chosen == Chosen::ByDispatcher && !forward.state.is_idle() {
             forward.state.rest();
             self.tell_idle(node, conn, forward.to.node(), true);
         }
