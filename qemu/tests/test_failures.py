@@ -259,8 +259,8 @@ def test_a_back_end_lost_before_it_answers_the_hand_off_costs_only_resets(cluste
     host, lost = cluster.node(2).ext, cluster.node(4)
     # It is a member for as long as it takes to ask, and nothing that waits for an acknowledgement keeps
     # HANDOFF from leaving.
-    set_everywhere(cluster, dead_after_ms=240_000, ping_interval_ms=60_000)
     wait_idle(cluster)
+    set_everywhere(cluster, dead_after_ms=240_000, ping_interval_ms=60_000)
     before = counters()
     cut_off(lost, ways)
     try:

@@ -29,6 +29,9 @@ use crate::outbox::{note_unsent, Frames};
 use crate::params::Param;
 use crate::stats::Counter;
 
+/// How soon a change of the parameters holds.
+const PARAMS: Duration = Duration::from_secs(1);
+
 /// How long frames that can wait do so at most.
 const LATER_MS: u32 = 10;
 
@@ -120,6 +123,7 @@ impl Peer {
             note_unsent(&writing.frames, writing.sent, &mut unsent);
             self.outbox.drain(&mut writing.frames, &mut unsent);
         }
+        unsent.sort_unstable();
         self.report(node, &unsent);
     }
 
@@ -128,6 +132,8 @@ impl Peer {
         let mut next_ping = now();
         loop {
             let interval = Duration::from_millis(node.params.get(Param::PingInterval));
+            // It may have become shorter.
+            next_ping = next_ping.min(now().saturating_add(interval));
             if now() >= next_ping && self.outbox.is_open() {
                 next_ping = now().saturating_add(interval);
                 // A full box is being emptied, which is as good as a PING.
@@ -141,7 +147,8 @@ impl Peer {
             }
             let mut pause = next_ping
                 .saturating_since(now())
-                .min(limit.saturating_sub(silence));
+                .min(limit.saturating_sub(silence))
+                .min(PARAMS);
             if self.id == config.dispatcher {
                 pause = pause.min(patience(node));
             }
