@@ -168,12 +168,6 @@ impl Persist {
             return Onward::Kept;
         }
         let take = self.follow.on_segment(segment);
-        if let Some(hold) = &mut self.hold {
-            // The client has sent it behind what is held.
-            if segment.seq == self.follow.held().1 {
-                hold.window = segment.window;
-            }
-        }
         // What is read decides, so it must be what the client has sent.
         let is_read = matches!(take, Take::Read(_) | Take::Gather(_) | Take::Park);
         if is_read && from == Origin::Network && !flow.checksum_ok(&mut skb) {
@@ -188,7 +182,15 @@ impl Persist {
             return Onward::Kept;
         }
         match take {
-            Take::Pass => Onward::Pass(skb),
+            Take::Pass => {
+                if let Some(hold) = &mut self.hold {
+                    // The client has sent it behind what is held.
+                    if segment.seq == self.follow.held().1 && flow.checksum_ok(&mut skb) {
+                        hold.window = segment.window;
+                    }
+                }
+                Onward::Pass(skb)
+            }
             Take::Read(offset) => {
                 let (began, onward) = self.read_on(flow, segment, skb, offset);
                 cx.stats.add(Counter::NextPipelined, began);
@@ -197,7 +199,7 @@ impl Persist {
             Take::Gather(offset) => self.gather(cx, gauges, flow, segment, skb, offset, from),
             Take::Park => {
                 if let Some(hold) = &mut self.hold {
-                    // The client sends again what does not fit.
+                    // What does not fit is as if it had been lost.
                     let _ = hold.parked.keep(cx.stats, &mut hold.bytes_held, skb);
                 }
                 Onward::Kept

@@ -71,7 +71,7 @@ counters! {
     OpenMax = "fe_open_max",
     /// Dropped: unfinished request heads and waiting packets hold as many bytes as they may.
     HeadMemory = "fe_head_memory",
-    /// Dropped: too many packets wait for the end of a hand-off. The client sends them again.
+    /// Dropped: too many packets wait for the end of a hand-off. The client sends again what it has sent in them.
     ParkedFull = "fe_parked_full",
     /// Dropped: while it was looked at, another processor opened or ended its connection. The client
     /// sends it again.

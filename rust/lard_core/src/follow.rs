@@ -272,7 +272,7 @@ impl Follow {
             Stage::Gathering | Stage::Asking if seg.is_rst() => Take::Stay,
             Stage::Releasing if seg.is_rst() => Take::Park,
             // It may have let go already, and nobody there would know the connection.
-            Stage::Releasing if !has_text => Take::Park,
+            Stage::Releasing if !has_text && !self.again => Take::Park,
             // The back-end has to learn what the client acknowledges.
             _ if !has_text => Take::Pass,
             Stage::Gathering if seg.is_fin() => Take::Stay,

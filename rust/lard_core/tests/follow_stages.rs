@@ -49,19 +49,22 @@ fn packets_that_come_while_a_request_is_held() {
     let asking = holding(GET.len());
     let mut releasing = asking.clone();
     let _ = releasing.release(Instant::FAR_FUTURE);
+    let mut later = releasing.clone();
+    assert!(later.ask_again(Instant::ZERO));
     let ack = Flags::ACK;
+    let park = Take::Park;
     for (flags, from, len, expected) in [
         // An acknowledgement is for who has the connection: nobody knows while it is being released.
-        (ack, 0, 0, [Take::Pass, Take::Pass, Take::Park]),
+        (ack, 0, 0, [Take::Pass, Take::Pass, park, Take::Pass]),
         // More of what is held, and what is behind it.
-        (ack, 0, 40, [Take::Gather(0), Take::Park, Take::Park]),
-        (ack, 1, 40, [Take::Drop, Take::Park, Take::Park]),
+        (ack, 0, 40, [Take::Gather(0), park, park, park]),
+        (ack, 1, 40, [Take::Drop, park, park, park]),
         // Once more.
-        (ack, -5, 5, [Take::Drop; 3]),
-        (FIN_ACK, 0, 0, [Take::Stay, Take::Park, Take::Park]),
-        (Flags::RST, 0, 0, [Take::Stay, Take::Stay, Take::Park]),
+        (ack, -5, 5, [Take::Drop; 4]),
+        (FIN_ACK, 0, 0, [Take::Stay, park, park, park]),
+        (Flags::RST, 0, 0, [Take::Stay, Take::Stay, park, park]),
     ] {
-        let stages = [&gathering, &asking, &releasing];
+        let stages = [&gathering, &asking, &releasing, &later];
         let takes = stages.map(|follow| {
             let (_, end) = follow.held();
             let seq = end.add(u32::from_ne_bytes(i32::to_ne_bytes(from)));
