@@ -189,10 +189,10 @@ impl Control {
         }
     }
 
-    /// Ends the connection to a peer to which something could not be sent without which it would go on
-    /// with what holds no longer. When it is back all is said again.
+    /// Ends the connection to a front-end to which something could not be sent without which it would go
+    /// on with what holds no longer. When it is back all is said again. Others only show what they hear.
     fn must_hear(&self, peer: &Peer, sent: Result<(), SendError>) {
-        if self.count(sent).is_err() {
+        if self.count(sent).is_err() && peer.introduced().contains(Roles::FRONT_END) {
             peer.fail(Lost::Error);
         }
     }

@@ -21,7 +21,7 @@
 //! Each packet takes the lock of its connection's bucket once, and works on the connection under it;
 //! messages to other nodes are queued there, and sending and injecting come after the unlock. Packets that
 //! waited are passed on in their order, with the later ones behind them: [`crate::line`]. The settings' lock
-//! is a leaf, and taken for packets of open connections only.
+//! is taken for packets of open connections only, and is a leaf there; who changes them looks at the peers.
 
 #![forbid(unsafe_code)]
 

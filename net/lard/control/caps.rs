@@ -5,7 +5,8 @@
 //!
 //! # Locking
 //!
-//! `peers` and `announced` of [`Control`] are taken in any context, `peers` outside a peer's `info`.
+//! `peers` and `announced` of [`Control`] are taken in any context, `peers` outside a peer's `info` and inside
+//! the front-end's settings.
 
 #![forbid(unsafe_code)]
 
@@ -57,15 +58,14 @@ impl Control {
 
     /// Gives the front-end the parameters and what the back-ends can do.
     pub(crate) fn refresh(&self, node: &Node, config: &Config, net: &Net) {
-        let own = config.is(Roles::BACK_END).then(|| own_caps(net, config));
-        // Clients' packets have to pass the network between the nodes whole.
-        let mtu = internal_mtu(net, config);
-        let mss = mtu.saturating_sub(HEADERS);
+        // All is looked up under the lock: who comes last has seen what who came before has.
         node.front_end.configure(|tcp| {
-            // All is looked up under the lock: who comes last has seen what who came before has.
+            let own = config.is(Roles::BACK_END).then(|| own_caps(net, config));
+            // Clients' packets have to pass the network between the nodes whole.
+            let mtu = internal_mtu(net, config);
             self.mtu.store(mtu, Relaxed);
             node.params.apply(tcp);
-            tcp.mss = u16::try_from(mss).unwrap_or(u16::MAX);
+            tcp.mss = u16::try_from(mtu.saturating_sub(HEADERS)).unwrap_or(u16::MAX);
             if let Some(caps) = self.weakest(own) {
                 tcp.back_end_space = caps.space;
                 tcp.wscale = caps.scaling.then_some(caps.wscale);
