@@ -152,7 +152,7 @@ pub fn hasten(net: &Net) {
         // SAFETY: The entry is filled, and stays while the namespace is borrowed; while its hooks are
         // off the work is disabled.
         unsafe {
-            if !(*entry.as_ptr()).hastened.swap(true, Ordering::Relaxed) {
+            if !(*entry.as_ptr()).hastened.swap(true, Ordering::SeqCst) {
                 bindings::lard_net_hasten_delayed_work((*entry.as_ptr()).work.get());
             }
         }
@@ -336,9 +336,14 @@ impl<T: PerNet> Slot<T> {
         // until the work was cancelled; so does its namespace.
         unsafe {
             // What comes from now on may be too late for this one.
-            (*entry).hastened.store(false, Ordering::Relaxed);
+            let was_hastened = (*entry).hastened.swap(false, Ordering::SeqCst);
             T::tick(Self::state(entry), Net::from_raw((*entry).net));
-            bindings::lard_net_schedule_delayed_work((*entry).work.get(), TICK_MS);
+            if was_hastened {
+                // Who was not the first to hasten it may have wanted it a moment later than it came.
+                bindings::lard_net_hasten_delayed_work((*entry).work.get());
+            } else {
+                bindings::lard_net_schedule_delayed_work((*entry).work.get(), TICK_MS);
+            }
         }
     }
 
