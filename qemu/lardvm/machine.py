@@ -259,9 +259,11 @@ class HostMachine(Machine):
         return self._spawn("exec python3 -", text.encode())
 
     def put(self, path, data, mode=0o644):
-        with open(path, "wb") as file:
+        # Whoever waits for it finds it whole.
+        with open(path + ".new", "wb") as file:
             file.write(data)
-        os.chmod(path, mode)
+        os.chmod(path + ".new", mode)
+        os.rename(path + ".new", path)
 
     def get(self, path):
         return build.read(path)
