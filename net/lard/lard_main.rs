@@ -13,8 +13,8 @@
 //! `moving` (to another node), `parked` and `line` (packets that wait, and their order), `idle` (which
 //! connections have none).
 //! Around them: `control`, `peer`, `outbox` (connections to other nodes), `absence` (of the dispatcher),
-//! `netlink`, `proc` and their `rows`, `sysfs`, `stats` (what administrators see), `config`, `params`, `service` (what they
-//! set), `netns` (one node), `af_lard` (the address family).
+//! `netlink`, `proc` and their `rows`, `sysfs`, `stats` (what administrators see), `config`, `params`,
+//! `service` (what they set), `netns` (one node), `af_lard` (the address family).
 //!
 //! # Order
 //!

@@ -18,7 +18,7 @@ use crate::child;
 use crate::inject;
 use crate::net::{Net, NetCell, SoftNet};
 use crate::route::LocalRoute;
-use crate::skb::{Skb, Verdict};
+use crate::skb::{Skb, Verdict, IPPROTO_TCP};
 use crate::sync::{BhDisabled, Exclusive};
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
@@ -37,7 +37,6 @@ const PRIORITY_PRE_ROUTING: i32 = -299;
 const PRIORITY_LOCAL_OUT: i32 = i32::MIN;
 
 const NFPROTO_IPV4: u8 = 2;
-const IPPROTO_TCP: u8 = 6;
 const NF_INET_PRE_ROUTING: u32 = 0;
 const NF_INET_LOCAL_OUT: u32 = 3;
 

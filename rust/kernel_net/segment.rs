@@ -5,7 +5,7 @@
 use crate::bindings;
 use crate::net::Net;
 use crate::route::{Error, Route};
-use crate::skb::{append, Skb, IP_LEN};
+use crate::skb::{append, Skb, IPPROTO_TCP, IP_LEN};
 use crate::sync::BhDisabled;
 use core::ptr::NonNull;
 use kernel::sync::rcu;
@@ -16,7 +16,6 @@ const HEADROOM: usize = 128;
 const MAX_LEN: usize = 4096;
 /// "Do not fragment", as TCP's packets say.
 const IP_DF: [u8; 2] = [0x40, 0];
-const IPPROTO_TCP: u8 = 6;
 /// The time to live of a packet that came from nowhere.
 const HOPS: u8 = 64;
 

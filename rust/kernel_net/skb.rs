@@ -16,6 +16,7 @@ use kernel::alloc::{AllocError, Flags, KVec};
 
 /// Bytes of an IPv4 header without options.
 pub(crate) const IP_LEN: usize = 20;
+pub(crate) const IPPROTO_TCP: u8 = 6;
 /// Where a TCP header has its checksum.
 const TCP_CHECK: usize = 16;
 /// Where a TCP header has its urgent pointer.
@@ -27,7 +28,6 @@ const URG: u8 = 0x20;
 const LIMITED_BROADCAST: [u8; 4] = [255; 4];
 
 const NF_INET_PRE_ROUTING: u32 = 0;
-const IPPROTO_TCP: u8 = 6;
 
 /// What becomes of a packet in the hook.
 pub enum Verdict {

@@ -8,7 +8,7 @@
 
 use super::packet::TCP_LEN;
 use crate::bindings;
-use crate::skb::{Flow, IP_LEN};
+use crate::skb::{Flow, IPPROTO_TCP, IP_LEN};
 
 /// While it lives, this CPU knows a packet of the tuple.
 pub(super) struct Mark(*mut u32);
@@ -67,7 +67,7 @@ pub(crate) unsafe fn answers_injection(skb: *mut bindings::sk_buff) -> Option<u8
             server_port: u16::from_be_bytes([v0, v1]),
         };
         let matches = vihl == 0x45
-            && proto == 6
+            && proto == IPPROTO_TCP
             && mark.read_volatile() == u32::from_ne_bytes(flow.client)
             && mark.add(1).read_volatile() == u32::from_ne_bytes(flow.server)
             && mark.add(2).read_volatile() == ports(&flow);
